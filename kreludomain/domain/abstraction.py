@@ -1,0 +1,85 @@
+"""The two interfaces everything else is written against: an abstraction, and a method that makes one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from kreludomain.deadline import Deadline
+from kreludomain.domain.bounds import Bounds, LayerBounds
+from kreludomain.errors import InputError
+from kreludomain.network import Network
+from kreludomain.spec import Objective, Region
+
+Known = Mapping[str, Bounds]
+
+
+@dataclass(frozen=True, eq=False)
+class Minima:
+    """Sound lower bounds of objectives, ``(B, m)``, and what a reader should know about how they came about."""
+
+    lower: Tensor
+    notes: tuple[str, ...] = ()
+
+    def __or__(self, other: Minima) -> Minima:
+        """The better of two sets of bounds of the same objectives, entry by entry."""
+        return Minima(torch.maximum(self.lower, other.lower), _unique(self.notes + other.notes))
+
+
+def _unique(notes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(notes))
+
+
+@dataclass(frozen=True, eq=False)
+class Abstraction(ABC):
+    """A network over a region as one method sees it: bounds of every node, and bounds of any linear expression."""
+
+    network: Network
+    region: Region
+    bounds: LayerBounds
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @abstractmethod
+    def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
+        """Sound lower bounds of the objectives over the region; at the deadline, the best there are by then."""
+
+    def extrema(self, objective: Objective, deadline: Deadline = Deadline()) -> Bounds:
+        """Lower and upper bounds of the objectives, ``(B, m)`` each."""
+        return Bounds(self.minimise(objective, deadline).lower, -self.minimise(-objective, deadline).lower)
+
+
+class Method(Protocol):
+    """A way to bound a network: a frozen object of options with one function."""
+
+    def abstract(
+        self, network: Network, region: Region, known: Known | None = None, deadline: Deadline = Deadline()
+    ) -> Abstraction:
+        """The abstraction of ``network`` over ``region``.
+
+        ``known`` are sound bounds of nodes by name, such as a user's own; the result is never looser than them.
+        """
+        ...
+
+
+def prepare(network: Network, region: Region, known: Known | None) -> tuple[Region, dict[str, Bounds]]:
+    """The region and the known bounds as the network wants them.
+
+    Raises :class:`InputError` for a region or bounds whose shape does not fit, for bounds of a node that does not exist,
+    and for empty or non-finite ones.
+    """
+    region, fitted = region.fit(network), {}
+    for name, bounds in (known or {}).items():
+        shape = (region.batch, *network[name].shape)
+        try:
+            lower, upper = (v.to(region.lower).expand(shape) for v in (bounds.lower, bounds.upper))
+        except RuntimeError:
+            raise InputError(f"bounds of '{name}': shape {tuple(bounds.lower.shape)}, the node has {shape}") from None
+        if not bool((lower <= upper).all()):
+            raise InputError(f"bounds of '{name}': a lower bound is above the upper one, or NaN")
+        fitted[name] = Bounds(lower, upper)
+    return region, fitted

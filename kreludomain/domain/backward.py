@@ -1,0 +1,52 @@
+"""Back-substitution, written once.
+
+A linear expression at a node is pushed towards the input, node by node: an affine operator transposes its coefficients,
+an activation's *relaxation* replaces them by coefficients on its input and a constant, and the region concretises what
+arrives at the input. Every method that bounds backwards is this traversal with other relaxations: constants (interval),
+fixed slopes (DeepPoly; Singh et al., POPL 2019, section 4; CROWN; Zhang et al., NeurIPS 2018), and whatever is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from kreludomain.network import Network
+from kreludomain.spec import Objective, Region
+from kreludomain.spec.region import ROUNDING
+
+
+class Step(Protocol):
+    """What stands for a node while expressions are pushed through it from above to below.
+
+    ``backward`` takes ``a`` of shape ``(B or 1, m, *shape of the node)`` and returns coefficients for each of the node's
+    inputs (none: nothing goes further) and a constant ``c`` of shape ``(B or 1, m)``, such that for all inputs ``x_i`` and
+    values ``y`` of the node that can occur, ``a . y >= sum_i a_i . x_i + c``.
+    """
+
+    def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]: ...
+
+
+@torch.no_grad()
+def back_substitute(network: Network, objective: Objective, steps: Mapping[str, Step], region: Region) -> Tensor:
+    """Lower bounds ``(B, m)`` of the objectives over the region.
+
+    ``steps`` has an entry for every activation below the objective's node; an entry for any other node takes the place
+    of its operator, and the region takes the place of the input.
+    """
+    pending = {objective.node: objective.coefficients}
+    total = objective.constant.expand(region.batch, -1)
+    magnitude = total.abs()
+    for node in reversed(network.upto(objective.node)):
+        coefficients = pending.pop(node.name, None)
+        if coefficients is None:
+            continue
+        step = steps.get(node.name, region if node is network.input else node.operator)
+        to_inputs, constant = step.backward(coefficients)
+        total, magnitude = total + constant, magnitude + constant.abs()
+        for name, a in zip(node.inputs, to_inputs, strict=bool(to_inputs)):
+            pending[name] = pending[name] + a if name in pending else a
+    return total - ROUNDING * magnitude

@@ -1,0 +1,97 @@
+"""DeepPoly: every pre-activation bounded by back-substitution to the input (Singh et al., POPL 2019; CROWN)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from kreludomain.deadline import Deadline
+from kreludomain.domain.abstraction import Abstraction, Known, Minima, prepare
+from kreludomain.domain.backward import Step, back_substitute
+from kreludomain.domain.bounds import Bounds, LayerBounds
+from kreludomain.domain.interval import interval
+from kreludomain.domain.relu import LOWER_SLOPES, linear_relu
+from kreludomain.errors import InputError
+from kreludomain.network import Network
+from kreludomain.network.operators import AffineOperator, Input
+from kreludomain.spec import Box, Objective, Region, chunk_rows
+
+
+@dataclass(frozen=True, eq=False)
+class BackwardAbstraction(Abstraction):
+    """Bounds of every node and, for every activation, the step that stands for it in back-substitution."""
+
+    steps: Mapping[str, Step] = field(kw_only=True)
+    memory_mb: int = field(default=512, kw_only=True)
+
+    def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
+        most = chunk_rows(self.network, objective.node, self.region.batch, self.memory_mb)
+        parts = [back_substitute(self.network, part, self.steps, self.region) for part in objective.chunks(most)]
+        return Minima(torch.cat(parts, dim=1), self.notes)
+
+
+@dataclass(frozen=True)
+class DeepPoly:
+    """Back-substitution with one line below and the chord above each unstable neuron.
+
+    ``lower_slope``: the rule for the line below, ``area`` (0 or 1, whichever leaves the smaller triangle), ``parallel``
+    (to the chord) or ``zero``. ``neurons``: ``all``, or ``unstable`` to back-substitute only neurons whose sign interval
+    analysis leaves open (verdicts are the same, stable neurons keep wider bounds). ``memory_mb`` bounds the coefficients
+    held at once.
+    """
+
+    lower_slope: str = "area"
+    neurons: str = "all"
+    memory_mb: int = 512
+
+    def __post_init__(self) -> None:
+        if self.lower_slope not in LOWER_SLOPES:
+            raise InputError(f"lower_slope: '{self.lower_slope}' is not one of {', '.join(LOWER_SLOPES)}")
+        if self.neurons not in ("all", "unstable"):
+            raise InputError(f"neurons: '{self.neurons}' is not one of all, unstable")
+        if self.memory_mb < 1:
+            raise InputError(f"memory_mb: {self.memory_mb} is not a number from 1 up")
+
+    @torch.no_grad()
+    def abstract(
+        self, network: Network, region: Region, known: Known | None = None, deadline: Deadline = Deadline()
+    ) -> BackwardAbstraction:
+        region, known = prepare(network, region, known)
+        bounds = {network.input.name: Bounds(region.lower, region.upper)}
+        steps: dict[str, Step] = {}
+        result = BackwardAbstraction(network, region, LayerBounds({}), steps=steps, memory_mb=self.memory_mb)
+        wanted = {*network.pre_activations, network.output.name}
+        for node in network.nodes:
+            if node.inputs:
+                bounds[node.name] = interval(node.operator, *(bounds[name] for name in node.inputs))
+            if node.name in known:
+                bounds[node.name] = bounds[node.name] & known[node.name]
+            if node.name in wanted and not _interval_is_exact(network, node.name, region):
+                bounds[node.name] = self._back_substituted(result, node.name, bounds[node.name])
+            if node in network.activations:
+                steps[node.name] = linear_relu(bounds[node.inputs[0]], self.lower_slope)
+        return BackwardAbstraction(network, region, LayerBounds(bounds), steps=steps, memory_mb=self.memory_mb)
+
+    def _back_substituted(self, abstraction: BackwardAbstraction, name: str, bounds: Bounds) -> Bounds:
+        """The bounds of a node cut with those that back-substitution through the layers below gives."""
+        chosen = torch.ones_like(bounds.lower[0], dtype=torch.bool)
+        if self.neurons == "unstable" and name != abstraction.network.output.name:
+            chosen = bounds.unstable.any(0)
+        indices = chosen.flatten().nonzero()[:, 0]
+        if not len(indices):
+            return bounds
+        found = abstraction.extrema(Objective.neurons(abstraction.network, name, indices))
+        return bounds.replace(indices, found.lower, found.upper)
+
+
+def _interval_is_exact(network: Network, name: str, region: Region) -> bool:
+    """Whether interval bounds of a node are already exact: a box, and one chain of affine operators from the input.
+
+    At most one operator of the chain may mix entries (``monomial`` ones pass intervals without loss).
+    """
+    nodes = network.upto(name)
+    mixing = [n for n in nodes if isinstance(n.operator, AffineOperator) and not n.operator.monomial]
+    chain = all(isinstance(n.operator, AffineOperator | Input) and len(n.inputs) <= 1 for n in nodes)
+    return isinstance(region, Box) and chain and len(mixing) <= 1

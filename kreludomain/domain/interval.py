@@ -1,0 +1,66 @@
+"""Interval bound propagation: centre and radius through affine operators, endpoints through monotone activations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import singledispatch
+
+import torch
+
+from kreludomain.deadline import Deadline
+from kreludomain.domain.abstraction import Abstraction, Known, Minima, prepare
+from kreludomain.domain.backward import back_substitute
+from kreludomain.domain.bounds import Bounds, LayerBounds
+from kreludomain.domain.relu import ConstantStep
+from kreludomain.network import Network
+from kreludomain.network.operators import AffineOperator, Operator, Relu
+from kreludomain.spec import Objective, Region
+from kreludomain.spec.region import ROUNDING
+
+
+@singledispatch
+def interval(operator: Operator, *inputs: Bounds) -> Bounds:
+    """Bounds of an operator's value from bounds of its inputs. A new operator registers its transformer here."""
+    raise TypeError(f"no interval transformer for {type(operator).__name__}")
+
+
+@interval.register
+def _(operator: AffineOperator, *inputs: Bounds) -> Bounds:
+    middle = operator(*((b.lower + b.upper) / 2 for b in inputs))
+    radius = operator.magnitude(*(b.width / 2 for b in inputs))
+    reach = operator.magnitude(*(torch.maximum(b.lower.abs(), b.upper.abs()) for b in inputs))
+    reach = reach if operator.offset is None else reach + operator.offset.abs()
+    radius = radius + ROUNDING * reach
+    return Bounds(middle - radius, middle + radius)
+
+
+@interval.register
+def _(operator: Relu, *inputs: Bounds) -> Bounds:
+    return Bounds(operator(inputs[0].lower), operator(inputs[0].upper))
+
+
+@dataclass(frozen=True, eq=False)
+class IntervalAbstraction(Abstraction):
+    """Bounds of every node; an objective is pushed back over affine operators to the nearest activations."""
+
+    def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
+        steps = {n.name: ConstantStep(self.bounds[n.name]) for n in self.network.activations}
+        return Minima(back_substitute(self.network, objective, steps, self.region))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Interval analysis: the cheapest method, and the loosest."""
+
+    @torch.no_grad()
+    def abstract(
+        self, network: Network, region: Region, known: Known | None = None, deadline: Deadline = Deadline()
+    ) -> IntervalAbstraction:
+        region, known = prepare(network, region, known)
+        bounds = {network.input.name: Bounds(region.lower, region.upper)}
+        for node in network.nodes:
+            if node.inputs:
+                bounds[node.name] = interval(node.operator, *(bounds[name] for name in node.inputs))
+            if node.name in known:
+                bounds[node.name] = bounds[node.name] & known[node.name]
+        return IntervalAbstraction(network, region, LayerBounds(bounds))

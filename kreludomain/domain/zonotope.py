@@ -1,0 +1,142 @@
+"""DeepZ: affine forms over the input and fresh noise symbols (Singh et al., NeurIPS 2018).
+
+The value of a node is ``c + A x + E e`` with ``x`` in the region and noise ``e`` in [-1, 1]. The input stays itself
+instead of becoming noise, so that balls of any norm are concretised exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kreludomain.deadline import Deadline
+from kreludomain.domain.abstraction import Abstraction, Known, Minima, prepare
+from kreludomain.domain.bounds import Bounds, LayerBounds
+from kreludomain.domain.interval import interval
+from kreludomain.domain.relu import linear_relu
+from kreludomain.network import Network
+from kreludomain.network.operators import AffineOperator, Operator, Relu
+from kreludomain.spec import Objective, Region
+from kreludomain.spec.region import ROUNDING
+
+
+@dataclass(frozen=True, eq=False)
+class AffineForm:
+    """``constant + sum_i x_i linear[:, i] + sum_j e_j noise[:, j]``.
+
+    ``constant`` is ``(B, *shape)``, ``linear`` ``(B or 1, inputs, *shape)``, ``noise`` ``(B, symbols, *shape)``.
+    """
+
+    constant: Tensor
+    linear: Tensor
+    noise: Tensor
+
+    def extrema(self, region: Region) -> Bounds:
+        """Bounds of every entry, ``(B, *shape)``."""
+        shape = self.constant.shape
+        rows = self.linear.flatten(2).transpose(1, 2).unflatten(2, region.shape)
+        radius = self.noise.abs().sum(1)
+        radius = radius + ROUNDING * (self.constant.abs() + radius)
+        lower = region.minimum(rows).reshape(shape)
+        upper = -region.minimum(-rows).reshape(shape)
+        return Bounds(self.constant + lower - radius, self.constant + upper + radius)
+
+
+@singledispatch
+def affine_form(operator: Operator, pre: Bounds, symbols: int, *inputs: AffineForm) -> AffineForm:
+    """The affine form of an operator's value. A new operator registers its transformer here.
+
+    ``pre`` bounds the first input's value. ``symbols`` is how many noise symbols the network has so far: a symbol has the
+    same position in every form, so fresh ones start there, and paths that meet again agree on what they share.
+    """
+    raise TypeError(f"no zonotope transformer for {type(operator).__name__}")
+
+
+def _apply(operator: AffineOperator, generators: list[Tensor]) -> Tensor:
+    """An affine operator's linear part on generators ``(B, symbols, *shape)``."""
+    batch, symbols = generators[0].shape[:2]
+    return operator.linear(*(g.flatten(0, 1) for g in generators)).unflatten(0, (batch, symbols))
+
+
+@affine_form.register
+def _(operator: AffineOperator, pre: Bounds, symbols: int, *inputs: AffineForm) -> AffineForm:
+    longest = max(form.noise.shape[1] for form in inputs)
+    noise = [_lengthen(form.noise, longest) for form in inputs]
+    batch = max(form.linear.shape[0] for form in inputs)
+    linear = [form.linear.expand(batch, *form.linear.shape[1:]) for form in inputs]
+    return AffineForm(
+        constant=operator(*(form.constant for form in inputs)),
+        linear=_apply(operator, linear),
+        noise=_apply(operator, noise) if longest else noise[0].new_zeros(len(noise[0]), 0, *operator.out_shape),
+    )
+
+
+@affine_form.register
+def _(operator: Relu, pre: Bounds, symbols: int, *inputs: AffineForm) -> AffineForm:
+    # Lines of the chord's slope above and below: y = slope x + intercept / 2 + (intercept / 2) e, e fresh.
+    lines, form = linear_relu(pre, "parallel"), inputs[0]
+    slope, half = lines.upper_slope, lines.intercept / 2
+    fresh = half.flatten(1).any(0).nonzero()[:, 0]
+    added = half.new_zeros(len(half), len(fresh), half[0].numel())
+    added[:, torch.arange(len(fresh)), fresh] = half.flatten(1)[:, fresh]
+    noise = torch.cat([_lengthen(form.noise, symbols) * slope[:, None], added.unflatten(2, operator.shape)], dim=1)
+    return AffineForm(form.constant * slope + half, form.linear * slope[:, None], noise)
+
+
+def _lengthen(noise: Tensor, symbols: int) -> Tensor:
+    """Noise ``(B, n, *shape)`` with zeros for the symbols up to ``symbols`` that it does not depend on."""
+    return functional.pad(noise, (0, 0) * (noise.dim() - 2) + (0, symbols - noise.shape[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class ZonotopeAbstraction(Abstraction):
+    """Bounds and affine forms of every node."""
+
+    forms: Mapping[str, AffineForm] = field(kw_only=True)
+
+    @torch.no_grad()
+    def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
+        form, a = self.forms[objective.node], objective.coefficients.flatten(2)
+        combined = AffineForm(
+            (a @ form.constant.flatten(1)[:, :, None])[..., 0] + objective.constant,
+            form.linear.flatten(2) @ a.transpose(1, 2),
+            form.noise.flatten(2) @ a.transpose(1, 2),
+        )
+        return Minima(combined.extrema(self.region).lower)
+
+
+@dataclass(frozen=True)
+class Zonotope:
+    """DeepZ: forward, relational, one fresh noise symbol an unstable neuron."""
+
+    @torch.no_grad()
+    def abstract(
+        self, network: Network, region: Region, known: Known | None = None, deadline: Deadline = Deadline()
+    ) -> ZonotopeAbstraction:
+        region, known = prepare(network, region, known)
+        size = math.prod(region.shape)
+        identity = torch.eye(size, dtype=region.lower.dtype, device=region.lower.device)
+        start = AffineForm(
+            torch.zeros_like(region.lower),
+            identity.reshape(1, size, *region.shape),
+            region.lower.new_zeros(region.batch, 0, *region.shape),
+        )
+        forms = {network.input.name: start}
+        bounds = {network.input.name: Bounds(region.lower, region.upper)}
+        symbols = 0
+        for node in network.nodes:
+            if node.inputs:
+                inputs = [forms[name] for name in node.inputs]
+                forms[node.name] = affine_form(node.operator, bounds[node.inputs[0]], symbols, *inputs)
+                symbols = max(symbols, forms[node.name].noise.shape[1])
+                bounds[node.name] = interval(node.operator, *(bounds[name] for name in node.inputs))
+                bounds[node.name] = bounds[node.name] & forms[node.name].extrema(region)
+            if node.name in known:
+                bounds[node.name] = bounds[node.name] & known[node.name]
+        return ZonotopeAbstraction(network, region, LayerBounds(bounds), forms=forms)

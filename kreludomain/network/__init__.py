@@ -1,0 +1,24 @@
+"""What is verified: a graph of operators, and readers for ONNX files and torch modules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kreludomain.network.graph import Network, Node
+from kreludomain.network.onnx_reader import parse_onnx, read_onnx
+from kreludomain.network.onnx_writer import to_onnx
+from kreludomain.network.reference import Runtime, check_against_runtime
+from kreludomain.network.torch_reader import from_torch
+
+__all__ = ["Network", "Node", "Runtime", "check_against_runtime", "from_torch", "load", "parse_onnx", "read_onnx", "to_onnx"]
+
+
+def load(path: str | Path) -> Network:
+    """Reads an ONNX file as a float64 network and compares it with onnxruntime on random inputs.
+
+    Raises :class:`~kreludomain.errors.InputError` for a missing or malformed file, an operator that is not supported
+    (named, with its node), weights that are not finite, or outputs that differ from onnxruntime's.
+    """
+    network = read_onnx(path)
+    check_against_runtime(network, str(path))
+    return network

@@ -1,0 +1,143 @@
+"""A network: a directed acyclic graph of operators with one input and one output."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from kreludomain.errors import InputError
+from kreludomain.network.operators import Activation, Input, Operator, Shape
+
+
+@dataclass(frozen=True)
+class Node:
+    """An operator with a name and the names of the nodes whose values it takes."""
+
+    name: str
+    operator: Operator
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the node's value, without batch."""
+        return self.operator.out_shape
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Nodes in topological order: the first is the :class:`Input`, the last is the output.
+
+    ``model`` holds the ONNX bytes the network was read from, if any: what a counterexample is replayed on.
+
+    Raises :class:`InputError` when a weight is not finite, naming the node.
+    """
+
+    nodes: tuple[Node, ...]
+    model: bytes | None = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for node in self.nodes:
+            for name, tensor in node.operator.tensors().items():
+                if not torch.isfinite(tensor).all():
+                    raise InputError(f"node '{node.name}': {name} contains NaN or infinite values")
+            for source in node.inputs:
+                if source not in seen:
+                    raise InputError(f"node '{node.name}': input '{source}' is not a node before it")
+            if node.name in seen:
+                raise InputError(f"node '{node.name}': there are two nodes of this name")
+            seen.add(node.name)
+        if not self.nodes or not isinstance(self.nodes[0].operator, Input):
+            raise InputError("a network starts with its input node")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs ``(N, *output_shape)`` for inputs ``(N, *input_shape)``."""
+        return self.values(x)[self.output.name]
+
+    def values(self, x: Tensor) -> dict[str, Tensor]:
+        """The value of every node, ``(N, *shape)``, for inputs ``(N, *input_shape)``."""
+        values = {self.input.name: x}
+        for node in self.nodes[1:]:
+            values[node.name] = node.operator(*(values[name] for name in node.inputs))
+        return values
+
+    def __getitem__(self, name: str) -> Node:
+        try:
+            return self._by_name[name]
+        except KeyError:
+            raise InputError(f"the network has no node '{name}'; it has {', '.join(self._by_name)}") from None
+
+    @property
+    def input(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def output(self) -> Node:
+        return self.nodes[-1]
+
+    @cached_property
+    def activations(self) -> tuple[Node, ...]:
+        """The nodes whose operator is an activation, in topological order."""
+        return tuple(node for node in self.nodes if isinstance(node.operator, Activation))
+
+    @cached_property
+    def pre_activations(self) -> tuple[str, ...]:
+        """The nodes whose value an activation takes, in topological order, each once."""
+        sources = {node.inputs[0] for node in self.activations}
+        return tuple(node.name for node in self.nodes if node.name in sources)
+
+    def upto(self, name: str) -> tuple[Node, ...]:
+        """The node and everything its value depends on, in topological order."""
+        return self._upto(self[name].name)
+
+    def size(self, name: str) -> int:
+        """How many entries the value of a node has."""
+        return math.prod(self[name].shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next((t.dtype for node in self.nodes for t in node.operator.tensors().values()), torch.float64)
+
+    @property
+    def device(self) -> torch.device:
+        return next(
+            (t.device for node in self.nodes for t in node.operator.tensors().values()), torch.device("cpu")
+        )
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Network:
+        """The same network with its weights in another dtype or on another device."""
+        moved = (dataclasses.replace(n, operator=n.operator.to(dtype=dtype, device=device)) for n in self.nodes)
+        return dataclasses.replace(self, nodes=tuple(moved))
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _ancestry(self) -> dict[str, tuple[Node, ...]]:
+        return {}
+
+    def _upto(self, name: str) -> tuple[Node, ...]:
+        if name not in self._ancestry:
+            needed = {name}
+            for node in reversed(self.nodes):
+                if node.name in needed:
+                    needed.update(node.inputs)
+            self._ancestry[name] = tuple(node for node in self.nodes if node.name in needed)
+        return self._ancestry[name]
+
+
+def trim(nodes: Iterable[Node], output: str) -> tuple[Node, ...]:
+    """Only the nodes that ``output`` depends on, with ``output`` last; the input always stays."""
+    nodes = tuple(nodes)
+    needed = {output, nodes[0].name}
+    for node in reversed(nodes):
+        if node.name in needed:
+            needed.update(node.inputs)
+    return tuple(node for node in nodes if node.name in needed)

@@ -1,0 +1,112 @@
+"""What a node of a network computes.
+
+There are three kinds of operator: the :class:`Input`, affine operators and activations. Everything that is computed
+*about* an operator (its interval transformer, its linear relaxation, its LP rows, its ONNX form) lives with whoever
+computes it, in a table over these types; an operator itself only knows its own arithmetic.
+
+Shapes never include the batch dimension. Tensors that go in and out carry exactly one leading dimension ``N``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Operator(ABC):
+    """The function of a node."""
+
+    @property
+    @abstractmethod
+    def out_shape(self) -> Shape:
+        """Shape of the value, without batch."""
+
+    @abstractmethod
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """The value, ``(N, *out_shape)``, for inputs ``(N, *in_shape)``."""
+
+    def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Operator:
+        """The same operator with its tensors in another dtype or on another device."""
+        moved = {name: value.to(dtype=dtype, device=device) for name, value in self.tensors().items()}
+        return dataclasses.replace(self, **moved)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The operator's own tensors by field name."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Operator):
+    """The network's input; its value is what the network is called with."""
+
+    shape: Shape
+
+    @property
+    def out_shape(self) -> Shape:
+        return self.shape
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        return inputs[0]
+
+
+@dataclass(frozen=True, eq=False)
+class AffineOperator(Operator):
+    """``y = sum_i W_i x_i + b``, with every ``W_i`` applied and transposed as an operator, never as a matrix."""
+
+    #: Each output entry depends on at most one input entry (so intervals pass through without loss).
+    monomial = False
+
+    @abstractmethod
+    def linear(self, *inputs: Tensor) -> Tensor:
+        """``sum_i W_i x_i``: the value without the constant."""
+
+    @abstractmethod
+    def magnitude(self, *radii: Tensor) -> Tensor:
+        """``sum_i |W_i| r_i``: how far the value moves when input ``i`` moves by at most ``r_i``."""
+
+    @abstractmethod
+    def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
+        """``W_i^T a`` for every input, from ``a`` of shape ``(N, *out_shape)``."""
+
+    @cached_property
+    def offset(self) -> Tensor | None:
+        """``b`` as ``(*out_shape)``; ``None`` where there is none."""
+        return None
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        value = self.linear(*inputs)
+        return value if self.offset is None else value + self.offset
+
+    def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """One step of back-substitution.
+
+        Takes ``a`` of shape ``(B, m, *out_shape)``; returns the coefficients on every input, ``(B, m, *in_shape)``,
+        and the constant ``a . b`` of shape ``(B, m)``.
+        """
+        batch, rows = coefficients.shape[:2]
+        inputs = self.transpose(coefficients.flatten(0, 1))
+        if self.offset is None:
+            constant = coefficients.new_zeros(batch, rows)
+        else:
+            constant = coefficients.flatten(2) @ self.offset.flatten()
+        return tuple(a.unflatten(0, (batch, rows)) for a in inputs), constant
+
+
+@dataclass(frozen=True, eq=False)
+class Activation(Operator):
+    """A function applied to every entry on its own."""
+
+    shape: Shape
+
+    @property
+    def out_shape(self) -> Shape:
+        return self.shape

@@ -1,0 +1,36 @@
+"""Fully connected layers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from kreludomain.network.operators.base import AffineOperator, Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(AffineOperator):
+    """``y = W x + b`` on the last axis: ``weight`` is ``(out, in)``, ``bias`` is ``(out,)`` or ``None``."""
+
+    weight: Tensor
+    bias: Tensor | None
+    in_shape: Shape
+
+    @property
+    def out_shape(self) -> Shape:
+        return (*self.in_shape[:-1], self.weight.shape[0])
+
+    @cached_property
+    def offset(self) -> Tensor | None:
+        return None if self.bias is None else self.bias.expand(self.out_shape)
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        return inputs[0] @ self.weight.T
+
+    def magnitude(self, *radii: Tensor) -> Tensor:
+        return radii[0] @ self.weight.abs().T
+
+    def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
+        return (coefficients @ self.weight,)

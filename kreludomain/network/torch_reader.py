@@ -1,0 +1,212 @@
+"""Torch modules to networks, by symbolic tracing: Sequential, or a forward with residual additions."""
+
+from __future__ import annotations
+
+import copy
+import math
+import operator as python_operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from kreludomain.errors import InputError
+from kreludomain.network.graph import Network, Node, trim
+from kreludomain.network.onnx_reader import channel_scale
+from kreludomain.network.operators import (
+    Conv2d,
+    Input,
+    Linear,
+    Operator,
+    Relu,
+    Reshape,
+    Shape,
+    Sum,
+    average_pool,
+)
+from kreludomain.network.operators.convolution import Pair
+
+
+def from_torch(module: nn.Module, input_shape: Shape) -> Network:
+    """A network that computes what ``module.eval()`` computes, in float64.
+
+    ``input_shape`` has no batch dimension. Modules: Linear, Conv2d, ReLU, Flatten, BatchNorm1d/2d, AvgPool2d, Identity,
+    Dropout, nested in any way; in a ``forward`` also ``+``, ``-``, ``relu``, ``flatten``, ``view`` and ``reshape`` with
+    constant sizes. Raises :class:`InputError` that names what is not supported, or if the result differs from the
+    module on random inputs.
+    """
+    module = copy.deepcopy(module).eval().double().cpu()
+    try:
+        traced = fx.symbolic_trace(module)
+    except Exception as error:  # a forward may raise anything while it is traced; its text is what the user needs
+        raise InputError(f"{type(module).__name__} cannot be traced: {str(error).splitlines()[0]}") from error
+    network = _read(traced, tuple(input_shape))
+    _check(network, module)
+    return network
+
+
+def _read(traced: fx.GraphModule, input_shape: Shape) -> Network:
+    nodes: list[Node] = []
+    shapes: dict[str, Shape] = {}
+    aliases: dict[str, str] = {}
+    for step in traced.graph.nodes:
+        if step.op == "placeholder":
+            if nodes:
+                raise InputError(f"input '{step.name}': a module of one input is supported")
+            operator: Operator | None = Input(input_shape)
+            sources: tuple[str, ...] = ()
+        elif step.op == "output":
+            result = step.args[0]
+            if not isinstance(result, fx.Node):
+                raise InputError("a module with one output tensor is supported")
+            return Network(trim(nodes, aliases.get(result.name, result.name)))
+        else:
+            sources = tuple(aliases.get(n.name, n.name) for n in step.all_input_nodes)
+            try:
+                operator = _operator(step, traced, [shapes[name] for name in sources])
+            except (InputError, ValueError) as error:
+                raise InputError(f"node '{step.name}' ({_kind(step, traced)}): {error}") from None
+        if operator is None:
+            aliases[step.name] = sources[0]
+        else:
+            nodes.append(Node(step.name, operator, sources))
+            shapes[step.name] = operator.out_shape
+    raise InputError("the module returns nothing")
+
+
+def _kind(step: fx.Node, traced: fx.GraphModule) -> str:
+    if step.op == "call_module":
+        return type(traced.get_submodule(str(step.target))).__name__
+    return getattr(step.target, "__name__", str(step.target))
+
+
+def _operator(step: fx.Node, traced: fx.GraphModule, shapes: list[Shape]) -> Operator | None:
+    if step.op == "call_module":
+        module = traced.get_submodule(str(step.target))
+        if type(module) not in MODULES:
+            raise InputError(f"module not supported; supported are {', '.join(t.__name__ for t in MODULES)}")
+        return MODULES[type(module)](module, shapes[0])
+    if step.target not in FUNCTIONS or len(shapes) == 0:
+        raise InputError("function not supported")
+    return FUNCTIONS[step.target](step, shapes)
+
+
+def _pair(value: Any) -> Pair:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _linear(module: nn.Linear, shape: Shape) -> Operator:
+    if shape[-1] != module.in_features:
+        raise InputError(f"{module.in_features} input features do not fit a value of shape {shape}")
+    return Linear(module.weight.data, None if module.bias is None else module.bias.data, shape)
+
+
+def _conv(module: nn.Conv2d, shape: Shape) -> Operator:
+    if module.padding_mode != "zeros" or isinstance(module.padding, str):
+        raise InputError("padding given as numbers, with zeros, is supported")
+    if len(shape) != 3 or shape[0] != module.in_channels:
+        raise InputError(f"{module.in_channels} input channels do not fit a value of shape {shape}")
+    bias = None if module.bias is None else module.bias.data
+    stride, padding, dilation = (_pair(v) for v in (module.stride, module.padding, module.dilation))
+    return Conv2d(module.weight.data, bias, shape, stride, padding, dilation, module.groups)
+
+
+def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d, shape: Shape) -> Operator:
+    if module.running_mean is None or module.running_var is None:
+        raise InputError("batch normalisation without running statistics depends on the batch")
+    if shape[0] != module.num_features:
+        raise InputError(f"{module.num_features} features do not fit a value of shape {shape}")
+    multiplier = 1.0 / torch.sqrt(module.running_var + module.eps)
+    shift = -module.running_mean * multiplier
+    if module.affine:
+        multiplier, shift = multiplier * module.weight.data, shift * module.weight.data + module.bias.data
+    return channel_scale(multiplier, shift, shape)
+
+
+def _avg_pool(module: nn.AvgPool2d, shape: Shape) -> Operator:
+    kernel, stride, padding = (_pair(v) for v in (module.kernel_size, module.stride, module.padding))
+    if module.ceil_mode or module.divisor_override or (any(padding) and not module.count_include_pad):
+        raise InputError("ceil_mode, divisor_override and count_include_pad=False are not supported")
+    return average_pool(shape, kernel, stride, padding)
+
+
+def _flatten(module: nn.Flatten, shape: Shape) -> Operator:
+    return _flattened(shape, module.start_dim, module.end_dim)
+
+
+def _flattened(shape: Shape, start: int = 0, end: int = -1) -> Operator:
+    if start != 1 or end not in (-1, len(shape)):
+        raise InputError("flatten keeps the batch dimension and joins all others: start_dim=1, end_dim=-1")
+    return Reshape(shape, (math.prod(shape),))
+
+
+MODULES: dict[type[nn.Module], Callable[[Any, Shape], Operator | None]] = {
+    nn.Linear: _linear,
+    nn.Conv2d: _conv,
+    nn.ReLU: lambda module, shape: Relu(shape),
+    nn.Flatten: _flatten,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.AvgPool2d: _avg_pool,
+    nn.Identity: lambda module, shape: None,
+    nn.Dropout: lambda module, shape: None,
+}
+
+
+def _added(step: fx.Node, shapes: list[Shape], sign: int) -> Operator:
+    if not all(isinstance(a, fx.Node) for a in step.args):
+        raise InputError("adding a constant is supported through a module's bias only")
+    if len(step.all_input_nodes) == 1:
+        raise InputError("adding a value to itself is not supported")
+    if shapes[0] != shapes[1]:
+        raise InputError(f"operands of shapes {shapes[0]} and {shapes[1]}; equal shapes are supported")
+    return Sum((1, sign), shapes[0])
+
+
+def _sized(step: fx.Node, shapes: list[Shape]) -> Operator:
+    sizes = step.args[1:]
+    sizes = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+    if not all(isinstance(s, int) for s in sizes[1:]):
+        raise InputError("only constant sizes after the batch dimension are supported")
+    total = math.prod(shapes[0])
+    rest = [int(s) for s in sizes[1:]]
+    if -1 in rest:
+        rest[rest.index(-1)] = total // max(1, math.prod(s for s in rest if s != -1))
+    return Reshape(shapes[0], tuple(rest))
+
+
+def _functional_flatten(step: fx.Node, shapes: list[Shape]) -> Operator:
+    arguments = dict(zip(("start_dim", "end_dim"), step.args[1:], strict=False)) | step.kwargs
+    return _flattened(shapes[0], arguments.get("start_dim", 0), arguments.get("end_dim", -1))
+
+
+def _relu(step: fx.Node, shapes: list[Shape]) -> Operator:
+    return Relu(shapes[0])
+
+
+FUNCTIONS: dict[Any, Callable[[fx.Node, list[Shape]], Operator]] = {
+    python_operator.add: lambda step, shapes: _added(step, shapes, 1),
+    python_operator.iadd: lambda step, shapes: _added(step, shapes, 1),
+    python_operator.sub: lambda step, shapes: _added(step, shapes, -1),
+    torch.add: lambda step, shapes: _added(step, shapes, 1),
+    torch.relu: _relu,
+    functional.relu: _relu,
+    torch.flatten: _functional_flatten,
+    torch.reshape: _sized,
+    "relu": _relu,
+    "flatten": _functional_flatten,
+    "view": _sized,
+    "reshape": _sized,
+}
+
+
+def _check(network: Network, module: nn.Module) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn((4, *network.input.shape), generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        expected: Tensor = module(x)
+    got = network(x)
+    if expected.shape != got.shape or not torch.allclose(expected, got, rtol=1e-9, atol=1e-9):
+        raise InputError(f"{type(module).__name__}: the network read from it computes something else")

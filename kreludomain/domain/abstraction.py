@@ -50,6 +50,7 @@ class Abstraction(ABC):
 
     def extrema(self, objective: Objective, deadline: Deadline = Deadline()) -> Bounds:
         """Lower and upper bounds of the objectives, ``(B, m)`` each."""
+        objective = objective.pulled_back(self.network)
         return Bounds(self.minimise(objective, deadline).lower, -self.minimise(-objective, deadline).lower)
 
 

@@ -80,10 +80,11 @@ class DeepPoly:
         if self.neurons == "unstable" and name != abstraction.network.output.name:
             chosen = bounds.unstable.any(0)
         indices = chosen.flatten().nonzero()[:, 0]
-        if not len(indices):
-            return bounds
-        found = abstraction.extrema(Objective.neurons(abstraction.network, name, indices))
-        return bounds.replace(indices, found.lower, found.upper)
+        most = chunk_rows(abstraction.network, name, abstraction.region.batch, self.memory_mb)
+        for part in indices.split(most):
+            found = abstraction.extrema(Objective.neurons(abstraction.network, name, part))
+            bounds = bounds.replace(part, found.lower, found.upper)
+        return bounds
 
 
 def _interval_is_exact(network: Network, name: str, region: Region) -> bool:

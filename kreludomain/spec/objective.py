@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kreludomain.network import Network
+from kreludomain.network.operators import AffineOperator
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,18 @@ class Objective:
 
     def __neg__(self) -> Objective:
         return Objective(self.node, -self.coefficients, -self.constant)
+
+    def pulled_back(self, network: Network) -> Objective:
+        """The same expressions at an earlier node: pushed over affine operators of one input, which costs nothing.
+
+        An expression and its negation share this part of their back-substitution.
+        """
+        objective, node = self, network[self.node]
+        while isinstance(node.operator, AffineOperator) and len(node.inputs) == 1:
+            (coefficients,), constant = node.operator.backward(objective.coefficients)
+            objective = Objective(node.inputs[0], coefficients, objective.constant + constant)
+            node = network[objective.node]
+        return objective
 
     def rows(self, start: int, stop: int) -> Objective:
         """Expressions ``start`` to ``stop - 1``."""

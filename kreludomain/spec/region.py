@@ -12,6 +12,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -78,19 +79,18 @@ class Region(ABC):
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return dataclasses.replace(self, **{n: change(v) for n, v in values.items() if isinstance(v, Tensor)})
 
+    @abstractmethod
     def minimum(self, coefficients: Tensor) -> Tensor:
         """``min a . x`` over the region, ``(B, m)``, for ``a`` of shape ``(B or 1, m, *shape)``; never too large."""
-        a = coefficients.flatten(2)
-        reach = torch.maximum(self.lower.abs(), self.upper.abs()).flatten(1)
-        return self._minimum(a) - ROUNDING * _dot(a.abs(), reach)
 
     def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """The last step of a back-substitution: nothing goes further, :meth:`minimum` is the constant."""
         return (), self.minimum(coefficients)
 
-    @abstractmethod
-    def _minimum(self, a: Tensor) -> Tensor:
-        """``min a . x`` up to rounding, for ``a`` of shape ``(B or 1, m, n)``."""
+    @cached_property
+    def _slack(self) -> Tensor:
+        """What rounding may add to ``a . x`` for each unit of ``|a|``, ``(B, n)``."""
+        return ROUNDING * torch.maximum(self.lower.abs(), self.upper.abs()).flatten(1)
 
     @abstractmethod
     def contains(self, x: Tensor) -> Tensor:
@@ -117,9 +117,10 @@ def _dot(a: Tensor, x: Tensor) -> Tensor:
 class Box(Region):
     """``lower <= x <= upper``: an l_inf ball, for one."""
 
-    def _minimum(self, a: Tensor) -> Tensor:
-        center, radius = (self.upper + self.lower) / 2, (self.upper - self.lower) / 2
-        return _dot(a, center.flatten(1)) - _dot(a.abs(), radius.flatten(1))
+    def minimum(self, coefficients: Tensor) -> Tensor:
+        a = coefficients.flatten(2)
+        radius = ((self.upper - self.lower) / 2).flatten(1) + self._slack
+        return _dot(a, self.center.flatten(1)) - _dot(a.abs(), radius)
 
     def contains(self, x: Tensor) -> Tensor:
         return ((x >= self.lower) & (x <= self.upper)).flatten(1).all(1)
@@ -140,8 +141,17 @@ class _Ball(Region):
         return self.middle
 
     @property
+    @abstractmethod
     def norm(self) -> float:
-        raise AttributeError("a ball has a norm")
+        """The ``p`` of the ball's norm."""
+
+    @abstractmethod
+    def _minimum(self, a: Tensor) -> Tensor:
+        """``min a . x`` up to rounding, for ``a`` of shape ``(B or 1, m, n)``."""
+
+    def minimum(self, coefficients: Tensor) -> Tensor:
+        a = coefficients.flatten(2)
+        return self._minimum(a) - _dot(a.abs(), self._slack)
 
     def distance(self, x: Tensor) -> Tensor:
         """``||x - middle||_p`` of points ``(N, *shape)``."""

@@ -54,6 +54,9 @@ class Conv2d(AffineOperator):
         return self._convolve(radii[0], self.weight.abs())
 
     def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
+        window = _window(coefficients)
+        if window is not None:
+            return (self._transpose_window(coefficients, *window),)
         # Rows and columns at the far border that no kernel position reaches are what output_padding puts back.
         missed = tuple(self._extent(axis) % self.stride[axis] for axis in (0, 1))
         return (
@@ -61,6 +64,50 @@ class Conv2d(AffineOperator):
                 coefficients, self.weight, None, self.stride, self.padding, missed, self.groups, self.dilation
             ),
         )
+
+    def _transpose_window(self, coefficients: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+        """The transpose of coefficients that vanish outside a window (``height`` by ``width``, its own place a row)."""
+        patch = coefficients[_places(coefficients, top, left, height, width)]
+        patch = functional.conv_transpose2d(
+            patch, self.weight, None, self.stride, groups=self.groups, dilation=self.dilation
+        )
+        rows, (above, beside) = len(coefficients), self.padding
+        channels, size = self.in_shape[0], self.in_shape[1:]
+        canvas = coefficients.new_zeros(rows, channels, size[0] + 2 * above, size[1] + 2 * beside)
+        corner = top * self.stride[0], left * self.stride[1]
+        canvas[_places(canvas, *corner, patch.shape[2], patch.shape[3])] = patch
+        return canvas[:, :, above : above + size[0], beside : beside + size[1]]
+
+
+def _window(coefficients: Tensor) -> tuple[Tensor, Tensor, int, int] | None:
+    """Where the entries of each row ``(N, channels, height, width)`` are that are not zero.
+
+    A neuron of a convolutional layer sees a small part of the layers below, so the coefficients of most objectives are
+    zero outside a window. Returns the first row and column of each window ``(N,)`` and the common height and width, or
+    ``None`` where windows would not save at least three quarters of the entries.
+    """
+    occupied = (coefficients != 0).any(1)
+    height, width = occupied.shape[1:]
+    starts, spans = [], []
+    for lines, size in ((occupied.any(2), height), (occupied.any(1), width)):
+        first, last = lines.byte().argmax(1), size - 1 - lines.flip(1).byte().argmax(1)
+        filled = lines.any(1)
+        span = int(torch.where(filled, last - first + 1, 1).max()) if len(lines) else size
+        starts.append(first.clamp(max=size - span))
+        spans.append(span)
+    if 4 * spans[0] * spans[1] > height * width:
+        return None
+    return starts[0], starts[1], spans[0], spans[1]
+
+
+def _places(values: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
+    """Indices of a window of each row of ``values``, ``(N, channels, height, width)`` when applied."""
+    device = values.device
+    row = torch.arange(len(values), device=device)[:, None, None, None]
+    channel = torch.arange(values.shape[1], device=device)[None, :, None, None]
+    y = (top[:, None] + torch.arange(height, device=device))[:, None, :, None]
+    x = (left[:, None] + torch.arange(width, device=device))[:, None, None, :]
+    return row, channel, y, x
 
 
 def average_pool(

@@ -27,6 +27,11 @@ class JointRelaxation:
     def groups(self) -> Tensor:
         return self.octahedra.groups
 
+    def pick(self, chosen: Tensor) -> JointRelaxation:
+        """Only the groups where ``chosen`` ``(G,)`` is true."""
+        o = self.octahedra
+        return JointRelaxation(Octahedra(o.groups[chosen], o.lower[chosen], o.upper[chosen]), self.vertices[chosen])
+
 
 def relax_jointly(
     abstraction: Abstraction, node: str, grouping: Grouping, memory_mb: int = 512, deadline: Deadline = Deadline()

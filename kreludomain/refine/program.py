@@ -1,0 +1,280 @@
+"""The linear program of a relaxed network, in matrix form.
+
+Variables are the input, the pre-activations of every neuron that is not always inactive, and the post-activations of
+the unstable ones; every other value of the network is a sparse affine expression in these. Rows are affine layers as
+equations, triangles of unstable neurons in no group, and the joint relaxations of the groups. The program is built once
+for a network and a region; objectives only change the costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import singledispatch
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from kreludomain.domain import Abstraction, Bounds
+from kreludomain.krelu import JointRelaxation, joint_hull, lifted
+from kreludomain.network import Network
+from kreludomain.network.operators import AffineOperator, Operator, Relu
+from kreludomain.spec import Objective, Region
+from kreludomain.spec.region import ROUNDING
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """``matrix @ z + constant``: the value of a node, flat, in the program's variables."""
+
+    matrix: sparse.csr_matrix
+    constant: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """``row_lower <= rows @ z <= row_upper``, ``lower <= z <= upper``, ``z[:inputs]`` in the region.
+
+    All variables are bounded, which is what makes every dual point a certificate (:meth:`certified_minimum`).
+    ``expressions`` has every node's value. ``notes`` tell where the relaxation is looser than asked for.
+    """
+
+    region: Region
+    inputs: int
+    lower: np.ndarray
+    upper: np.ndarray
+    rows: sparse.csr_matrix
+    row_lower: np.ndarray
+    row_upper: np.ndarray
+    expressions: Mapping[str, Expression]
+    notes: tuple[str, ...] = ()
+
+    def costs(self, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
+        """The objectives' costs ``(m, variables)`` and constants ``(m,)``."""
+        expression = self.expressions[objective.node]
+        rows = objective.coefficients[0].flatten(1).cpu().numpy()
+        constant = objective.constant[0].cpu().numpy() + rows @ expression.constant
+        costs = np.zeros((len(rows), len(self.lower)))
+        costs[:, : expression.matrix.shape[1]] = (expression.matrix.T @ rows.T).T
+        return costs, constant
+
+    def certified_minimum(self, cost: np.ndarray, dual: np.ndarray) -> float:
+        """A lower bound of ``cost . z`` from ANY row multipliers ``dual``, by weak duality (Neumaier & Shcherbina 2004).
+
+        ``cost . z = dual . (rows z) + (cost - dual rows) . z``; the first term is bounded by the rows' sides, the second
+        over the box and, for the input, over the region. A solver's answer is only ever used through this.
+        """
+        finite = np.where(np.isfinite(dual), dual, 0.0)
+        dual = np.where(np.where(finite > 0, np.isfinite(self.row_lower), np.isfinite(self.row_upper)), finite, 0.0)
+        sides = np.where(dual > 0, self.row_lower, self.row_upper)
+        sides = np.where(dual == 0, 0.0, sides)
+        reduced = cost - self.rows.T @ dual
+        at_input = torch.from_numpy(reduced[: self.inputs]).reshape(1, 1, *self.region.shape)
+        rest, low, high = reduced[self.inputs :], self.lower[self.inputs :], self.upper[self.inputs :]
+        over_box = np.where(rest > 0, rest * low, rest * high)
+        terms = dual * sides
+        # Rounding: of the sums themselves, and of the reduced costs, whose terms may cancel.
+        spread = np.abs(cost) + abs(self.rows).T @ np.abs(dual)
+        reach = np.maximum(np.abs(self.lower), np.abs(self.upper))
+        slack = ROUNDING * (np.abs(terms).sum() + spread @ reach)
+        return float(terms.sum() + over_box.sum() + float(self.region.minimum(at_input.to(self.region.lower))) - slack)
+
+
+def build_program(
+    abstraction: Abstraction,
+    joint: Mapping[str, Sequence[JointRelaxation]],
+    node: str | None = None,
+    formulation: str = "vertex",
+) -> Program:
+    """The program of everything below ``node`` (the output if not given), over an abstraction's bounds, of one region.
+
+    ``joint`` has the joint relaxations by pre-activation node; unstable neurons in none of them get their triangle.
+    ``formulation`` is ``vertex`` (points as convex combinations) or ``hull`` (facets by pycddlib).
+    """
+    network = abstraction.network
+    builder = _Builder(abstraction, joint, formulation)
+    for step in network.upto(network.output.name if node is None else node):
+        if step is network.input:
+            columns = builder.variables(abstraction.bounds[step.name])
+            builder.expressions[step.name] = builder.selection(columns)
+        else:
+            builder.expressions[step.name] = encode(step.operator, builder, step.inputs)
+    return builder.program()
+
+
+@dataclass
+class _Builder:
+    """Variables, rows and expressions as they are collected, layer by layer."""
+
+    abstraction: Abstraction
+    joint: Mapping[str, Sequence[JointRelaxation]]
+    formulation: str
+    lower: list[np.ndarray] = field(default_factory=list)
+    upper: list[np.ndarray] = field(default_factory=list)
+    blocks: list[sparse.coo_matrix] = field(default_factory=list)
+    row_lower: list[np.ndarray] = field(default_factory=list)
+    row_upper: list[np.ndarray] = field(default_factory=list)
+    expressions: dict[str, Expression] = field(default_factory=dict)
+    materialised: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def new_columns(self, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+        """Positions of new variables with these bounds."""
+        columns = np.arange(self.count, self.count + len(lower))
+        self.lower.append(lower)
+        self.upper.append(upper)
+        self.count += len(lower)
+        return columns
+
+    def variables(self, bounds: Bounds) -> np.ndarray:
+        return self.new_columns(*(v[0].flatten().cpu().numpy() for v in (bounds.lower, bounds.upper)))
+
+    def selection(self, columns: np.ndarray, size: int | None = None, at: np.ndarray | None = None) -> Expression:
+        """The expression whose entries ``at`` (all, if not given) are the variables ``columns``, the others zero."""
+        size = len(columns) if size is None else size
+        at = np.arange(size) if at is None else at
+        matrix = sparse.csr_matrix((np.ones(len(columns)), (at, columns)), shape=(size, self.count))
+        return Expression(matrix, np.zeros(size))
+
+    def add_rows(self, matrix: sparse.spmatrix, lower: np.ndarray | float, upper: np.ndarray | float) -> None:
+        """Rows ``lower <= matrix @ z <= upper``; the matrix may be narrower than there are variables by now."""
+        size = matrix.shape[0]
+        self.blocks.append(sparse.coo_matrix(matrix))
+        self.row_lower.append(np.broadcast_to(lower, (size,)).astype(float))
+        self.row_upper.append(np.broadcast_to(upper, (size,)).astype(float))
+
+    def triplets(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, size: int) -> sparse.coo_matrix:
+        """A matrix of ``size`` rows from broadcastable positions and values."""
+        parts = np.broadcast_arrays(values, rows, columns)
+        data, row, column = (part.ravel() for part in parts)
+        return sparse.coo_matrix((data, (row, column)), shape=(size, self.count))
+
+    def pre_activation(self, name: str) -> np.ndarray:
+        """Columns of a pre-activation's neurons (-1: always inactive, no variable), defined by equations, made once."""
+        if name not in self.materialised:
+            bounds, expression = self.abstraction.bounds[name][0], self.expressions[name]
+            lower, upper = (v.flatten().cpu().numpy() for v in (bounds.lower, bounds.upper))
+            kept = np.flatnonzero(upper > 0)
+            columns = np.full(len(lower), -1)
+            columns[kept] = self.new_columns(lower[kept], upper[kept])
+            definition = _widen(expression.matrix[kept], self.count) - self.selection(columns[kept]).matrix
+            self.add_rows(definition, -expression.constant[kept], -expression.constant[kept])
+            self.materialised[name] = columns
+        return self.materialised[name]
+
+    def program(self) -> Program:
+        widths = [block.shape[0] for block in self.blocks]
+        starts = np.concatenate([[0], np.cumsum(widths)]).astype(int)
+        data = np.concatenate([b.data for b in self.blocks]) if self.blocks else np.zeros(0)
+        row = np.concatenate([b.row + s for b, s in zip(self.blocks, starts[:-1], strict=True)] or [np.zeros(0, int)])
+        column = np.concatenate([b.col for b in self.blocks] or [np.zeros(0, int)])
+        return Program(
+            region=self.abstraction.region,
+            inputs=self.expressions[self.abstraction.network.input.name].matrix.shape[0],
+            lower=np.concatenate(self.lower),
+            upper=np.concatenate(self.upper),
+            rows=sparse.csr_matrix((data, (row, column)), shape=(int(starts[-1]), self.count)),
+            row_lower=np.concatenate(self.row_lower or [np.zeros(0)]),
+            row_upper=np.concatenate(self.row_upper or [np.zeros(0)]),
+            expressions=self.expressions,
+            notes=tuple(self.notes),
+        )
+
+
+@singledispatch
+def encode(operator: Operator, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
+    """A node's value as an expression, with the rows and variables it needs. A new operator registers here."""
+    raise TypeError(f"no linear program for {type(operator).__name__}")
+
+
+@encode.register
+def _(operator: AffineOperator, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
+    size = int(np.prod(operator.out_shape))
+    matrix = sparse.csr_matrix((size, builder.count))
+    constant = np.zeros(size) if operator.offset is None else operator.offset.flatten().cpu().numpy()
+    for position, name in enumerate(inputs):
+        source, weight = builder.expressions[name], sparse_matrix(operator, builder.abstraction.network, position)
+        matrix = matrix + _widen((weight @ source.matrix).tocsr(), builder.count)
+        constant = constant + weight @ source.constant
+    return Expression(matrix.tocsr(), constant)
+
+
+@encode.register
+def _(operator: Relu, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
+    name = inputs[0]
+    bounds, x = builder.abstraction.bounds[name][0], builder.pre_activation(name)
+    lower, upper = (v.flatten().cpu().numpy() for v in (bounds.lower, bounds.upper))
+    unstable = (lower < 0) & (upper > 0)
+    y = np.where(lower >= 0, x, -1)
+    y[unstable] = builder.new_columns(np.zeros(int(unstable.sum())), upper[unstable])
+    grouped = np.zeros(len(lower), dtype=bool)
+    for joint in builder.joint.get(name, ()):
+        members = joint.groups.numpy()
+        if not unstable[members].all():  # what is stable by now has no variables of its own to relax
+            keep = unstable[members].all(1)
+            joint, members = joint.pick(torch.from_numpy(keep)), members[keep]
+        if len(members):
+            FORMULATIONS[builder.formulation](builder, joint, x[members], y[members])
+            grouped[members] = True
+    alone = np.flatnonzero(unstable & ~grouped)
+    if len(alone):
+        low, high, at = lower[alone], upper[alone], np.arange(len(alone))
+        slope = high / (high - low)
+        above = builder.triplets(at[:, None], np.stack([y[alone], x[alone]], 1), np.stack([0 * low + 1, -slope], 1), len(at))
+        below = builder.triplets(at[:, None], np.stack([y[alone], x[alone]], 1), np.array([[1.0, -1.0]]), len(at))
+        builder.add_rows(above, -np.inf, -slope * low * (1 + 1e-15))
+        builder.add_rows(below, 0.0, np.inf)
+    kept = np.flatnonzero(y >= 0)
+    return builder.selection(y[kept], len(y), kept)
+
+
+def _vertex_rows(builder: _Builder, joint: JointRelaxation, x: np.ndarray, y: np.ndarray) -> None:
+    """``(x_g, y_g) = sum_v weight_v (v, ReLU(v))``, weights in the simplex."""
+    points = lifted(joint.vertices).cpu().numpy()  # (G, V, 2k)
+    groups, count, width = points.shape
+    weights = builder.new_columns(np.zeros(groups * count), np.ones(groups * count)).reshape(groups, count)
+    columns = np.concatenate([x, y], axis=1)  # (G, 2k)
+    row = np.arange(groups * width).reshape(groups, width)
+    combined = builder.triplets(row[:, None, :], weights[:, :, None], points, groups * width)
+    combined -= builder.triplets(row, columns, np.ones(1), groups * width)
+    builder.add_rows(combined, 0.0, 0.0)
+    builder.add_rows(builder.triplets(np.arange(groups)[:, None], weights, np.ones(1), groups), 1.0, 1.0)
+
+
+def _hull_rows(builder: _Builder, joint: JointRelaxation, x: np.ndarray, y: np.ndarray) -> None:
+    """The facets of each group's hull."""
+    hulls = [joint_hull(vertices) for vertices in joint.vertices]
+    columns = np.concatenate([x, y], axis=1)
+    for hull, at in zip(hulls, columns, strict=True):
+        rows = np.arange(len(hull.offsets))[:, None]
+        matrix = builder.triplets(rows, at[None, :], hull.normals.numpy(), len(hull.offsets))
+        builder.add_rows(matrix, -np.inf, hull.offsets.numpy())
+    loose = sum(not hull.exact for hull in hulls)
+    if loose:
+        builder.notes.append(f"{loose} of {len(hulls)} hulls may miss facets (still sound)")
+
+
+#: How the joint relaxation of a group becomes rows of the program, by name.
+FORMULATIONS: dict[str, Callable[[_Builder, JointRelaxation, np.ndarray, np.ndarray], None]] = {
+    "vertex": _vertex_rows,
+    "hull": _hull_rows,
+}
+
+
+def _widen(matrix: sparse.csr_matrix, columns: int) -> sparse.csr_matrix:
+    """The same matrix with zero columns up to ``columns``."""
+    return sparse.csr_matrix((matrix.data, matrix.indices, matrix.indptr), shape=(matrix.shape[0], columns))
+
+
+def sparse_matrix(operator: AffineOperator, network: Network, position: int, rows: int = 256) -> sparse.csr_matrix:
+    """An affine operator's matrix on one of its inputs, ``(outputs, inputs)``, from its transpose on unit vectors."""
+    size = int(np.prod(operator.out_shape))
+    parts = []
+    for start in range(0, size, rows):
+        unit = torch.zeros(min(rows, size - start), size, dtype=network.dtype, device=network.device)
+        unit[torch.arange(len(unit)), torch.arange(start, start + len(unit))] = 1.0
+        back = operator.transpose(unit.unflatten(1, operator.out_shape))[position]
+        parts.append(sparse.csr_matrix(back.flatten(1).cpu().numpy()))
+    return sparse.vstack(parts, format="csr")

@@ -1,0 +1,90 @@
+"""HiGHS through its own Python interface: the model is passed once, each objective starts from the last basis.
+
+The first objective is solved by the interior point method with crossover, the others by the primal simplex method: other
+costs leave the last basis primal feasible. On k-ReLU programs this took half the time of HiGHS's own choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import highspy
+import numpy as np
+from scipy import sparse
+
+from kreludomain.errors import InputError
+from kreludomain.refine.program import Program
+from kreludomain.refine.solvers.base import Solution
+from kreludomain.spec import Box, L1Ball
+
+
+#: HiGHS's number for the primal simplex method.
+_PRIMAL = 4
+
+
+@dataclass(frozen=True)
+class HighsSolver:
+    """HiGHS without cvxpy in between. Regions: box and l_1 ball."""
+
+    def prepare(self, program: Program) -> HighsSession:
+        if not isinstance(program.region, Box | L1Ball):
+            raise InputError("solver: highspy takes linear regions only (box, l_1); for an l_2 ball use clarabel")
+        return HighsSession(program)
+
+
+class HighsSession:
+    def __init__(self, program: Program) -> None:
+        rows, row_lower, row_upper, lower, upper = _with_region(program)
+        self._count = program.rows.shape[0]
+        self._columns = np.arange(len(lower), dtype=np.int32)
+        self._padding = np.zeros(len(lower) - len(program.lower))
+        model = highspy.HighsLp()
+        model.num_col_, model.num_row_ = len(lower), len(row_lower)
+        model.col_cost_, model.col_lower_, model.col_upper_ = np.zeros(len(lower)), lower, upper
+        model.row_lower_, model.row_upper_ = row_lower, row_upper
+        matrix = rows.tocsc()
+        model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+        model.a_matrix_.start_, model.a_matrix_.index_ = matrix.indptr, matrix.indices
+        model.a_matrix_.value_ = matrix.data
+        self._highs = highspy.Highs()
+        first = {"output_flag": False, "threads": 1, "parallel": "off", "solver": "ipm", "simplex_strategy": _PRIMAL}
+        for name, value in first.items():
+            self._highs.setOptionValue(name, value)
+        self._highs.passModel(model)
+
+    def minimise(self, cost: np.ndarray, seconds: float) -> Solution:
+        highs = self._highs
+        highs.changeColsCost(len(self._columns), self._columns, np.concatenate([cost, self._padding]))
+        # HiGHS counts its time limit over all runs of a model.
+        highs.setOptionValue("time_limit", min(highs.getRunTime() + seconds, 1e20))
+        highs.run()
+        highs.setOptionValue("solver", "simplex")
+        status = highs.getModelStatus()
+        solution = highs.getSolution()
+        dual = np.array(solution.row_dual)[: self._count] if solution.dual_valid else None
+        if status == highspy.HighsModelStatus.kOptimal:
+            return Solution(dual)
+        return Solution(dual, f"highspy: {highs.modelStatusToString(status).lower()}")
+
+
+def _with_region(program: Program) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and variables of the program with those that describe an l_1 ball: ``|x - middle| <= t``, ``sum t <= radius``."""
+    region = program.region
+    if not isinstance(region, L1Ball):
+        return program.rows, program.row_lower, program.row_upper, program.lower, program.upper
+    n, total = program.inputs, program.rows.shape[1]
+    middle = region.middle.flatten().cpu().numpy()
+    eye, none = sparse.eye(n), sparse.csr_matrix((n, total - n))
+    rows = sparse.vstack(
+        [
+            sparse.hstack([program.rows, sparse.csr_matrix((program.rows.shape[0], n))]),
+            sparse.hstack([eye, none, -eye]),
+            sparse.hstack([-eye, none, -eye]),
+            sparse.hstack([sparse.csr_matrix((1, total)), np.ones((1, n))]),
+        ],
+        format="csr",
+    )
+    row_upper = np.concatenate([program.row_upper, middle, -middle, [region.radius]])
+    row_lower = np.concatenate([program.row_lower, np.full(2 * n + 1, -np.inf)])
+    lower = np.concatenate([program.lower, np.zeros(n)])
+    return rows, row_lower, row_upper, lower, np.concatenate([program.upper, np.full(n, region.radius)])

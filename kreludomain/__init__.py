@@ -1,0 +1,69 @@
+"""kreludomain: certifies ReLU networks with joint relaxations of groups of neurons (k-ReLU).
+
+The whole public API is on this page. A session::
+
+    import kreludomain as kd
+
+    network = kd.load("net.onnx")                                # or kd.from_torch(module, input_shape)
+    region = kd.ball(x, 0.02, norm="inf", clip=(0, 1))           # or kd.box(lower, upper)
+    claim = kd.robustness(label=3, classes=10)                   # or kd.claim(C, d): C f(x) + d > 0
+
+    layers = kd.bounds(network, region, "deeppoly")              # bounds of every layer, by node name
+    result = kd.certify(network, region, claim, kd.KReluLP(k=3))
+    result.verdict, result.lower_bounds
+
+To put in something of your own: ``KReluLP(grouping=function)``, ``KReluLP(solver=object)``, ``Refined(function)``, or any
+object with the one function of :class:`Method`.
+"""
+
+from kreludomain.deadline import Deadline
+from kreludomain.domain import Abstraction, Bounds, DeepPoly, Interval, LayerBounds, Method, Minima, Zonotope
+from kreludomain.errors import InputError
+from kreludomain.krelu import ByArea, Grouping, JointRelaxation, joint_hull, octahedra, piece_vertices
+from kreludomain.network import Network, Node, from_torch, load, to_onnx
+from kreludomain.refine import KReluLP, Refined, Solver, TriangleLP
+from kreludomain.spec import Claim, Objective, Region, ball, box, claim, robustness
+from kreludomain.verify import METHODS, Certificate, Verdict, abstract, bounds, certify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "METHODS",
+    "Abstraction",
+    "Bounds",
+    "ByArea",
+    "Certificate",
+    "Claim",
+    "Deadline",
+    "DeepPoly",
+    "Grouping",
+    "InputError",
+    "Interval",
+    "JointRelaxation",
+    "KReluLP",
+    "LayerBounds",
+    "Method",
+    "Minima",
+    "Network",
+    "Node",
+    "Objective",
+    "Refined",
+    "Region",
+    "Solver",
+    "TriangleLP",
+    "Verdict",
+    "Zonotope",
+    "abstract",
+    "ball",
+    "bounds",
+    "box",
+    "certify",
+    "claim",
+    "from_torch",
+    "joint_hull",
+    "load",
+    "octahedra",
+    "piece_vertices",
+    "robustness",
+    "to_onnx",
+]

@@ -1,0 +1,51 @@
+"""A refinement of the user's own: a function that bounds objectives better than the abstraction it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from kreludomain.deadline import Deadline
+from kreludomain.domain import Abstraction, DeepPoly, Known, Method, Minima
+from kreludomain.errors import InputError
+from kreludomain.network import Network
+from kreludomain.spec import Objective, Region
+
+#: ``(abstraction, objective) -> lower bounds (B, m)`` of the objectives over the abstraction's region.
+Refinement = Callable[[Abstraction, Objective], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class _RefinedAbstraction(Abstraction):
+    base: Abstraction = field(kw_only=True)
+    refinement: Refinement = field(kw_only=True)
+
+    def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
+        known = self.base.minimise(objective, deadline)
+        if deadline.passed:
+            return known
+        better = self.refinement(self.base, objective)
+        if better.shape != known.lower.shape or better.isnan().any():
+            raise InputError(f"refinement: bounds of shape {tuple(known.lower.shape)} without NaN are expected")
+        return known | Minima(better.to(known.lower))
+
+
+@dataclass(frozen=True)
+class Refined:
+    """``base``, with objectives bounded by ``refinement`` where that is better.
+
+    The function's bounds are believed: a verdict is as sound as it is.
+    """
+
+    refinement: Refinement
+    base: Method = DeepPoly()
+
+    def abstract(
+        self, network: Network, region: Region, known: Known | None = None, deadline: Deadline = Deadline()
+    ) -> Abstraction:
+        base = self.base.abstract(network, region, known, deadline)
+        return _RefinedAbstraction(
+            network, base.region, base.bounds, notes=base.notes, base=base, refinement=self.refinement
+        )

@@ -12,8 +12,8 @@ The whole public API is on this page. A session::
     result = kd.certify(network, region, claim, kd.KReluLP(k=3))
     result.verdict, result.lower_bounds
 
-To put in something of your own: ``KReluLP(grouping=function)``, ``KReluLP(solver=object)``, ``Refined(function)``, or any
-object with the one function of :class:`Method`.
+To put in something of your own: ``KReluLP(grouping=function)``, ``KReluLP(solver=object)``, ``Refined(function)``, or
+any object with the one function of :class:`Method`.
 """
 
 from kreludomain.deadline import Deadline

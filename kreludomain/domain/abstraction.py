@@ -70,8 +70,8 @@ class Method(Protocol):
 def prepare(network: Network, region: Region, known: Known | None) -> tuple[Region, dict[str, Bounds]]:
     """The region and the known bounds as the network wants them.
 
-    Raises :class:`InputError` for a region or bounds whose shape does not fit, for bounds of a node that does not exist,
-    and for empty or non-finite ones.
+    Raises :class:`InputError` for a region or bounds whose shape does not fit, for bounds of a node that does not
+    exist, and for empty or non-finite ones.
     """
     region, fitted = region.fit(network), {}
     for name, bounds in (known or {}).items():
@@ -80,7 +80,7 @@ def prepare(network: Network, region: Region, known: Known | None) -> tuple[Regi
             lower, upper = (v.to(region.lower).expand(shape) for v in (bounds.lower, bounds.upper))
         except RuntimeError:
             raise InputError(f"bounds of '{name}': shape {tuple(bounds.lower.shape)}, the node has {shape}") from None
-        if not bool((lower <= upper).all()):
-            raise InputError(f"bounds of '{name}': a lower bound is above the upper one, or NaN")
+        if not bool((lower <= upper).all() and lower.isfinite().all() and upper.isfinite().all()):
+            raise InputError(f"bounds of '{name}': a lower bound is above the upper one, or a bound is not finite")
         fitted[name] = Bounds(lower, upper)
     return region, fitted

@@ -14,7 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from kreludomain.network import Network
+from kreludomain.network import Network, Node
+from kreludomain.network.operators import AffineOperator, Input
 from kreludomain.spec import Objective, Region
 from kreludomain.spec.region import ROUNDING
 
@@ -22,9 +23,9 @@ from kreludomain.spec.region import ROUNDING
 class Step(Protocol):
     """What stands for a node while expressions are pushed through it from above to below.
 
-    ``backward`` takes ``a`` of shape ``(B or 1, m, *shape of the node)`` and returns coefficients for each of the node's
-    inputs (none: nothing goes further) and a constant ``c`` of shape ``(B or 1, m)``, such that for all inputs ``x_i`` and
-    values ``y`` of the node that can occur, ``a . y >= sum_i a_i . x_i + c``.
+    ``backward`` takes ``a`` of shape ``(B or 1, m, *shape of the node)`` and returns coefficients for each of the
+    node's inputs (none: nothing goes further) and a constant ``c`` of shape ``(B or 1, m)``, such that for all inputs
+    ``x_i`` and values ``y`` of the node that can occur, ``a . y >= sum_i a_i . x_i + c``.
     """
 
     def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]: ...
@@ -44,9 +45,18 @@ def back_substitute(network: Network, objective: Objective, steps: Mapping[str, 
         coefficients = pending.pop(node.name, None)
         if coefficients is None:
             continue
-        step = steps.get(node.name, region if node is network.input else node.operator)
-        to_inputs, constant = step.backward(coefficients)
+        to_inputs, constant = _step(node, steps, region).backward(coefficients)
         total, magnitude = total + constant, magnitude + constant.abs()
         for name, a in zip(node.inputs, to_inputs, strict=bool(to_inputs)):
             pending[name] = pending[name] + a if name in pending else a
     return total - ROUNDING * magnitude
+
+
+def _step(node: Node, steps: Mapping[str, Step], region: Region) -> Step:
+    if node.name in steps:
+        return steps[node.name]
+    if isinstance(node.operator, Input):
+        return region
+    if isinstance(node.operator, AffineOperator):
+        return node.operator
+    raise TypeError(f"node '{node.name}': {type(node.operator).__name__} needs a relaxation to be passed backwards")

@@ -37,9 +37,9 @@ class DeepPoly:
     """Back-substitution with one line below and the chord above each unstable neuron.
 
     ``lower_slope``: the rule for the line below, ``area`` (0 or 1, whichever leaves the smaller triangle), ``parallel``
-    (to the chord) or ``zero``. ``neurons``: ``all``, or ``unstable`` to back-substitute only neurons whose sign interval
-    analysis leaves open (verdicts are the same, stable neurons keep wider bounds). ``memory_mb`` bounds the coefficients
-    held at once.
+    (to the chord) or ``zero``. ``neurons``: ``all``, or ``unstable`` to back-substitute only neurons whose sign
+    interval analysis leaves open (verdicts are the same, stable neurons keep wider bounds). ``memory_mb`` bounds the
+    coefficients held at once.
     """
 
     lower_slope: str = "area"
@@ -81,7 +81,7 @@ class DeepPoly:
             chosen = bounds.unstable.any(0)
         indices = chosen.flatten().nonzero()[:, 0]
         most = chunk_rows(abstraction.network, name, abstraction.region.batch, self.memory_mb)
-        for part in indices.split(most):
+        for part in indices.split(most) if len(indices) else ():
             found = abstraction.extrema(Objective.neurons(abstraction.network, name, part))
             bounds = bounds.replace(part, found.lower, found.upper)
         return bounds

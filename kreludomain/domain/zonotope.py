@@ -52,8 +52,8 @@ class AffineForm:
 def affine_form(operator: Operator, pre: Bounds, symbols: int, *inputs: AffineForm) -> AffineForm:
     """The affine form of an operator's value. A new operator registers its transformer here.
 
-    ``pre`` bounds the first input's value. ``symbols`` is how many noise symbols the network has so far: a symbol has the
-    same position in every form, so fresh ones start there, and paths that meet again agree on what they share.
+    ``pre`` bounds the first input's value. ``symbols`` is how many noise symbols the network has so far: a symbol has
+    the same position in every form, so fresh ones start there, and paths that meet again agree on what they share.
     """
     raise TypeError(f"no zonotope transformer for {type(operator).__name__}")
 

@@ -1,8 +1,8 @@
 """Which unstable neurons of a layer are relaxed jointly.
 
 A grouping is any function ``(abstraction, node) -> [groups, ...]``: given what is known of the network and the name of
-a pre-activation node, it returns tensors ``(G, k)`` of flat neuron positions, one tensor a group size. Groups may overlap.
-Neurons in no group keep their single-neuron relaxation, so every choice is sound.
+a pre-activation node, it returns tensors ``(G, k)`` of flat neuron positions, one tensor a group size. Groups may
+overlap. Neurons in no group keep their single-neuron relaxation, so every choice is sound.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ _COARSE = 1e-6
 class Hull:
     """``normals @ (x, y) <= offsets`` for pre-activations ``x`` and post-activations ``y`` of one group.
 
-    ``normals`` is ``(F, 2 k)``, ``offsets`` ``(F,)``. ``exact``: cddlib and Qhull found the same facets, so these are all;
-    otherwise a facet may be missing, and the set may be larger than the hull of the vertices.
+    ``normals`` is ``(F, 2 k)``, ``offsets`` ``(F,)``. ``exact``: cddlib and Qhull found the same facets, so these are
+    all; otherwise a facet may be missing, and the set may be larger than the hull of the vertices.
     """
 
     normals: Tensor

@@ -49,9 +49,7 @@ class Octahedra:
 
     def __and__(self, other: Octahedra) -> Octahedra:
         """The intersection of two octahedra of each group."""
-        return Octahedra(
-            self.groups, torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper)
-        )
+        return Octahedra(self.groups, torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper))
 
     def contains(self, x: Tensor, tolerance: float = 0.0) -> Tensor:
         """Whether points ``(N, G, k)`` lie in their group's octahedron, ``(N, G)``."""

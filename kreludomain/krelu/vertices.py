@@ -32,8 +32,8 @@ MERGING = 1e-12
 class _Lines:
     """Every line in which k - 1 planes meet, for a group size k: ``L`` lines, ``c = k - 1`` planes each.
 
-    ``plane`` ``(L, c)`` is each plane's position in ``[lower | upper | 0]`` of its direction, ``base`` ``(L, c, k)`` maps
-    the planes' offsets to a point of the line, ``along`` ``(L, k)`` is its direction.
+    ``plane`` ``(L, c)`` is each plane's position in ``[lower | upper | 0]`` of its direction, ``base`` ``(L, c, k)``
+    maps the planes' offsets to a point of the line, ``along`` ``(L, k)`` is its direction.
     """
 
     plane: Tensor

@@ -10,7 +10,17 @@ from kreludomain.network.onnx_writer import to_onnx
 from kreludomain.network.reference import Runtime, check_against_runtime
 from kreludomain.network.torch_reader import from_torch
 
-__all__ = ["Network", "Node", "Runtime", "check_against_runtime", "from_torch", "load", "parse_onnx", "read_onnx", "to_onnx"]
+__all__ = [
+    "Network",
+    "Node",
+    "Runtime",
+    "check_against_runtime",
+    "from_torch",
+    "load",
+    "parse_onnx",
+    "read_onnx",
+    "to_onnx",
+]
 
 
 def load(path: str | Path) -> Network:

@@ -35,14 +35,16 @@ class Network:
 
     ``model`` holds the ONNX bytes the network was read from, if any: what a counterexample is replayed on.
 
-    Raises :class:`InputError` when a weight is not finite, naming the node.
+    Raises :class:`InputError` that names the node when a weight is not finite, or inputs do not fit an operator.
     """
 
     nodes: tuple[Node, ...]
     model: bytes | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        seen: set[str] = set()
+        if not self.nodes or not isinstance(self.nodes[0].operator, Input):
+            raise InputError("a network starts with its input node")
+        seen: dict[str, Shape] = {}
         for node in self.nodes:
             for name, tensor in node.operator.tensors().items():
                 if not torch.isfinite(tensor).all():
@@ -50,11 +52,12 @@ class Network:
             for source in node.inputs:
                 if source not in seen:
                     raise InputError(f"node '{node.name}': input '{source}' is not a node before it")
+            given, wanted = tuple(seen[source] for source in node.inputs), node.operator.in_shapes
+            if given != wanted:
+                raise InputError(f"node '{node.name}': takes inputs of shapes {wanted}, is given {given}")
             if node.name in seen:
                 raise InputError(f"node '{node.name}': there are two nodes of this name")
-            seen.add(node.name)
-        if not self.nodes or not isinstance(self.nodes[0].operator, Input):
-            raise InputError("a network starts with its input node")
+            seen[node.name] = node.shape
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs ``(N, *output_shape)`` for inputs ``(N, *input_shape)``."""
@@ -106,9 +109,7 @@ class Network:
 
     @property
     def device(self) -> torch.device:
-        return next(
-            (t.device for node in self.nodes for t in node.operator.tensors().values()), torch.device("cpu")
-        )
+        return next((t.device for node in self.nodes for t in node.operator.tensors().values()), torch.device("cpu"))
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Network:
         """The same network with its weights in another dtype or on another device."""

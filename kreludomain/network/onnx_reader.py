@@ -38,6 +38,9 @@ from kreludomain.network.operators import (
 )
 from kreludomain.network.operators.convolution import Pair
 
+#: What arithmetic on a file's contents raises where they contradict each other.
+_MALFORMED = (InputError, ArithmeticError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+
 
 def read_onnx(path: str | Path) -> Network:
     """Reads an ONNX file; weights become float64. Raises :class:`InputError` with the file and the node."""
@@ -70,9 +73,14 @@ class _Call:
     reader: _Reader
 
     def constant(self, position: int) -> np.ndarray | None:
-        """Input ``position`` if it is a constant (or absent: ``None``)."""
+        """Input ``position`` if it is there and a constant; else ``None``."""
         name = self.inputs[position] if position < len(self.inputs) else ""
         return self.reader.constants.get(name)
+
+    def optional(self, position: int, what: str) -> np.ndarray | None:
+        """Input ``position``, a constant, or ``None`` where the node does not have it."""
+        present = position < len(self.inputs) and self.inputs[position] != ""
+        return self.required(position, what) if present else None
 
     def required(self, position: int, what: str) -> np.ndarray:
         value = self.constant(position)
@@ -108,8 +116,9 @@ class _Reader:
         for node in graph.node:
             try:
                 self._read(node)
-            except InputError as error:
-                raise InputError(f"node '{node.name or node.output[0]}' ({node.op_type}): {error}") from None
+            except _MALFORMED as error:
+                text = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise InputError(f"node '{node.name or node.output[0]}' ({node.op_type}): {text}") from None
         output = self._resolve(graph.output[0].name)
         if output not in self.shapes:
             raise InputError(f"output '{output}' does not depend on the input")
@@ -128,13 +137,16 @@ class _Reader:
             self._fold(node)
             return
         if node.op_type == "Shape":
-            self.constants[node.output[0]] = np.array([1, *self.shapes[inputs[0]]], dtype=np.int64)
+            limits = {a.name: a.i for a in node.attribute}
+            shape = [1, *self.shapes[inputs[0]]][limits.get("start", 0) : limits.get("end")]
+            self.constants[node.output[0]] = np.array(shape, dtype=np.int64)
             return
         if node.op_type not in READERS:
             raise InputError(f"operator not supported; supported are {', '.join(sorted(READERS))}")
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        operator = READERS[node.op_type](_Call(node.op_type, inputs, attributes, self))
-        sources = tuple(name for name in inputs if name in self.shapes)
+        call = _Call(node.op_type, inputs, attributes, self)
+        operator = READERS[node.op_type](call)
+        sources = tuple(name for name in call.inputs if name in self.shapes)
         if operator is None:
             self.aliases[node.output[0]] = sources[0]
         else:
@@ -164,28 +176,20 @@ def _weight(value: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(value, dtype=np.float64))
 
 
-def _linear(weight: Tensor, bias: Tensor | None, in_shape: Shape) -> Linear:
-    if weight.dim() != 2 or weight.shape[1] != in_shape[-1]:
-        raise InputError(f"a weight of shape {tuple(weight.T.shape)} does not fit an input of shape {in_shape}")
-    return Linear(weight, bias, in_shape)
-
-
 def _gemm(call: _Call) -> Operator:
     if call.attribute("transA", 0) or len(call.shape()) != 1:
         raise InputError("only A of shape (1, n), not transposed, is supported")
     weight = _weight(call.required(1, "B")) * call.attribute("alpha", 1.0)
-    bias = _tensor(call.constant(2))
+    weight = (weight if call.attribute("transB", 0) else weight.T).contiguous()
+    bias = _tensor(call.optional(2, "C"))
     if bias is not None:
         bias = (bias * call.attribute("beta", 1.0)).reshape(-1)
-    weight = weight if call.attribute("transB", 0) else weight.T
-    linear = _linear(weight.contiguous(), bias, call.shape())
-    return linear if bias is None or len(bias) == linear.out_shape[0] else _linear(
-        linear.weight, bias.expand(linear.out_shape), call.shape()
-    )
+        bias = bias.expand(len(weight)) if len(bias) == 1 else bias
+    return Linear(weight, bias, call.shape())
 
 
 def _matmul(call: _Call) -> Operator:
-    return _linear(_weight(call.required(1, "the second factor")).T.contiguous(), None, call.shape())
+    return Linear(_weight(call.required(1, "the second factor")).T.contiguous(), None, call.shape())
 
 
 def _fit(constant: np.ndarray, in_shape: Shape) -> Tensor:
@@ -205,7 +209,9 @@ def _fit(constant: np.ndarray, in_shape: Shape) -> Tensor:
 def _sum(call: _Call, sign: int) -> Operator:
     """``a + sign * b``."""
     if call.is_constant(1):
-        return Scale(torch.ones((), dtype=torch.float64), sign * _fit(call.required(1, ""), call.shape(0)), call.shape(0))
+        return Scale(
+            torch.ones((), dtype=torch.float64), sign * _fit(call.required(1, ""), call.shape(0)), call.shape(0)
+        )
     if call.is_constant(0):
         multiplier = torch.tensor(float(sign), dtype=torch.float64)
         return Scale(multiplier, _fit(call.required(0, ""), call.shape(1)), call.shape(1))
@@ -257,14 +263,12 @@ def _pad_before(call: _Call, pads: tuple[int, int, int, int]) -> tuple[Shape, Pa
 
 
 def _conv(call: _Call) -> Operator:
-    weight, bias = _weight(call.required(1, "W")), _tensor(call.constant(2))
+    weight, bias = _weight(call.required(1, "W")), _tensor(call.optional(2, "B"))
     if weight.dim() != 4:
         raise InputError(f"a kernel of shape {tuple(weight.shape)}; only two spatial dimensions are supported")
     strides, dilations, pads = _spatial(call, (weight.shape[2], weight.shape[3]))
     in_shape, padding = _pad_before(call, pads)
     groups = call.attribute("group", 1)
-    if weight.shape[1] * groups != in_shape[0]:
-        raise InputError(f"a kernel of shape {tuple(weight.shape)} does not fit an input of shape {in_shape}")
     return Conv2d(weight, bias, in_shape, strides, padding, dilations, groups)
 
 
@@ -354,10 +358,15 @@ def _pad(call: _Call) -> Operator:
         raise InputError(f"mode {call.attribute('mode').decode()}; only constant is supported")
     pads = call.attribute("pads")
     pads = [int(p) for p in (pads if pads is not None else call.required(1, "pads"))]
-    fill = call.constant(2)
+    fill, axes = call.optional(2, "the fill value"), call.optional(3, "axes")
     rank = len(call.shape()) + 1
+    if axes is not None:
+        spread = [0] * (2 * rank)
+        for position, axis in enumerate(int(a) % rank for a in axes):
+            spread[axis], spread[rank + axis] = pads[position], pads[len(axes) + position]
+        pads = spread
     if call.attribute("value", 0.0) or (fill is not None and fill.any()) or len(pads) != 2 * rank:
-        raise InputError("only padding of all axes with zeros is supported")
+        raise InputError("only padding with zeros is supported")
     if pads[0] or pads[rank] or min(pads) < 0:
         raise InputError("padding of the batch dimension and cropping are not supported")
     return Pad(call.shape(), tuple(pads[1:rank]), tuple(pads[rank + 1 :]))
@@ -380,6 +389,7 @@ READERS: dict[str, Callable[[_Call], Operator | None]] = {
     "Identity": _identity,
     "MatMul": _matmul,
     "Mul": _mul,
+    "Neg": lambda call: Scale(torch.tensor(-1.0, dtype=torch.float64), None, call.shape()),
     "Pad": _pad,
     "Relu": lambda call: Relu(call.shape()),
     "Reshape": _reshape,

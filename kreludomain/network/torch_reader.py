@@ -38,6 +38,8 @@ def from_torch(module: nn.Module, input_shape: Shape) -> Network:
     module on random inputs.
     """
     module = copy.deepcopy(module).eval().double().cpu()
+    if type(module) in MODULES:  # a layer alone has no forward to trace through
+        module = nn.Sequential(module)
     try:
         traced = fx.symbolic_trace(module)
     except Exception as error:  # a forward may raise anything while it is traced; its text is what the user needs
@@ -66,8 +68,9 @@ def _read(traced: fx.GraphModule, input_shape: Shape) -> Network:
             sources = tuple(aliases.get(n.name, n.name) for n in step.all_input_nodes)
             try:
                 operator = _operator(step, traced, [shapes[name] for name in sources])
-            except (InputError, ValueError) as error:
-                raise InputError(f"node '{step.name}' ({_kind(step, traced)}): {error}") from None
+            except (InputError, IndexError, RuntimeError, TypeError, ValueError) as error:
+                text = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise InputError(f"node '{step.name}' ({_kind(step, traced)}): {text}") from None
         if operator is None:
             aliases[step.name] = sources[0]
         else:
@@ -98,16 +101,12 @@ def _pair(value: Any) -> Pair:
 
 
 def _linear(module: nn.Linear, shape: Shape) -> Operator:
-    if shape[-1] != module.in_features:
-        raise InputError(f"{module.in_features} input features do not fit a value of shape {shape}")
     return Linear(module.weight.data, None if module.bias is None else module.bias.data, shape)
 
 
 def _conv(module: nn.Conv2d, shape: Shape) -> Operator:
     if module.padding_mode != "zeros" or isinstance(module.padding, str):
         raise InputError("padding given as numbers, with zeros, is supported")
-    if len(shape) != 3 or shape[0] != module.in_channels:
-        raise InputError(f"{module.in_channels} input channels do not fit a value of shape {shape}")
     bias = None if module.bias is None else module.bias.data
     stride, padding, dilation = (_pair(v) for v in (module.stride, module.padding, module.dilation))
     return Conv2d(module.weight.data, bias, shape, stride, padding, dilation, module.groups)
@@ -168,17 +167,17 @@ def _added(step: fx.Node, shapes: list[Shape], sign: int) -> Operator:
 def _sized(step: fx.Node, shapes: list[Shape]) -> Operator:
     sizes = step.args[1:]
     sizes = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
-    if not all(isinstance(s, int) for s in sizes[1:]):
+    rest = [s for s in sizes[1:] if isinstance(s, int)]
+    if len(rest) < len(sizes) - 1:
         raise InputError("only constant sizes after the batch dimension are supported")
     total = math.prod(shapes[0])
-    rest = [int(s) for s in sizes[1:]]
     if -1 in rest:
         rest[rest.index(-1)] = total // max(1, math.prod(s for s in rest if s != -1))
     return Reshape(shapes[0], tuple(rest))
 
 
 def _functional_flatten(step: fx.Node, shapes: list[Shape]) -> Operator:
-    arguments = dict(zip(("start_dim", "end_dim"), step.args[1:], strict=False)) | step.kwargs
+    arguments: dict[str, Any] = dict(zip(("start_dim", "end_dim"), step.args[1:], strict=False)) | step.kwargs
     return _flattened(shapes[0], arguments.get("start_dim", 0), arguments.get("end_dim", -1))
 
 

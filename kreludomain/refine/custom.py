@@ -40,7 +40,7 @@ class Refined:
     """
 
     refinement: Refinement
-    base: Method = DeepPoly()
+    base: Method = field(default_factory=DeepPoly)
 
     def abstract(
         self, network: Network, region: Region, known: Known | None = None, deadline: Deadline = Deadline()

@@ -60,10 +60,11 @@ class Program:
         return costs, constant
 
     def certified_minimum(self, cost: np.ndarray, dual: np.ndarray) -> float:
-        """A lower bound of ``cost . z`` from ANY row multipliers ``dual``, by weak duality (Neumaier & Shcherbina 2004).
+        """A lower bound of ``cost . z`` from ANY row multipliers ``dual``, by weak duality (Neumaier & Shcherbina
+        2004).
 
-        ``cost . z = dual . (rows z) + (cost - dual rows) . z``; the first term is bounded by the rows' sides, the second
-        over the box and, for the input, over the region. A solver's answer is only ever used through this.
+        ``cost . z = dual . (rows z) + (cost - dual rows) . z``; the first term is bounded by the rows' sides, the
+        second over the box and, for the input, over the region. A solver's answer is only ever used through this.
         """
         finite = np.where(np.isfinite(dual), dual, 0.0)
         dual = np.where(np.where(finite > 0, np.isfinite(self.row_lower), np.isfinite(self.row_upper)), finite, 0.0)
@@ -222,7 +223,9 @@ def _(operator: Relu, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
     if len(alone):
         low, high, at = lower[alone], upper[alone], np.arange(len(alone))
         slope = high / (high - low)
-        above = builder.triplets(at[:, None], np.stack([y[alone], x[alone]], 1), np.stack([0 * low + 1, -slope], 1), len(at))
+        above = builder.triplets(
+            at[:, None], np.stack([y[alone], x[alone]], 1), np.stack([0 * low + 1, -slope], 1), len(at)
+        )
         below = builder.triplets(at[:, None], np.stack([y[alone], x[alone]], 1), np.array([[1.0, -1.0]]), len(at))
         builder.add_rows(above, -np.inf, -slope * low * (1 + 1e-15))
         builder.add_rows(below, 0.0, np.inf)

@@ -82,7 +82,6 @@ class Objective:
         )
 
 
-
 def chunk_rows(network: Network, node: str, batch: int, memory_mb: int) -> int:
     """How many objectives at ``node`` may go through back-substitution at once within ``memory_mb`` MiB."""
     widest = max(math.prod(n.shape) for n in network.upto(node))

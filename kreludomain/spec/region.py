@@ -237,8 +237,8 @@ def box(lower: Tensor, upper: Tensor) -> Box:
 def ball(x: Tensor, epsilon: float, norm: str | float = "inf", clip: tuple[float, float] | None = None) -> Region:
     """All points within ``epsilon`` of ``x`` in the l_inf, l_1 or l_2 norm, clipped to ``clip = (low, high)``.
 
-    ``x`` is ``(B, *input_shape)``, or ``input_shape`` for one. Raises :class:`InputError` for an epsilon below zero, another norm, or an ``x`` that
-    an l_1 or l_2 ball is clipped away from.
+    ``x`` is ``(B, *input_shape)``, or ``input_shape`` for one. Raises :class:`InputError` for an epsilon below zero,
+    another norm, or an ``x`` that an l_1 or l_2 ball is clipped away from.
     """
     middle = _float64(x)
     if not (epsilon >= 0 and epsilon < float("inf")):

@@ -15,7 +15,8 @@ def find_counterexample(
     """An input ``(1, *input_shape)`` of a region (batch of one) that breaks the claim, or ``None``.
 
     Every row of the claim is attacked from ``restarts`` starting points, the region's centre first. What is returned
-    has been replayed: it is a float32 point exactly inside the region, and onnxruntime's float32 outputs break the claim.
+    has been replayed: it is a float32 point exactly inside the region, and onnxruntime's float32 outputs break the
+    claim.
     """
     generator = torch.Generator().manual_seed(seed)
     region, rows = region.fit(network), len(claim.C)

@@ -69,8 +69,8 @@ def bounds(
 ) -> LayerBounds:
     """Sound bounds of every node over the region, ``(B, *shape)`` each, by node name.
 
-    ``method`` is a name with its ``options``, or a method object; ``known`` are sound bounds of nodes by name, such as a
-    user's own. Raises :class:`InputError` for what does not fit the network.
+    ``method`` is a name with its ``options``, or a method object; ``known`` are sound bounds of nodes by name, such as
+    a user's own. Raises :class:`InputError` for what does not fit the network.
     """
     return abstract(network, region, method, known, timeout_s, **options).bounds
 
@@ -104,7 +104,10 @@ def certify(
         verdict, reason = Verdict.VERIFIED, "every row's lower bound is positive"
     else:
         rows = int((lower <= 0).sum())
-        verdict, reason = Verdict.UNKNOWN, f"{rows} of {len(lower)} rows not proved, the worst is {float(lower.min()):.4g}"
+        verdict, reason = (
+            Verdict.UNKNOWN,
+            f"{rows} of {len(lower)} rows not proved, the worst is {float(lower.min()):.4g}",
+        )
         if deadline.passed:
             verdict, reason = Verdict.TIMEOUT, f"time limit of {timeout_s:g} s; {reason}"
         elif attack:

@@ -31,6 +31,8 @@ def make_method(method: str | Method, **options: Any) -> Method:
     known = METHODS[method].__dataclass_fields__
     for name in options:
         if name not in known:
-            raise InputError(f"method {method}: '{name}' is not one of its options ({', '.join(known) or 'it has none'})")
+            raise InputError(
+                f"method {method}: '{name}' is not one of its options ({', '.join(known) or 'it has none'})"
+            )
     made: Method = METHODS[method](**options)
     return made

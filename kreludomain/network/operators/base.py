@@ -29,6 +29,11 @@ class Operator(ABC):
     def out_shape(self) -> Shape:
         """Shape of the value, without batch."""
 
+    @property
+    @abstractmethod
+    def in_shapes(self) -> tuple[Shape, ...]:
+        """Shape of each input's value, without batch: how many inputs there are, and what fits."""
+
     @abstractmethod
     def __call__(self, *inputs: Tensor) -> Tensor:
         """The value, ``(N, *out_shape)``, for inputs ``(N, *in_shape)``."""
@@ -54,6 +59,10 @@ class Input(Operator):
     def out_shape(self) -> Shape:
         return self.shape
 
+    @property
+    def in_shapes(self) -> tuple[Shape, ...]:
+        return ()
+
     def __call__(self, *inputs: Tensor) -> Tensor:
         return inputs[0]
 
@@ -64,6 +73,10 @@ class AffineOperator(Operator):
 
     #: Each output entry depends on at most one input entry (so intervals pass through without loss).
     monomial = False
+
+    @property
+    def in_shapes(self) -> tuple[Shape, ...]:
+        return (self.in_shape,)  # type: ignore[attr-defined]  # a field of every subclass, in its own place
 
     @abstractmethod
     def linear(self, *inputs: Tensor) -> Tensor:
@@ -110,3 +123,7 @@ class Activation(Operator):
     @property
     def out_shape(self) -> Shape:
         return self.shape
+
+    @property
+    def in_shapes(self) -> tuple[Shape, ...]:
+        return (self.shape,)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kreludomain.errors import InputError
 from kreludomain.network.operators.base import AffineOperator, Shape
 
 Pair = tuple[int, int]
@@ -29,6 +30,15 @@ class Conv2d(AffineOperator):
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
     groups: int = 1
+
+    def __post_init__(self) -> None:
+        channels, kernel = self.weight.shape[:1], tuple(self.weight.shape)
+        if len(kernel) != 4 or len(self.in_shape) != 3 or kernel[1] * self.groups != self.in_shape[0]:
+            raise InputError(f"a kernel of shape {kernel} does not fit an input of {self.in_shape}")
+        if min(self._extent(0), self._extent(1)) < 0:
+            raise InputError(f"a kernel of shape {kernel} is larger than its padded input of {self.in_shape}")
+        if self.bias is not None and self.bias.shape != channels:
+            raise InputError(f"a bias of shape {tuple(self.bias.shape)} does not fit {kernel[0]} channels")
 
     def _extent(self, axis: int) -> int:
         """Padded input size minus the kernel's reach, along a spatial axis."""
@@ -114,6 +124,8 @@ def average_pool(
     in_shape: Shape, kernel: Pair, stride: Pair, padding: Pair, dtype: torch.dtype = torch.float64
 ) -> Conv2d:
     """Average pooling that counts padded zeros, as a convolution with one group a channel."""
+    if len(in_shape) != 3:
+        raise InputError(f"an input of {in_shape}; only images (channels, height, width) are pooled")
     channels = in_shape[0]
     weight = torch.full((channels, 1, *kernel), 1.0 / (kernel[0] * kernel[1]), dtype=dtype)
     return Conv2d(weight, None, in_shape, stride, padding, groups=channels)

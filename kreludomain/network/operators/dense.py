@@ -7,6 +7,7 @@ from functools import cached_property
 
 from torch import Tensor
 
+from kreludomain.errors import InputError
 from kreludomain.network.operators.base import AffineOperator, Shape
 
 
@@ -17,6 +18,12 @@ class Linear(AffineOperator):
     weight: Tensor
     bias: Tensor | None
     in_shape: Shape
+
+    def __post_init__(self) -> None:
+        if self.weight.dim() != 2 or not self.in_shape or self.weight.shape[1] != self.in_shape[-1]:
+            raise InputError(f"a weight of shape {tuple(self.weight.shape)} does not fit an input of {self.in_shape}")
+        if self.bias is not None and self.bias.shape != self.weight.shape[:1]:
+            raise InputError(f"a bias of shape {tuple(self.bias.shape)} does not fit {len(self.weight)} outputs")
 
     @property
     def out_shape(self) -> Shape:

@@ -46,6 +46,10 @@ class Sum(AffineOperator):
     in_shape: Shape
 
     @property
+    def in_shapes(self) -> tuple[Shape, ...]:
+        return (self.in_shape,) * len(self.signs)
+
+    @property
     def out_shape(self) -> Shape:
         return self.in_shape
 

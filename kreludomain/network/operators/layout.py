@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
+from kreludomain.errors import InputError
 from kreludomain.network.operators.base import AffineOperator, Shape
 
 
@@ -28,7 +29,7 @@ class Reshape(_Layout):
 
     def __post_init__(self) -> None:
         if math.prod(self.in_shape) != math.prod(self.shape):
-            raise ValueError(f"cannot reshape {self.in_shape} to {self.shape}")
+            raise InputError(f"cannot reshape {self.in_shape} to {self.shape}")
 
     @property
     def out_shape(self) -> Shape:

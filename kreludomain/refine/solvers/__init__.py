@@ -24,7 +24,8 @@ def check_solver(name: str) -> None:
 
 
 def make_solver(name: str, region: Region) -> Solver:
-    """The solver of a name: ``auto`` is highspy for linear regions and Clarabel for l_2 balls; else cvxpy's, any case."""
+    """The solver of a name: ``auto`` is highspy for linear regions and Clarabel for l_2 balls; else cvxpy's, any
+    case."""
     check_solver(name)
     name = name.lower()
     if name == "auto":

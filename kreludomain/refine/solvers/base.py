@@ -1,8 +1,8 @@
 """What a linear programming solver has to offer.
 
-A solver is prepared once with a :class:`~kreludomain.refine.program.Program` and then asked for many objectives. It only
-has to return row multipliers: the certified value is computed from them by the program itself, so that no solver, no
-tolerance and no status can make a bound unsound.
+A solver is prepared once with a :class:`~kreludomain.refine.program.Program` and then asked for many objectives. It
+only has to return row multipliers: the certified value is computed from them by the program itself, so that no solver,
+no tolerance and no status can make a bound unsound.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from kreludomain.refine.program import Program
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """``dual``: a multiplier a row (positive: the row's lower side pushes), or ``None``; ``failure``: why not optimal."""
+    """``dual``: a multiplier a row (positive: the row's lower side pushes), or ``None``; ``failure``: why not
+    optimal."""
 
     dual: np.ndarray | None
     failure: str | None = None

@@ -60,7 +60,9 @@ class CvxpySession:
         if isinstance(program.region, _Ball):
             middle = program.region.middle.flatten().cpu().numpy()
             kind: dict[type, int] = {L1Ball: 1, L2Ball: 2}
-            constraints.append(cvxpy.norm(z[: program.inputs] - middle, kind[type(program.region)]) <= program.region.radius)
+            constraints.append(
+                cvxpy.norm(z[: program.inputs] - middle, kind[type(program.region)]) <= program.region.radius
+            )
         self._problem = cvxpy.Problem(cvxpy.Minimize(self._cost @ z), constraints)
 
     def minimise(self, cost: np.ndarray, seconds: float) -> Solution:

@@ -1,12 +1,13 @@
 """HiGHS through its own Python interface: the model is passed once, each objective starts from the last basis.
 
-The first objective is solved by the interior point method with crossover, the others by the primal simplex method: other
-costs leave the last basis primal feasible. On k-ReLU programs this took half the time of HiGHS's own choice.
+The first objective is solved by the interior point method with crossover, the others by the primal simplex method:
+other costs leave the last basis primal feasible. On k-ReLU programs this took half the time of HiGHS's own choice.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import highspy
 import numpy as np
@@ -16,7 +17,6 @@ from kreludomain.errors import InputError
 from kreludomain.refine.program import Program
 from kreludomain.refine.solvers.base import Solution
 from kreludomain.spec import Box, L1Ball
-
 
 #: HiGHS's number for the primal simplex method.
 _PRIMAL = 4
@@ -47,7 +47,13 @@ class HighsSession:
         model.a_matrix_.start_, model.a_matrix_.index_ = matrix.indptr, matrix.indices
         model.a_matrix_.value_ = matrix.data
         self._highs = highspy.Highs()
-        first = {"output_flag": False, "threads": 1, "parallel": "off", "solver": "ipm", "simplex_strategy": _PRIMAL}
+        first: dict[str, Any] = {
+            "output_flag": False,
+            "threads": 1,
+            "parallel": "off",
+            "solver": "ipm",
+            "simplex_strategy": _PRIMAL,
+        }
         for name, value in first.items():
             self._highs.setOptionValue(name, value)
         self._highs.passModel(model)
@@ -68,7 +74,7 @@ class HighsSession:
 
 
 def _with_region(program: Program) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Rows and variables of the program with those that describe an l_1 ball: ``|x - middle| <= t``, ``sum t <= radius``."""
+    """The program's rows and variables, and those of an l_1 ball: ``|x - middle| <= t``, ``sum t <= radius``."""
     region = program.region
     if not isinstance(region, L1Ball):
         return program.rows, program.row_lower, program.row_upper, program.lower, program.upper

@@ -3,6 +3,7 @@
 from kreludomain.domain.abstraction import Abstraction, Known, Method, Minima, prepare
 from kreludomain.domain.backward import Step, back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
+from kreludomain.domain.combined import Combined
 from kreludomain.domain.deeppoly import BackwardAbstraction, DeepPoly
 from kreludomain.domain.interval import Interval
 from kreludomain.domain.relu import LOWER_SLOPES
@@ -13,6 +14,7 @@ __all__ = [
     "Abstraction",
     "BackwardAbstraction",
     "Bounds",
+    "Combined",
     "DeepPoly",
     "Interval",
     "Known",

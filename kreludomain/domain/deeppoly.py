@@ -12,7 +12,7 @@ from kreludomain.domain.abstraction import Abstraction, Known, Minima, prepare
 from kreludomain.domain.backward import Step, back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.interval import interval
-from kreludomain.domain.relu import LOWER_SLOPES, linear_relu
+from kreludomain.domain.relu import LOWER_SLOPES, ConstantStep, linear_relu
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import AffineOperator, Input
@@ -27,8 +27,13 @@ class BackwardAbstraction(Abstraction):
     memory_mb: int = field(default=512, kw_only=True)
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
+        # To the input, and to the nearest activations only: never looser than interval analysis on the same bounds.
+        near = {name: ConstantStep(self.bounds[name]) for name in self.steps}
         most = chunk_rows(self.network, objective.node, self.region.batch, self.memory_mb)
-        parts = [back_substitute(self.network, part, self.steps, self.region) for part in objective.chunks(most)]
+        parts = [
+            torch.maximum(*(back_substitute(self.network, part, steps, self.region) for steps in (self.steps, near)))
+            for part in objective.chunks(most)
+        ]
         return Minima(torch.cat(parts, dim=1), self.notes)
 
 
@@ -61,7 +66,6 @@ class DeepPoly:
         region, known = prepare(network, region, known)
         bounds = {network.input.name: Bounds(region.lower, region.upper)}
         steps: dict[str, Step] = {}
-        result = BackwardAbstraction(network, region, LayerBounds({}), steps=steps, memory_mb=self.memory_mb)
         wanted = {*network.pre_activations, network.output.name}
         for node in network.nodes:
             if node.inputs:
@@ -69,13 +73,15 @@ class DeepPoly:
             if node.name in known:
                 bounds[node.name] = bounds[node.name] & known[node.name]
             if node.name in wanted and not _interval_is_exact(network, node.name, region):
-                bounds[node.name] = self._back_substituted(result, node.name, bounds[node.name])
+                below = BackwardAbstraction(network, region, LayerBounds(bounds), steps=steps, memory_mb=self.memory_mb)
+                bounds[node.name] = self._back_substituted(below, node.name)
             if node in network.activations:
                 steps[node.name] = linear_relu(bounds[node.inputs[0]], self.lower_slope)
         return BackwardAbstraction(network, region, LayerBounds(bounds), steps=steps, memory_mb=self.memory_mb)
 
-    def _back_substituted(self, abstraction: BackwardAbstraction, name: str, bounds: Bounds) -> Bounds:
+    def _back_substituted(self, abstraction: BackwardAbstraction, name: str) -> Bounds:
         """The bounds of a node cut with those that back-substitution through the layers below gives."""
+        bounds = abstraction.bounds[name]
         chosen = torch.ones_like(bounds.lower[0], dtype=torch.bool)
         if self.neurons == "unstable" and name != abstraction.network.output.name:
             chosen = bounds.unstable.any(0)

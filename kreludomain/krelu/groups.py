@@ -52,7 +52,7 @@ class ByArea:
         area = torch.where(bounds.unstable.flatten(), -lower * upper / 2, 0.0)
         order = area.argsort(descending=True, stable=True)[: int(bounds.unstable.sum())]
         groups: list[Tensor] = []
-        for chunk in order.split(self.chunk):
+        for chunk in order.split(self.chunk) if len(order) else ():
             pattern = sparse_cover(len(chunk), self.k, self.overlap)
             groups += [chunk.cpu()[torch.tensor(positions)] for positions in pattern]
         return by_size(groups)

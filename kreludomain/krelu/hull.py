@@ -2,8 +2,8 @@
 
 Double description in floating point is not to be trusted: on degenerate groups it raises, drops facets and returns ones
 that cut points off. So its facets are proposals: every right-hand side is recomputed from the vertices, which are known
-to be complete, and then moved outwards by rounding. Qhull, another algorithm, gives a second opinion: its facets are
-proposals too, and only where both agree on all facets is the result called exact. What is returned always contains
+to be complete, and then moved outwards by rounding. Qhull, another algorithm, gives a second opinion: the facets it has
+and cddlib lacks are proposals too, and its surface tells whether any can be missing. What is returned always contains
 ``K_g``.
 """
 
@@ -21,14 +21,16 @@ from kreludomain.krelu.octahedron import directions
 
 #: Points closer than this, relative to the group's box, are one point to cddlib (which works to about 1e-7).
 _COARSE = 1e-6
+#: How far above a facet, relative to the group's box, a point may be for the facet to count as supporting.
+_SUPPORTING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Hull:
     """``normals @ (x, y) <= offsets`` for pre-activations ``x`` and post-activations ``y`` of one group.
 
-    ``normals`` is ``(F, 2 k)``, ``offsets`` ``(F,)``. ``exact``: cddlib and Qhull found the same facets, so these are
-    all; otherwise a facet may be missing, and the set may be larger than the hull of the vertices.
+    ``normals`` is ``(F, 2 k)``, ``offsets`` ``(F,)``. ``exact``: no facet is missing, up to rounding; otherwise
+    one may be, and the set may be larger than the hull of the vertices.
     """
 
     normals: Tensor
@@ -74,25 +76,16 @@ def _affine_hull(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _facets(points: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Proposed facets' unit normals ``(F, n)``, and whether both algorithms agree on them.
-
-    Where they disagree both are asked again in other coordinates, and all that any of them found is kept.
-    """
+    """Proposed facets' unit normals ``(F, n)``, and whether they are known to be all of them."""
     _, first = np.unique(np.round(points / _COARSE), axis=0, return_index=True)
-    points, full = points[first], len(basis) == points.shape[1]
-    found = {_facets_by_cddlib: np.zeros((0, points.shape[1])), _facets_by_qhull: np.zeros((0, points.shape[1]))}
-    exact = False
-    for rows in [np.eye(points.shape[1]), basis] if full else [basis]:
-        seen = (points - points[0]) @ rows.T
-        for algorithm in found:
-            new = algorithm(seen) @ rows
-            found[algorithm] = np.vstack([found[algorithm], new[_not_among(new, found[algorithm], points)]])
-        ours, others = found.values()
-        missing = _not_among(others, ours, points)
-        exact = len(basis) == 0 or (len(ours) > 0 and not missing.any() and not _not_among(ours, others, points).any())
-        if exact:
-            break
-    return np.vstack([ours, others[missing]]), exact
+    points = points[first]
+    if not len(basis):
+        return np.zeros((0, points.shape[1])), True
+    rows = basis if len(basis) < points.shape[1] else np.eye(points.shape[1])  # cddlib prefers the axes it was given
+    seen = (points - points[0]) @ rows.T
+    ours, (others, closed) = _facets_by_cddlib(seen), _facets_by_qhull(seen)
+    missing = _not_among(others, ours, seen)
+    return np.vstack([ours, others[missing]]) @ rows, closed
 
 
 def _facets_by_cddlib(points: np.ndarray) -> np.ndarray:
@@ -106,15 +99,20 @@ def _facets_by_cddlib(points: np.ndarray) -> np.ndarray:
     return _unit_rows(-np.asarray(found, dtype=float).reshape(-1, rows.shape[1])[:, 1:])
 
 
-def _facets_by_qhull(points: np.ndarray) -> np.ndarray:
-    """The same by Qhull."""
-    if points.shape[1] < 2:  # Qhull starts at the plane; a segment has two ends, a point has none
-        return np.vstack([np.eye(points.shape[1]), -np.eye(points.shape[1])])
+def _facets_by_qhull(points: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The same by Qhull, and whether they are all.
+
+    Qhull returns a closed surface of simplices. If each of them has all points on one side, the surface is the whole
+    boundary, so no facet is missing.
+    """
+    if points.shape[1] == 1:  # Qhull starts at the plane
+        return np.array([[1.0], [-1.0]]), True
     try:
-        found = ConvexHull(points).equations[:, :-1]
+        found = ConvexHull(points).equations
     except QhullError:
-        return np.zeros((0, points.shape[1]))
-    return _unit_rows(found)
+        return np.zeros((0, points.shape[1])), False
+    height = points @ found[:, :-1].T + found[:, -1]
+    return _unit_rows(found[:, :-1]), bool(height.max() < _SUPPORTING)
 
 
 def _unit_rows(normals: np.ndarray) -> np.ndarray:

@@ -113,9 +113,10 @@ def _candidates(octahedra: Octahedra, lines: _Lines) -> tuple[Tensor, Tensor]:
     leave = torch.where(crossing, torch.maximum(to_lower, to_upper), infinity).amin(2)
     slack = FORGIVING * scale
     inside = (at_origin >= (lower - slack)[:, None]) & (at_origin <= (upper + slack)[:, None])
-    valid = (inside | crossing).all(2) & (enter <= leave + slack)
+    consistent = (lower <= upper).all(1, keepdim=True)
+    valid = (inside | crossing).all(2) & (enter <= leave + slack) & consistent
     ends = torch.cat([origin + enter[..., None] * along, origin + leave[..., None] * along], dim=1)
-    zero_inside = ((lower <= slack) & (upper >= -slack)).all(1, keepdim=True)
+    zero_inside = ((lower <= slack) & (upper >= -slack)).all(1, keepdim=True) & consistent
     points = torch.cat([ends, torch.zeros_like(ends[:, :1])], dim=1)
     return points, torch.cat([valid, valid, zero_inside], dim=1)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kreludomain.deadline import Deadline
-from kreludomain.domain import Abstraction, Bounds, DeepPoly, Interval, Known, Method, Minima, Zonotope
+from kreludomain.domain import Abstraction, Bounds, Combined, DeepPoly, Interval, Known, Method, Minima, Zonotope
 from kreludomain.errors import InputError
 from kreludomain.krelu import GROUPINGS, Grouping, JointRelaxation, relax_jointly
 from kreludomain.network import Network
@@ -120,7 +120,7 @@ class KReluLP:
         if region.batch != 1:
             raise InputError(f"region: a batch of {region.batch}; a linear program takes one region at a time")
         solver = make_solver(self.solver, region) if isinstance(self.solver, str) else self.solver
-        base = BASES[self.base].abstract(network, region, known, deadline)
+        base = first = BASES[self.base].abstract(network, region, known, deadline)
         joint: dict[str, tuple[JointRelaxation, ...]] = {}
         notes: tuple[str, ...] = ()
 
@@ -140,7 +140,8 @@ class KReluLP:
             if self.refine == "all" and joint and not deadline.passed:
                 bounds, said = _refined(refinement(), node, deadline)
                 notes += said
-                base = BASES[self.base].abstract(network, region, {**base.bounds, node: bounds}, deadline)
+                again = BASES[self.base].abstract(network, region, {**base.bounds, node: bounds}, deadline)
+                base = Combined(network, region, again.bounds, members=(first, again))
             joint[node] = relax_jointly(base, node, self._grouping(), self.memory_mb, deadline)
         return refinement()
 

@@ -71,7 +71,8 @@ class CvxpySession:
         try:
             with warnings.catch_warnings():  # inaccurate solutions are reported in the solution
                 warnings.simplefilter("ignore")
-                self._problem.solve(solver=self._name, **limit)
+                # cvxpy 1.9 passes HiGHS the last solution in a way that makes it fail now and then
+                self._problem.solve(solver=self._name, warm_start=False, **limit)
         except (cvxpy.error.SolverError, cvxpy.error.DCPError, ValueError, ArithmeticError) as error:
             return Solution(None, f"{self._name.lower()}: {str(error).splitlines()[0]}")
         if any(constraint.dual_value is None for _, _, constraint in self._kinds):

@@ -48,6 +48,10 @@ class Abstraction(ABC):
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
         """Sound lower bounds of the objectives over the region; at the deadline, the best there are by then."""
 
+    def prove(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
+        """As :meth:`minimise`, but no work goes into an objective once its bound is positive."""
+        return self.minimise(objective, deadline)
+
     def extrema(self, objective: Objective, deadline: Deadline = Deadline()) -> Bounds:
         """Lower and upper bounds of the objectives, ``(B, m)`` each."""
         objective = objective.pulled_back(self.network)

@@ -14,8 +14,8 @@ from kreludomain.spec import Objective
 class Combined(Abstraction):
     """Every objective is bounded by each member, and the best bound counts.
 
-    DeepPoly over tighter inner bounds is not always tighter: a neuron's line below may flip. Combined with DeepPoly over
-    the bounds before, it is.
+    DeepPoly over tighter inner bounds is not always tighter: a neuron's line below may flip. Combined with DeepPoly
+    over the bounds before, it is.
     """
 
     members: tuple[Abstraction, ...] = field(kw_only=True)

@@ -49,15 +49,26 @@ class LPAbstraction(Abstraction):
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
         """Certified dual bounds, never below the base's; a solve that fails leaves the base's bound and a note."""
         known = self.base.minimise(objective, deadline)
+        return self._solved(objective, known, torch.arange(objective.count), deadline)
+
+    def prove(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
+        known = self.base.prove(objective, deadline)
+        return self._solved(objective, known, (known.lower[0] <= 0).nonzero()[:, 0].cpu(), deadline)
+
+    def _solved(self, objective: Objective, known: Minima, rows: Tensor, deadline: Deadline) -> Minima:
+        """The known bounds, with the objectives ``rows`` bounded by the program where that is better."""
+        if not len(rows):
+            return known
         if deadline.passed:
-            return Minima(known.lower, (*known.notes, _late(objective.count)))
+            return Minima(known.lower, (*known.notes, _late(len(rows))))
         program, session = self.session(objective.node)
         costs, constants = program.costs(objective)
         lower, failures = known.lower.clone(), []
-        for row, (cost, constant) in enumerate(zip(costs, constants, strict=True)):
+        for done, row in enumerate(rows.tolist()):
             if deadline.passed:
-                failures.append(_late(objective.count - row))
+                failures.append(_late(len(rows) - done))
                 break
+            cost, constant = costs[row], constants[row]
             solution = session.minimise(cost, deadline.remaining)
             if solution.failure is not None:
                 failures.append(f"{solution.failure} (the best sound bound is used)")

@@ -83,21 +83,22 @@ def certify(
     known: Known | None = None,
     timeout_s: float | None = None,
     attack: bool = True,
+    tight: bool = False,
     runtime: Runtime | None = None,
     **options: object,
 ) -> Certificate:
     """Whether ``C f(x) + d > 0`` for all ``x`` of a region (one, not a batch).
 
     ``method``, ``options`` and ``known`` as in :func:`bounds`. What is not proved is attacked if ``attack`` is set; a
-    counterexample counts only when onnxruntime confirms it (``runtime``: a session to use again). After ``timeout_s``
-    seconds the bounds found by then decide. Raises :class:`InputError` for what does not fit the network.
+    counterexample counts only when onnxruntime confirms it (``runtime``: a session to use again). A row that is proved is
+    left at the first positive bound unless ``tight`` is set. After ``timeout_s`` seconds the bounds found by then decide. Raises :class:`InputError` for what does not fit the network.
     """
     start, deadline = time.monotonic(), Deadline.after(timeout_s)
     made, region, objective = make_method(method, **options), region.fit(network), claim.objective(network)
     if region.batch != 1:
         raise InputError(f"region: a batch of {region.batch}; certify takes one region at a time")
     abstraction = made.abstract(network, region, known, deadline)
-    minima = abstraction.minimise(objective, deadline)
+    minima = (abstraction.minimise if tight else abstraction.prove)(objective, deadline)
     lower = minima.lower[0].cpu()
     counterexample = None
     if bool((lower > 0).all()):

@@ -10,13 +10,15 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 import kreludomain as kd
+from kreludomain.network.operators import Linear
 
 
 def exact_minima(network: kd.Network, region: kd.Region, rows: Tensor) -> Tensor:
-    """``min rows . f(x)`` over a box, ``(m,)``: one linear program an activation pattern and row; dense networks only."""
+    """``min rows . f(x)`` over a box, ``(m,)``: one linear program an activation pattern and row; dense networks
+    only."""
     low, high = region.lower.flatten().numpy(), region.upper.flatten().numpy()
-    layers = [(node.operator.linear(torch.eye(node.operator.in_shape[0]).double()).T.numpy(), node.operator.offset.numpy())
-              for node in network.nodes if hasattr(node.operator, "weight")]  # fmt: skip
+    operators = [node.operator for node in network.nodes if isinstance(node.operator, Linear)]
+    layers = [(operator.weight.numpy(), operator.bias.numpy()) for operator in operators if operator.bias is not None]
     sizes = [len(bias) for _, bias in layers[:-1]]
     bounds = kd.bounds(network, region, "deeppoly")
     choices = []
@@ -36,7 +38,9 @@ def exact_minima(network: kd.Network, region: kd.Region, rows: Tensor) -> Tensor
                 a.append(sign[:, None] * slope)
                 b.append(-sign * shift)
                 slope, shift = slope * on[:, None], shift * on
-        feasible = linprog(np.zeros(len(low)), np.vstack(a), np.concatenate(b), bounds=list(zip(low, high, strict=True)))
+        feasible = linprog(
+            np.zeros(len(low)), np.vstack(a), np.concatenate(b), bounds=list(zip(low, high, strict=True))
+        )
         if feasible.status != 0:
             continue
         costs = rows.numpy() @ slope

@@ -147,7 +147,8 @@ def test_vertices_are_those_of_brute_force(k: int, integer: bool) -> None:
 @given(st.integers(0, 10_000), st.integers(1, 3), st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_every_point_is_a_convex_combination_of_lifted_vertices(seed: int, k: int, integer: bool) -> None:
-    """min_v (a . ReLU(v) - s . v) bounds a . ReLU(x) - s . x for all a, s and all x that occur: what every user relies on."""
+    """min_v (a . ReLU(v) - s . v) bounds a . ReLU(x) - s . x for all a, s and all x that occur: what every user relies
+    on."""
     o, samples = random_octahedra(k, 4, seed=seed, integer=integer, inputs=3)
     points = lifted(piece_vertices(o))
     functional = torch.randn(64, 2 * k, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from kreludomain.deadline import Deadline
-from kreludomain.domain.abstraction import Abstraction, Known, Minima, prepare
+from kreludomain.domain.abstraction import Abstraction, Known, Minima, cut, prepare
 from kreludomain.domain.backward import Step, back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.interval import interval
@@ -29,12 +30,23 @@ class BackwardAbstraction(Abstraction):
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
         # To the input, and to the nearest activations only: never looser than interval analysis on the same bounds.
         near = {name: ConstantStep(self.bounds[name]) for name in self.steps}
-        most = chunk_rows(self.network, objective.node, self.region.batch, self.memory_mb)
-        parts = [
-            torch.maximum(*(back_substitute(self.network, part, steps, self.region) for steps in (self.steps, near)))
-            for part in objective.chunks(most)
-        ]
-        return Minima(torch.cat(parts, dim=1), self.notes)
+        return Minima(torch.maximum(self._through(objective, self.steps), self._through(objective, near)), self.notes)
+
+    def neurons(self, node: str, indices: Tensor) -> Bounds:
+        """Bounds ``(B, m)`` of neurons by back-substitution to the input alone; ``indices`` ``(m,)``, at least one."""
+        parts = []
+        for part in indices.split(self._rows_at_once(node)):
+            objective = Objective.neurons(self.network, node, part).pulled_back(self.network)
+            parts.append((self._through(objective, self.steps), -self._through(-objective, self.steps)))
+        lower, upper = (torch.cat(side, dim=1) for side in zip(*parts, strict=True))
+        return Bounds(lower, upper)
+
+    def _through(self, objective: Objective, steps: Mapping[str, Step]) -> Tensor:
+        parts = objective.chunks(self._rows_at_once(objective.node))
+        return torch.cat([back_substitute(self.network, part, steps, self.region) for part in parts], dim=1)
+
+    def _rows_at_once(self, node: str) -> int:
+        return chunk_rows(self.network, node, self.region.batch, self.memory_mb)
 
 
 @dataclass(frozen=True)
@@ -43,8 +55,8 @@ class DeepPoly:
 
     ``lower_slope``: the rule for the line below, ``area`` (0 or 1, whichever leaves the smaller triangle), ``parallel``
     (to the chord) or ``zero``. ``neurons``: ``all``, or ``unstable`` to back-substitute only neurons whose sign
-    interval analysis leaves open (verdicts are the same, stable neurons keep wider bounds). ``memory_mb`` bounds the
-    coefficients held at once.
+    interval analysis leaves open (stable neurons keep wider bounds, which hardly ever matters to others).
+    ``memory_mb`` bounds the coefficients held at once.
     """
 
     lower_slope: str = "area"
@@ -70,8 +82,7 @@ class DeepPoly:
         for node in network.nodes:
             if node.inputs:
                 bounds[node.name] = interval(node.operator, *(bounds[name] for name in node.inputs))
-            if node.name in known:
-                bounds[node.name] = bounds[node.name] & known[node.name]
+            bounds[node.name] = cut(node.name, bounds[node.name], known)
             if node.name in wanted and not _interval_is_exact(network, node.name, region):
                 below = BackwardAbstraction(network, region, LayerBounds(bounds), steps=steps, memory_mb=self.memory_mb)
                 bounds[node.name] = self._back_substituted(below, node.name)
@@ -86,11 +97,10 @@ class DeepPoly:
         if self.neurons == "unstable" and name != abstraction.network.output.name:
             chosen = bounds.unstable.any(0)
         indices = chosen.flatten().nonzero()[:, 0]
-        most = chunk_rows(abstraction.network, name, abstraction.region.batch, self.memory_mb)
-        for part in indices.split(most) if len(indices) else ():
-            found = abstraction.extrema(Objective.neurons(abstraction.network, name, part))
-            bounds = bounds.replace(part, found.lower, found.upper)
-        return bounds
+        if not len(indices):
+            return bounds
+        found = abstraction.neurons(name, indices)
+        return bounds.replace(indices, found.lower, found.upper)
 
 
 def _interval_is_exact(network: Network, name: str, region: Region) -> bool:

@@ -8,7 +8,7 @@ from functools import singledispatch
 import torch
 
 from kreludomain.deadline import Deadline
-from kreludomain.domain.abstraction import Abstraction, Known, Minima, prepare
+from kreludomain.domain.abstraction import Abstraction, Known, Minima, cut, prepare
 from kreludomain.domain.backward import back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.relu import ConstantStep
@@ -61,6 +61,5 @@ class Interval:
         for node in network.nodes:
             if node.inputs:
                 bounds[node.name] = interval(node.operator, *(bounds[name] for name in node.inputs))
-            if node.name in known:
-                bounds[node.name] = bounds[node.name] & known[node.name]
+            bounds[node.name] = cut(node.name, bounds[node.name], known)
         return IntervalAbstraction(network, region, LayerBounds(bounds))

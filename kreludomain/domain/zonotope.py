@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kreludomain.deadline import Deadline
-from kreludomain.domain.abstraction import Abstraction, Known, Minima, prepare
+from kreludomain.domain.abstraction import Abstraction, Known, Minima, cut, prepare
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.interval import interval
 from kreludomain.domain.relu import linear_relu
@@ -137,6 +137,5 @@ class Zonotope:
                 symbols = max(symbols, forms[node.name].noise.shape[1])
                 bounds[node.name] = interval(node.operator, *(bounds[name] for name in node.inputs))
                 bounds[node.name] = bounds[node.name] & forms[node.name].extrema(region)
-            if node.name in known:
-                bounds[node.name] = bounds[node.name] & known[node.name]
+            bounds[node.name] = cut(node.name, bounds[node.name], known)
         return ZonotopeAbstraction(network, region, LayerBounds(bounds), forms=forms)

@@ -115,7 +115,7 @@ def _conv(module: nn.Conv2d, shape: Shape) -> Operator:
 def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d, shape: Shape) -> Operator:
     if module.running_mean is None or module.running_var is None:
         raise InputError("batch normalisation without running statistics depends on the batch")
-    if shape[0] != module.num_features:
+    if shape[0] != module.num_features or (isinstance(module, nn.BatchNorm2d) and len(shape) != 3):
         raise InputError(f"{module.num_features} features do not fit a value of shape {shape}")
     multiplier = 1.0 / torch.sqrt(module.running_var + module.eps)
     shift = -module.running_mean * multiplier
@@ -204,8 +204,11 @@ FUNCTIONS: dict[Any, Callable[[fx.Node, list[Shape]], Operator]] = {
 def _check(network: Network, module: nn.Module) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn((4, *network.input.shape), generator=generator, dtype=torch.float64)
-    with torch.no_grad():
-        expected: Tensor = module(x)
+    try:
+        with torch.no_grad():
+            expected: Tensor = module(x)
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise InputError(f"{type(module).__name__}: {str(error).splitlines()[0]}") from None
     got = network(x)
     if expected.shape != got.shape or not torch.allclose(expected, got, rtol=1e-9, atol=1e-9):
         raise InputError(f"{type(module).__name__}: the network read from it computes something else")

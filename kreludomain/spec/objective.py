@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import AffineOperator
 
@@ -41,6 +42,8 @@ class Objective:
         """``rows . value(node) + constant``, with ``rows`` ``(m, size)`` or ``(B, m, size)`` over flat positions."""
         rows = rows.to(dtype=network.dtype, device=network.device)
         rows = rows if rows.dim() == 3 else rows[None]
+        if rows.shape[-1] != network.size(node):
+            raise InputError(f"objective: rows of {rows.shape[-1]} entries, node '{node}' has {network.size(node)}")
         if constant is None:
             constant = rows.new_zeros(rows.shape[:2])
         constant = constant.to(rows).expand(rows.shape[:2])

@@ -9,6 +9,7 @@ Regions come in batches: tensors are ``(B, *input_shape)``.
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,8 +98,19 @@ class Region(ABC):
         """Whether points ``(N, *shape)`` lie in the region (batch of one or ``N``), exactly and without tolerance."""
 
     @abstractmethod
-    def project(self, x: Tensor) -> Tensor:
-        """Points ``(N, *shape)`` moved into the region (batch of one or ``N``), up to rounding."""
+    def project(self, x: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Points ``(N, *shape)`` moved into the region (batch of one or ``N``).
+
+        They stay inside when they are rounded to ``dtype``, as long as the box allows it.
+        """
+
+    def rounded(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Points near ``x``, ``(N, *shape)`` in ``dtype``, that lie in the region if any so near do (see
+        ``contains``)."""
+        point = self.project(x, dtype).to(dtype)
+        up = torch.tensor(float("inf"), dtype=dtype, device=point.device)
+        point = torch.where(point.to(self.lower) < self.lower, torch.nextafter(point, up), point)
+        return torch.where(point.to(self.upper) > self.upper, torch.nextafter(point, -up), point)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``count`` random points of a batch of one, ``(count, *shape)``: uniform in the box, then projected."""
@@ -125,7 +137,7 @@ class Box(Region):
     def contains(self, x: Tensor) -> Tensor:
         return ((x >= self.lower) & (x <= self.upper)).flatten(1).all(1)
 
-    def project(self, x: Tensor) -> Tensor:
+    def project(self, x: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
         return torch.minimum(torch.maximum(x, self.lower), self.upper)
 
 
@@ -135,6 +147,15 @@ class _Ball(Region):
 
     middle: Tensor
     radius: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.radius < float("inf"):
+            raise InputError(f"region: epsilon {self.radius} is not a number from 0 up")
+        if self.middle.shape != self.lower.shape or not bool(
+            ((self.middle >= self.lower) & (self.middle <= self.upper)).all()
+        ):
+            raise InputError("region: the middle of the ball lies outside its box")
 
     @property
     def center(self) -> Tensor:
@@ -165,10 +186,13 @@ class _Ball(Region):
         """How far each entry can go down and up from the middle within the box, ``(B, n)`` each."""
         return (self.middle - self.lower).flatten(1), (self.upper - self.middle).flatten(1)
 
-    def project(self, x: Tensor) -> Tensor:
-        # Towards the middle along the ray: stays in the box, which is convex and holds the middle.
+    def project(self, x: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        # Towards the middle along the ray: stays in the box, which is convex and holds the middle. Short of the surface
+        # by what rounding the entries to dtype can move a point.
         inside = torch.minimum(torch.maximum(x, self.lower), self.upper)
-        factor = (self.radius / self.distance(inside).clamp(min=1e-300)).clamp(max=1.0) * (1 - 1e-15)
+        largest = float(torch.maximum(self.lower.abs(), self.upper.abs()).max())
+        slack = 2 * torch.finfo(dtype).eps * largest * math.prod(self.shape) ** (1 / self.norm)
+        factor = (max(self.radius - slack, 0.0) / self.distance(inside).clamp(min=1e-300)).clamp(max=1.0)
         moved = self.middle + (inside - self.middle) * factor.reshape(-1, *[1] * len(self.shape))
         return torch.minimum(torch.maximum(moved, self.lower), self.upper)
 
@@ -241,16 +265,16 @@ def ball(x: Tensor, epsilon: float, norm: str | float = "inf", clip: tuple[float
     another norm, or an ``x`` that an l_1 or l_2 ball is clipped away from.
     """
     middle = _float64(x)
-    if not (epsilon >= 0 and epsilon < float("inf")):
-        raise InputError(f"region: epsilon {epsilon} is not a number from 0 up")
+    if not (isinstance(epsilon, int | float) and 0 <= epsilon < float("inf")):
+        raise InputError(f"region: epsilon {epsilon!r} is not a number from 0 up")
     kinds = {"inf": None, "1": L1Ball, "2": L2Ball}
     name = {"inf": "inf", "1": "1", "1.0": "1", "2": "2", "2.0": "2"}.get(str(norm))
     if name is None:
         raise InputError(f"region: norm {norm!r} is not one of inf, 1, 2")
     lower, upper = middle - epsilon, middle + epsilon
     if clip is not None:
-        if not clip[0] <= clip[1]:
-            raise InputError(f"region: clip [{clip[0]}, {clip[1]}] is empty")
+        if len(clip) != 2 or not clip[0] <= clip[1]:
+            raise InputError(f"region: clip {list(clip)} is empty: a low and a high value are expected")
         lower, upper = lower.clamp(min=clip[0]), upper.clamp(max=clip[1])
     kind = kinds[name]
     if kind is None:

@@ -42,17 +42,8 @@ def find_counterexample(
 
 def replayed(x: Tensor, region: Region, claim: Claim, runtime: Runtime) -> Tensor | None:
     """``x`` rounded to float32 within the region, if onnxruntime breaks the claim there; ``None`` if it does not."""
-    point = inner_float32(x, region)
+    point = region.rounded(x)
     if not bool(region.contains(point.to(region.lower)).all()):
         return None
     outputs = runtime(point)
     return point if bool((claim.margins(outputs.double()) <= 0).any()) else None
-
-
-def inner_float32(x: Tensor, region: Region) -> Tensor:
-    """The float32 point nearest to ``x`` inside the region's box, rounding towards the box where it would leave it."""
-    point = x.float()
-    low, high = region.lower, region.upper
-    infinity = torch.tensor(float("inf"), device=point.device)
-    point = torch.where(point.to(low) < low, torch.nextafter(point, infinity), point)
-    return torch.where(point.to(high) > high, torch.nextafter(point, -infinity), point)

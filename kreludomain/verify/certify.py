@@ -90,8 +90,9 @@ def certify(
     """Whether ``C f(x) + d > 0`` for all ``x`` of a region (one, not a batch).
 
     ``method``, ``options`` and ``known`` as in :func:`bounds`. What is not proved is attacked if ``attack`` is set; a
-    counterexample counts only when onnxruntime confirms it (``runtime``: a session to use again). A row that is proved is
-    left at the first positive bound unless ``tight`` is set. After ``timeout_s`` seconds the bounds found by then decide. Raises :class:`InputError` for what does not fit the network.
+    counterexample counts only when onnxruntime confirms it (``runtime``: a session to use again). A row that is proved
+    is left at the first positive bound unless ``tight`` is set. After ``timeout_s`` seconds the bounds found by then
+    decide. Raises :class:`InputError` for what does not fit the network.
     """
     start, deadline = time.monotonic(), Deadline.after(timeout_s)
     made, region, objective = make_method(method, **options), region.fit(network), claim.objective(network)

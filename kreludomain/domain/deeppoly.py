@@ -25,7 +25,7 @@ class BackwardAbstraction(Abstraction):
     """Bounds of every node and, for every activation, the step that stands for it in back-substitution."""
 
     steps: Mapping[str, Step] = field(kw_only=True)
-    memory_mb: int = field(default=512, kw_only=True)
+    memory_mb: int = field(default=16, kw_only=True)
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
         # To the input, and to the nearest activations only: never looser than interval analysis on the same bounds.
@@ -61,7 +61,7 @@ class DeepPoly:
 
     lower_slope: str = "area"
     neurons: str = "all"
-    memory_mb: int = 512
+    memory_mb: int = 16
 
     def __post_init__(self) -> None:
         if self.lower_slope not in LOWER_SLOPES:

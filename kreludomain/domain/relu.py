@@ -43,7 +43,7 @@ class LinearReluStep:
         else:
             constant = (negative.flatten(2) @ intercept[:, :, None])[..., 0]
         # a+ * lower + a- * upper, with a+ = a - a-
-        passed = torch.addcmul(coefficients * self.lower_slope[:, None], negative, self._spread)
+        passed = (coefficients * self.lower_slope[:, None]).addcmul_(negative, self._spread)
         return (passed,), constant
 
     @property

@@ -1,0 +1,5 @@
+"""``python -m kreludomain`` is ``kreludomain``."""
+
+from kreludomain.run.cli import main
+
+main()

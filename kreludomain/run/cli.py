@@ -1,0 +1,106 @@
+"""The command line. What is wrong with the input is one line on stderr and exit code 2; the work is done elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import kreludomain
+from kreludomain.errors import InputError
+from kreludomain.run import commands
+from kreludomain.run.bounds import Request, show_bounds
+from kreludomain.run.screen import errors, screen
+
+app = typer.Typer(
+    help="Certifies ReLU networks with joint relaxations of groups of neurons (k-ReLU).",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; configs/ has examples.")]
+Output = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the results, instead of CONFIG's.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder has.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        screen().print(f"kreludomain {kreludomain.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def certify(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
+    """Decide a claim for every sample with every method of CONFIG."""
+    commands.certify(config, output, overwrite)
+
+
+@app.command()
+def compare(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
+    """Certify, and show margins, widths and seconds of the methods side by side.
+
+    Tables on the screen, CSV files and a plot in the folder."""
+    commands.compare(config, output, overwrite)
+
+
+@app.command()
+def bounds(
+    network: Annotated[Path, typer.Argument(metavar="NETWORK", help="An ONNX file.")],
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="A CSV file with a row a sample.")] = None,
+    row: Annotated[int, typer.Option(min=0, help="The row of --csv, from 0.")] = 0,
+    scale: Annotated[float, typer.Option(help="What the values of --csv are divided by.")] = 1.0,
+    layout: Annotated[str, typer.Option(help="hwc or chw: the order of the values of --csv.")] = "chw",
+    digits: Annotated[
+        int | None, typer.Option(metavar="I", min=0, help="One of scikit-learn's digits, from 0.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="test, train or all: where --digits counts.")] = "test",
+    array: Annotated[Path | None, typer.Option("--input", metavar="FILE.npy", help="An input as an array.")] = None,
+    box: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="LOWER.npy UPPER.npy", help="A box instead of a ball.")
+    ] = None,
+    norm: Annotated[str, typer.Option(help="inf, 1 or 2.")] = "inf",
+    epsilon: Annotated[float | None, typer.Option(help="The radius around the input.")] = None,
+    clip: Annotated[tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="What inputs can be.")] = None,
+    method: Annotated[str, typer.Option(help="A method's name, as in a configuration.")] = "deeppoly",
+    option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the method.")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write all bounds to a file.")] = None,
+) -> None:
+    """Show the bounds of all layers of NETWORK around one input."""
+    region = {"norm": norm, "epsilon": epsilon, "clip": clip}
+    rows = {"scale": scale, "layout": layout, "first": row, "count": 1}
+    request = Request(network, csv, rows, digits, split, array, box, region, method, option or [])
+    show_bounds(request, output)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command line (``None``: the process' own) and exits with its code."""
+    try:
+        code = app(args=arguments, prog_name="kreludomain", standalone_mode=False)
+    except InputError as error:
+        sys.exit(_failed(str(error)))
+    except typer.TyperException as error:  # an argument or option that is missing, unknown or ill-typed
+        sys.exit(_failed(error.format_message()))
+    except OSError as error:
+        named = [str(part) for part in (error.filename, error.strerror) if part]
+        sys.exit(_failed(": ".join(named) or str(error)))
+    sys.exit(code or 0)
+
+
+def _failed(text: str) -> int:
+    errors().print(f"error: {' '.join(text.splitlines())}", soft_wrap=True)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""A run's configuration: the YAML file's keys, their types and defaults. Paths in it are relative to the file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, PlainValidator, Strict, field_validator, model_validator
+
+from kreludomain.errors import InputError
+from kreludomain.run.options import NamedMethod, parse_method
+from kreludomain.run.schema import Keys, check, wrong
+from kreludomain.run.yaml_text import read_yaml
+
+Text = Annotated[str, Field(min_length=1)]
+Numbers = Annotated[tuple[float, ...], Strict(False)]
+Norm = Annotated[Literal["inf", "1", "2"], BeforeValidator(lambda v: {"1.0": "1", "2.0": "2"}.get(str(v), str(v)))]
+
+
+class CsvData(Keys):
+    """A CSV file with a row a sample: label, values. Values are divided by ``scale``."""
+
+    csv: Text
+    scale: float = Field(1.0, gt=0)
+    layout: Literal["hwc", "chw"] = "chw"
+    first: int = Field(0, ge=0)
+    count: int | None = Field(None, ge=1)
+
+
+class DigitsData(Keys):
+    """The handwritten digits that ship with scikit-learn: the first 1,437 images are ``train``, the others ``test``."""
+
+    name: Literal["digits"]
+    split: Literal["train", "test", "all"] = "test"
+    first: int = Field(0, ge=0)
+    count: int | None = Field(None, ge=1)
+
+
+def _data(value: Any) -> CsvData | DigitsData:
+    if not isinstance(value, dict) or not {"csv", "name"} & value.keys():
+        raise wrong({(): "give {csv: FILE, ...} or {name: digits, ...}"})
+    return (CsvData if "csv" in value else DigitsData).model_validate(value)
+
+
+class RegionConfig(Keys):
+    """All inputs within ``epsilon`` of a sample, each entry within ``clip``."""
+
+    norm: Norm = "inf"
+    epsilon: float = Field(ge=0)
+    clip: Annotated[tuple[float, float], Strict(False)] | None = None
+
+    @field_validator("clip")
+    @classmethod
+    def _not_empty(cls, clip: tuple[float, float] | None) -> tuple[float, float] | None:
+        if clip is not None and clip[0] > clip[1]:
+            raise wrong({(): f"[{clip[0]:g}, {clip[1]:g}] is empty"})
+        return clip
+
+
+class ClaimConfig(Keys):
+    """The claim ``C f(x) + d > 0`` for every sample, whatever its label."""
+
+    C: Annotated[tuple[Numbers, ...], Strict(False)]
+    d: Numbers | None = None
+
+    @model_validator(mode="after")
+    def _rectangular(self) -> ClaimConfig:
+        if not self.C:
+            raise wrong({("C",): "should have at least one row"})
+        widths = {len(row) for row in self.C}
+        if len(widths) > 1:
+            raise wrong({("C",): f"rows of different lengths ({', '.join(map(str, sorted(widths)))})"})
+        if self.d is not None and len(self.d) != len(self.C):
+            raise wrong({("d",): f"should have {len(self.C)} numbers, one a row of C, not {len(self.d)}"})
+        return self
+
+
+class Config(Keys):
+    """A configuration file.
+
+    ``claim``: robustness of each sample's label where it is not given. ``attack``: what is not proved is searched for
+    counterexamples. ``tight``: bounds as good as the method can, also of what is proved already.
+    """
+
+    network: Text
+    data: Annotated[CsvData | DigitsData, BeforeValidator(_data)]
+    region: RegionConfig
+    claim: ClaimConfig | None = None
+    methods: Annotated[tuple[Annotated[NamedMethod, PlainValidator(parse_method)], ...], Strict(False)]
+    timeout_s: float | None = Field(None, gt=0)
+    attack: bool = True
+    tight: bool = False
+    output: Text | None = None
+    #: Written by a run for its readers; not read.
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("methods")
+    @classmethod
+    def _told_apart(cls, methods: tuple[NamedMethod, ...]) -> tuple[NamedMethod, ...]:
+        if not methods:
+            raise wrong({(): "should have at least one item"})
+        labels = [method.label for method in methods]
+        for position, label in enumerate(labels):
+            first = labels.index(label)
+            if first != position:
+                raise wrong({(position,): f"'{label}' is what methods[{first}] is called; give it another label"})
+        return methods
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A configuration and the file it is from."""
+
+    source: Path
+    config: Config
+
+    def path(self, given: str) -> Path:
+        """A path that the file gives, as seen from the working directory."""
+        return self.source.parent / given
+
+    def output(self, given: Path | None) -> Path:
+        """The run's folder: the one given on the command line, else the file's."""
+        if given is not None:
+            return given
+        if self.config.output is None:
+            raise InputError(f"{self.source}: output: missing; give it here or as --output")
+        return self.path(self.config.output)
+
+    def resolved(self, folder: Path, versions: dict[str, str]) -> str:
+        """The whole configuration, with every default, as a YAML file that says the same from within ``folder``."""
+        values = self.config.model_dump(mode="json", exclude={"methods"}, exclude_none=True)
+        values["network"] = self._from(folder, self.config.network)
+        if isinstance(self.config.data, CsvData):
+            values["data"]["csv"] = self._from(folder, self.config.data.csv)
+        values["methods"] = [method.resolved() for method in self.config.methods]
+        values |= {"output": ".", "versions": versions}
+        return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+
+    def _from(self, folder: Path, given: str) -> str:
+        if os.path.isabs(given):
+            return given
+        path = self.path(given)
+        return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
+
+
+def load_config(path: Path) -> ConfigFile:
+    """Reads a configuration. Raises :class:`InputError`, one line that names the file and the key or line."""
+    return ConfigFile(path, check(Config, read_yaml(path), str(path)))

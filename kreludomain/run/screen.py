@@ -1,0 +1,37 @@
+"""Where text goes: results to stdout, errors and progress to stderr. Text is shown as it is, brackets included."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+#: Columns of text that goes into a file or a pipe, where nothing says how wide it may be.
+WIDTH = 160
+
+
+def screen() -> Console:
+    """The console of stdout."""
+    return Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+
+
+def errors() -> Console:
+    """The console of stderr."""
+    return Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+
+def progress() -> Progress:
+    """A bar with the time left, seen on a terminal only."""
+    console = errors()
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}", markup=False),
+        TextColumn("time left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+        speed_estimate_period=3600,  # methods take turns and differ by far, so the rate is that of many rows
+    )

@@ -1,0 +1,85 @@
+"""What the rows of a run add up to: counts, margins, seconds, widths, and what only joint methods verify."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from kreludomain.run.options import NamedMethod
+from kreludomain.run.results import Row
+from kreludomain.run.runner import Outcome
+from kreludomain.verify import Verdict
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One method over all samples; a statistic of nothing is ``None``.
+
+    ``widths``: each layer's mean width, over the samples that have bounds.
+    """
+
+    method: str
+    verdicts: Mapping[Verdict, int]
+    median_margin: float | None
+    mean_margin: float | None
+    median_seconds: float | None
+    mean_seconds: float | None
+    widths: Mapping[str, float]
+
+
+def summarise(methods: Iterable[NamedMethod], outcomes: Sequence[Outcome]) -> list[Summary]:
+    """A summary a method, in their order. Misclassified samples and errors have no part in margins and seconds."""
+    return [_summary(method.label, [o for o in outcomes if o.row.method == method.label]) for method in methods]
+
+
+def _summary(method: str, outcomes: Sequence[Outcome]) -> Summary:
+    rows = [outcome.row for outcome in outcomes]
+    counts = Counter(row.verdict for row in rows)
+    margins = [row.margin for row in rows if row.margin is not None]
+    seconds = [row.seconds for row in rows if row.lower_bounds is not None]
+    widths: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        for layer, width in outcome.widths.items():
+            widths.setdefault(layer, []).append(width)
+    return Summary(
+        method,
+        {verdict: counts[verdict] for verdict in Verdict},
+        statistics.median(margins) if margins else None,
+        statistics.fmean(margins) if margins else None,
+        statistics.median(seconds) if seconds else None,
+        statistics.fmean(seconds) if seconds else None,
+        {layer: statistics.fmean(values) for layer, values in widths.items()},
+    )
+
+
+def joint_gains(methods: Sequence[NamedMethod], rows: Sequence[Row]) -> str | None:
+    """Which samples joint methods verify and no other one does; ``None`` if the run does not have both kinds."""
+    verified = {
+        method.label: {row.index for row in rows if row.method == method.label and row.verdict == Verdict.VERIFIED}
+        for method in methods
+    }
+    joint = [method.label for method in methods if method.is_joint]
+    single = [method.label for method in methods if not method.is_joint]
+    if not joint or not single:
+        return None
+    others = set[int]().union(*(verified[label] for label in single))
+    gains = {label: sorted(verified[label] - others) for label in joint}
+    sentences = [_sentence(label, gained) for label, gained in gains.items() if gained]
+    return (
+        "\n".join(sentences) or "Every sample that a joint method verifies is verified by a single-neuron method too."
+    )
+
+
+def _sentence(label: str, gained: Sequence[int], most: int = 20) -> str:
+    names = [str(index) for index in gained[:most]]
+    if len(gained) > most:
+        names.append(f"{len(gained) - most} more")
+    which = "Sample" if len(gained) == 1 else "Samples"
+    are = "is" if len(gained) == 1 else "are"
+    return f"{which} {_listed(names)} {are} verified by {label} and by no single-neuron method."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

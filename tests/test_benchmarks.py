@@ -1,0 +1,48 @@
+"""Published networks: what is known of them is found again. Runs where the benchmark folder is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import kreludomain as kd
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT.parent / "shared" / "benchmarks" / "eran"
+sys.path.append(str(ROOT / "scripts"))
+
+from compare_single_neuron import BENCHMARKS, images  # noqa: E402
+
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no benchmark folder at {FOLDER.name} beside the project")
+
+#: Images out of the first 100 that DeepPoly verifies, by public tools.
+VERIFIED = {"mnist_6x100": 22, "mnist_9x100": 19, "mnist_6x200": 34, "mnist_convsmall": 17, "cifar_convsmall": 34}
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda b: b.network)
+def test_deeppoly_verifies_as_many_as_published_tools(benchmark) -> None:  # type: ignore[no-untyped-def]
+    network = kd.load(FOLDER / "nets" / f"{benchmark.network}.onnx")
+    verified = {"deeppoly": 0, "interval": 0}
+    methods: dict[str, kd.Method] = {"deeppoly": kd.DeepPoly(neurons="unstable"), "interval": kd.Interval()}
+    for _, label, x in images(FOLDER, benchmark, network):
+        region, objective = kd.ball(x, benchmark.epsilon, clip=(0, 1)), kd.robustness(label, 10).objective(network)
+        for name, method in methods.items():
+            verified[name] += bool((method.abstract(network, region).minimise(objective).lower > 0).all())
+    assert verified == {"deeppoly": VERIFIED[benchmark.network], "interval": 0}
+
+
+def test_the_joint_relaxation_on_mnist_6x100() -> None:
+    """Image 3 (label 0), radius 0.026: the worst margin, class 2, by DeepPoly, triangles and groups of three."""
+    network = kd.load(FOLDER / "nets" / "mnist_6x100.onnx")
+    index, label, x = next(image for image in images(FOLDER, BENCHMARKS[0], network) if image[0] == 3)
+    assert (index, label) == (3, 0)
+    region = kd.ball(x, 0.026, clip=(0, 1))
+    claim = kd.robustness(label, 10)
+    worst = kd.claim(claim.C[1:2]).objective(network)
+    methods: list[kd.Method] = [kd.DeepPoly(), kd.TriangleLP(), kd.KReluLP(k=3, chunk=20, overlap=1)]
+    margins = torch.stack([method.abstract(network, region).minimise(worst).lower[0, 0] for method in methods])
+    torch.testing.assert_close(margins, torch.tensor([0.507, 0.613, 2.272], dtype=torch.float64), rtol=0, atol=2e-3)
+    assert float(kd.DeepPoly().abstract(network, region).minimise(claim.objective(network)).lower.argmin()) == 1

@@ -1,0 +1,510 @@
+"""Configurations, samples, rows and tables of runs: what is read, what is refused and how, what is written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from networks import conv, dense
+
+from kreludomain import InputError, Interval, Network, Verdict, to_onnx
+from kreludomain.run import commands
+from kreludomain.run.config import Config, CsvData, DigitsData, load_config
+from kreludomain.run.data import load_csv, load_digits
+from kreludomain.run.options import named_method
+from kreludomain.run.results import Folder, Row, finite
+from kreludomain.run.runner import Outcome, Run, prepare
+from kreludomain.run.schema import check
+from kreludomain.run.summary import joint_gains, summarise
+from kreludomain.run.tables import margins_table, summary_table
+from kreludomain.run.yaml_text import parse_yaml
+from kreludomain.verify import METHODS, predict
+
+GOOD: dict[str, Any] = {
+    "network": "net.onnx",
+    "data": {"csv": "data.csv"},
+    "region": {"epsilon": 0.05},
+    "methods": ["deeppoly"],
+    "output": "out",
+}
+
+
+def project(folder: Path, config: dict[str, Any] | None = None, network: Network | None = None) -> Path:
+    """A folder with a network, six samples of it (the last one with a wrong label) and a configuration."""
+    network = network or dense(4, 8, 8, 3, seed=1)
+    folder.mkdir(exist_ok=True)
+    (folder / "net.onnx").write_bytes(to_onnx(network))
+    x = torch.rand((6, *network.input.shape), generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    labels = predict(network, x).tolist()
+    labels[-1] = (labels[-1] + 1) % 3
+    rows = [",".join(map(repr, [label, *row.flatten().tolist()])) for label, row in zip(labels, x, strict=True)]
+    (folder / "data.csv").write_text("\n".join(rows) + "\n")
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(GOOD | (config or {})))
+    return path
+
+
+def run(path: Path, output: Path) -> list[Outcome]:
+    """The outcomes of a configuration."""
+    return list(prepare(load_config(path)).outcomes(Folder(output)))
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """The rows of ``results.jsonl``; anything that is not JSON proper is an error."""
+
+    def refuse(text: str) -> None:
+        raise ValueError(text)
+
+    lines = (folder / "results.jsonl").read_text().splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+# YAML -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0.05", 0.05),
+        ("1e-3", 0.001),
+        ("-2.5E+1", -25.0),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("7", 7),
+        ("010", 10),
+        (".inf", float("inf")),
+        ("-.INF", -float("inf")),
+        ("'1e-3'", "1e-3"),
+        ("no", "no"),
+        ("2020-13-45", "2020-13-45"),
+        ("1:30", "1:30"),
+        ("True", True),
+        ("~", None),
+        ("", None),
+        ("inf", "inf"),
+    ],
+)
+def test_yaml_scalars_are_what_they_look_like(text: str, value: object) -> None:
+    parsed = parse_yaml(f"key: {text}", "x.yaml")["key"]
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: {c: 1\nd: 2", "x.yaml: line 3: "),
+        ("a: 1\na: 2", "x.yaml: line 2: key 'a' is there twice"),
+        ("a: {b: 1, c: 2, b: 3}", "x.yaml: line 1: key 'b' is there twice"),
+        ("a:\n\t- 1", "x.yaml: line 2: "),
+        ("a: *nobody", "x.yaml: line 1: "),
+        ("a: !!python/object/apply:os.getcwd []", "x.yaml: line 1: "),
+        ("a: !!int abc", "x.yaml: invalid literal"),
+        (b"\x00\xff\x10", "x.yaml: not a text file"),
+        (b"caf\xe9: 1", "x.yaml: not a text file"),
+    ],
+)
+def test_yaml_errors_name_the_file_and_the_line(text: str | bytes, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        parse_yaml(text, "x.yaml")
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+# Configurations -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"region": {"epsilon": "abc"}}, "region.epsilon: input should be a number, not 'abc'"),
+        ({"region": {"epsilon": True}}, "region.epsilon: input should be a number, not True"),
+        ({"region": {"epsilon": -0.1}}, "region.epsilon: input should be 0 or more, not -0.1"),
+        ({"region": {"epsilon": float("nan")}}, "region.epsilon: input should be a finite number, not nan"),
+        ({"region": {}}, "region.epsilon: missing"),
+        ({"region": 3}, "region: should be a mapping of keys (norm, epsilon, clip), not 3"),
+        ({"region": {"epsilon": 1, "norm": 3}}, "region.norm: '3' is not 'inf', '1' or '2'"),
+        ({"region": {"epsilon": 1, "clip": [1, 0]}}, "region.clip: [1, 0] is empty"),
+        ({"region": {"epsilon": 1, "clip": [0]}}, "region.clip[1]: missing"),
+        ({"region": {"epsilon": 1, "clip": [0, "1"]}}, "region.clip[1]: input should be a number, not '1'"),
+        ({"region": {"epsilon": 1, "clip": 1}}, "region.clip: input should be a list, not 1"),
+        ({"region": {"epsilon": 1, "eps": 1}}, "region.eps: unknown key; known are norm, epsilon, clip"),
+        ({"netwrok": "x"}, "netwrok: unknown key; known are network, data, region, claim, methods, timeout_s, "),
+        ({"network": None}, "network: input should be text, not None"),
+        ({"network": ""}, "network: should not be empty"),
+        ({"data": "mnist"}, "data: give {csv: FILE, ...} or {name: digits, ...}"),
+        ({"data": {"name": "cifar"}}, "data.name: 'cifar' is not 'digits'"),
+        ({"data": {"name": "digits", "count": 0}}, "data.count: input should be 1 or more, not 0"),
+        (
+            {"data": {"name": "digits", "csv": "a"}},
+            "data.name: unknown key; known are csv, scale, layout, first, count",
+        ),
+        ({"data": {"csv": "a", "scale": 0}}, "data.scale: input should be greater than 0, not 0"),
+        ({"data": {"csv": "a", "first": 1.5}}, "data.first: input should be a whole number, not 1.5"),
+        ({"data": {"csv": "a", "layout": "hcw"}}, "data.layout: 'hcw' is not 'hwc' or 'chw'"),
+        ({"methods": []}, "methods: should have at least one item"),
+        ({"methods": "deeppoly"}, "methods: input should be a list, not 'deeppoly'"),
+        ({"methods": ["deeppoli"]}, "methods[0]: 'deeppoli' is not one of interval, "),
+        ({"methods": ["lp", {"nam": "lp"}]}, "methods[1].name: None is not one of interval, "),
+        ({"methods": [{"name": "krelu-lp", "k": 2.5}]}, "methods[0].k: input should be a whole number, not 2.5"),
+        ({"methods": [{"name": "krelu-lp", "k": "3"}]}, "methods[0].k: input should be a whole number, not '3'"),
+        ({"methods": [{"name": "krelu-lp", "k": True}]}, "methods[0].k: input should be a whole number, not True"),
+        (
+            {"methods": ["lp", {"name": "krelu-lp", "chunks": 2}]},
+            "methods[1].chunks: unknown key; known are name, label",
+        ),
+        ({"methods": [{"name": "lp", "refine": "inner"}]}, "methods[0].refine: 'inner' is not one of output, all"),
+        ({"methods": [{"name": "lp", "solver": "gurobbi"}]}, "methods[0].solver: 'gurobbi' is not one of auto, "),
+        ({"methods": [{"name": "krelu-lp", "k": 0}]}, "methods[0].grouping: k = 0"),
+        ({"methods": ["lp", "lp"]}, "methods[1]: 'lp' is what methods[0] is called; give it another label"),
+        ({"methods": [{"name": "lp", "label": ""}]}, "methods[0].label: should not be empty"),
+        ({"timeout_s": 0}, "timeout_s: input should be greater than 0, not 0"),
+        ({"timeout_s": "60s"}, "timeout_s: input should be a number, not '60s'"),
+        ({"attack": 1}, "attack: input should be true or false, not 1"),
+        ({"claim": {"C": []}}, "claim.C: should have at least one row"),
+        ({"claim": {"C": [[1, 2], [3]]}}, "claim.C: rows of different lengths (1, 2)"),
+        ({"claim": {"C": [[1, "x"]]}}, "claim.C[0][1]: input should be a number, not 'x'"),
+        ({"claim": {"C": [[1, 2]], "d": [1, 2]}}, "claim.d: should have 1 numbers, one a row of C, not 2"),
+    ],
+)
+def test_config_errors_name_the_file_and_the_key(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = project(tmp_path, change)
+    with pytest.raises(InputError) as error:
+        load_config(path)
+    assert str(error.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "just text", "- network: x"])
+def test_a_config_that_is_no_mapping(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"run.yaml: should be a mapping of keys \(network, data, "):
+        load_config(tmp_path / "run.yaml")
+
+
+@pytest.mark.parametrize(("given", "norm"), [("inf", "inf"), (float("inf"), "inf"), (1, "1"), (2.0, "2"), ("2", "2")])
+def test_norms_are_numbers_or_text(given: object, norm: str) -> None:
+    assert check(Config, GOOD | {"region": {"norm": given, "epsilon": 1}}, "x").region.norm == norm
+
+
+def test_output_is_the_files_or_the_command_lines(tmp_path: Path) -> None:
+    file = load_config(project(tmp_path))
+    assert file.output(None) == tmp_path / "out"
+    assert file.output(Path("elsewhere")) == Path("elsewhere")
+    with pytest.raises(InputError, match="output: missing"):
+        load_config(project(tmp_path, {"output": None})).output(None)
+
+
+@pytest.mark.parametrize(
+    ("item", "label"),
+    [
+        ("krelu-lp", "krelu-lp"),
+        ({"name": "krelu-lp", "k": 3, "chunk": 20, "overlap": 1, "refine": "output"}, "krelu-lp k=3"),
+        ({"name": "krelu-lp", "k": 2, "refine": "all"}, "krelu-lp k=2 refine=all"),
+        ({"name": "lp", "label": "triangles"}, "triangles"),
+    ],
+)
+def test_labels_say_what_is_not_default(item: object, label: str) -> None:
+    assert named_method(item, "x").label == label
+
+
+def test_options_of_a_new_method_are_its_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS, "toy", Toy)
+    made = named_method({"name": "toy", "steps": 3, "mode": "b", "sizes": [1, 2], "limit": 2}, "x")
+    assert made.method == Toy(3, "b", (1, 2), 2.0)
+    assert made.resolved() == {
+        "name": "toy",
+        "label": "toy steps=3 mode=b sizes=(1, 2) limit=2.0",
+        **{"steps": 3, "mode": "b", "sizes": [1, 2], "limit": 2.0},
+    }
+    for item, message in [
+        ({}, "x: steps: missing"),
+        ({"steps": 1, "mode": "c"}, "x: mode: 'c' is not 'a' or 'b'"),
+        ({"steps": 1, "rule": 1}, "x: rule: unknown key"),
+        ({"steps": 1, "sizes": [1, "2"]}, r"x: sizes\[1\]: input should be a whole number, not '2'"),
+        ({"steps": -1}, "x: steps: -1 is below zero"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            named_method({"name": "toy", **item}, "x")
+
+
+@dataclass(frozen=True)
+class Toy(Interval):
+    steps: int
+    mode: Literal["a", "b"] = "a"
+    sizes: tuple[int, ...] = ()
+    limit: float | None = None
+    rule: object = field(default_factory=object, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise InputError(f"steps: {self.steps} is below zero")
+
+
+# Samples --------------------------------------------------------------------------------------------------------------
+
+
+def test_hwc_images_become_chw(tmp_path: Path) -> None:
+    image = torch.arange(2 * 3 * 4, dtype=torch.float64).reshape(2, 3, 4)  # channel, height, width
+    (tmp_path / "a.csv").write_text(",".join(map(str, [1, *image.permute(1, 2, 0).flatten().tolist()])))
+    (tmp_path / "b.csv").write_text(",".join(map(str, [1, *image.flatten().tolist()])))
+    hwc, chw = CsvData(csv="a.csv", scale=2, layout="hwc"), CsvData(csv="b.csv", scale=2)
+    assert torch.equal(load_csv(tmp_path / "a.csv", hwc, (2, 3, 4))[0].x, image / 2)
+    assert torch.equal(load_csv(tmp_path / "b.csv", chw, (2, 3, 4))[0].x, image / 2)
+    assert torch.equal(load_csv(tmp_path / "b.csv", hwc, (24,))[0].x, image.flatten() / 2)
+
+
+def test_csv_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\ufeff7, 1 ,2\n\n3.0,3,4e0\r\n,\n2,5,6\n", encoding="utf-8")
+    samples = load_csv(path, CsvData(csv="a.csv"), (2,))
+    assert [(s.index, s.label, s.x.tolist()) for s in samples] == [(0, 7, [1, 2]), (1, 3, [3, 4]), (2, 2, [5, 6])]
+    assert [s.index for s in load_csv(path, CsvData(csv="a.csv", first=1, count=2), (2,))] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "message"),
+    [
+        ("", {}, "there are 0 rows (from 0), row 0 do not exist"),
+        ("1,2,3\n", {"first": 1}, "there are 1 rows (from 0), row 1 do not exist"),
+        ("1,2,3\n1,2,3", {"count": 3}, "there are 2 rows (from 0), rows 0 to 2 do not exist"),
+        ("1,2,3\n1,2", {}, "line 2: 1 values after the label, the network takes 2"),
+        ("1,2,3\n1,2,3,4", {}, "line 2: 3 values after the label, the network takes 2"),
+        ("1,2,3\n\n1,2,x", {}, "line 3: 'x' in column 3 is not a finite number"),
+        ("label,a,b\n1,2,3", {}, "line 1: 'label' in column 1 is not a finite number"),
+        ("1,nan,2", {}, "line 1: 'nan' in column 2 is not a finite number"),
+        ("1,,2", {}, "line 1: '' in column 2 is not a finite number"),
+        ("1.5,1,2", {}, "line 1: the label '1.5' is not a whole number"),
+        (b"1,2,\xff\xfe", {}, "not a text file"),
+    ],
+)
+def test_csv_errors_name_the_file_and_the_line(
+    tmp_path: Path, text: str | bytes, data: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError) as error:
+        load_csv(path, CsvData(csv="a.csv", **data), (2,))
+    assert str(error.value) in (f"{path}: {message}", f"{path}: {message}")
+
+
+def test_digits_splits() -> None:
+    whole = load_digits(DigitsData(name="digits", split="all"), (64,))
+    test = load_digits(DigitsData(name="digits", first=2, count=3), (1, 8, 8))
+    train = load_digits(DigitsData(name="digits", split="train"), (64,))
+    assert (len(whole), len(train)) == (1797, 1437)
+    assert [s.index for s in test] == [2, 3, 4]
+    assert torch.equal(test[0].x.flatten(), whole[1439].x)
+    assert test[0].label == whole[1439].label
+    assert (float(whole[0].x.min()), float(torch.stack([s.x for s in whole]).max())) == (0.0, 1.0)
+    with pytest.raises(InputError, match=r"digits, split test: there are 360 rows \(from 0\), rows 350 to 360 do not"):
+        load_digits(DigitsData(name="digits", first=350, count=11), (64,))
+    with pytest.raises(InputError, match="digits: 64 values, the network takes 65"):
+        load_digits(DigitsData(name="digits"), (65,))
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_of_a_run(tmp_path: Path) -> None:
+    path = project(tmp_path, {"methods": ["interval", {"name": "krelu-lp", "k": 2}], "region": {"epsilon": 0.3}})
+    outcomes = run(path, tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert len(rows) == len(outcomes) == 12
+    assert [(r["index"], r["method"]) for r in rows[:3]] == [(0, "interval"), (0, "krelu-lp k=2"), (1, "interval")]
+    for row in rows:
+        assert list(row) == [
+            *("index", "label", "predicted", "method", "verdict", "lower_bounds", "margin", "seconds", "reason"),
+            *("notes", "counterexample"),
+        ]
+        if row["index"] == 5:
+            assert row["verdict"] == "misclassified"
+            assert row["lower_bounds"] is None
+            assert row["predicted"] != row["label"]
+            continue
+        assert row["verdict"] in ("verified", "falsified", "unknown")
+        assert len(row["lower_bounds"]) == 2
+        assert row["margin"] == min(row["lower_bounds"])
+        assert (row["verdict"] == "verified") == (row["margin"] > 0)
+        assert (row["verdict"] == "falsified") == (row["counterexample"] is not None)
+
+
+def test_counterexamples_are_files_that_break_the_claim(tmp_path: Path) -> None:
+    path = project(tmp_path, {"region": {"epsilon": 2.0}})
+    run(path, tmp_path / "out")
+    loaded = prepare(load_config(path))
+    falsified = [row for row in rows_of(tmp_path / "out") if row["verdict"] == "falsified"]
+    assert falsified
+    for row in falsified:
+        x = np.load(tmp_path / "out" / row["counterexample"])
+        assert x.dtype == np.float32
+        assert int(predict(loaded.network, torch.from_numpy(x)[None])[0]) != row["label"]
+        assert float((torch.from_numpy(x) - loaded.samples[row["index"]].x).abs().max()) <= 2.0
+
+
+def test_a_claim_of_ones_own_holds_for_any_label(tmp_path: Path) -> None:
+    rows = [[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]
+    outcomes = run(project(tmp_path, {"claim": {"C": rows, "d": [1e3, 1e3]}}), tmp_path / "a")
+    assert {outcome.row.verdict for outcome in outcomes} == {Verdict.VERIFIED}
+    assert len(outcomes[0].row.lower_bounds or ()) == 2
+    outcomes = run(project(tmp_path, {"claim": {"C": rows, "d": [-1e3, 0.0]}}), tmp_path / "b")
+    assert {outcome.row.verdict for outcome in outcomes} == {Verdict.FALSIFIED}
+
+
+def test_a_time_limit_is_kept_and_said(tmp_path: Path) -> None:
+    network = dense(4, 60, 60, 60, 3, seed=1)
+    methods = [{"name": "krelu-lp", "k": 3, "refine": "all"}]
+    change = {"methods": methods, "timeout_s": 0.2, "region": {"epsilon": 0.5}, "data": {"csv": "data.csv", "count": 2}}
+    outcomes = run(project(tmp_path, change, network), tmp_path / "out")
+    for outcome in outcomes:
+        assert outcome.row.verdict == Verdict.TIMEOUT
+        assert outcome.row.reason.startswith("time limit of 0.2 s")
+        assert outcome.row.seconds < 5
+        assert outcome.row.lower_bounds is not None
+
+
+def test_a_method_that_fails_is_a_row_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Broken(Interval):
+        def abstract(self, network: Network, *arguments: Any) -> Any:
+            if network.input.shape == (4,):  # not in the rehearsal
+                raise ZeroDivisionError("two\nlines")
+            return super().abstract(network, *arguments)
+
+    monkeypatch.setitem(METHODS, "broken", Broken)
+    outcomes = run(project(tmp_path, {"methods": ["broken", "interval"]}), tmp_path / "out")
+    assert [o.row.verdict == Verdict.ERROR for o in outcomes] == [True, False] * 5 + [False, False]
+    assert outcomes[0].row.reason == "ZeroDivisionError: two lines"
+    assert outcomes[0].row.lower_bounds is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"network": "no.onnx"}, r"no.onnx: no such file"),
+        ({"network": "data.csv"}, r"data.csv: not a valid ONNX model"),
+        ({"data": {"csv": "no.csv"}}, r"no.csv: no such file"),
+        ({"data": {"name": "digits"}}, r"digits: 64 values, the network takes 4"),
+        ({"data": {"csv": "labels.csv"}}, r"sample 0: label 9 is not one of the 3 classes 0..2"),
+        ({"region": {"norm": 1, "epsilon": 0.1, "clip": [2, 3]}}, r"sample 0: region: the middle of an l_1 ball lies"),
+        ({"region": {"epsilon": 0.1, "clip": [2, 3]}}, r"sample 0: region: empty"),
+        ({"claim": {"C": [[1.0]]}}, r"sample 0: claim: C has 1 columns, the network has 3 outputs"),
+        (
+            {
+                "region": {"norm": 2, "epsilon": 0.1},
+                "methods": ["lp", {"name": "lp", "solver": "highspy", "label": "b"}],
+            },
+            r"methods\[1\]: solver: highspy takes linear regions only",
+        ),
+    ],
+)
+def test_what_would_go_wrong_in_every_row_is_found_first(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = project(tmp_path, change)
+    (tmp_path / "labels.csv").write_text("9,0,0,0,0\n")
+    with pytest.raises(InputError, match=message):
+        prepare(load_config(path))
+
+
+def test_numbers_that_are_not_finite_are_null() -> None:
+    assert finite(torch.tensor([1.0, float("nan"), -float("inf")], dtype=torch.float64)) == (1.0, None, None)
+
+
+def test_the_stored_configuration_runs_again_to_the_same_rows(tmp_path: Path) -> None:
+    methods = ["interval", {"name": "krelu-lp", "k": 2}, {"name": "deeppoly", "lower_slope": "zero"}]
+    path = project(tmp_path / "here", {"methods": methods, "region": {"epsilon": 0.1, "clip": [0, 1]}, "tight": True})
+    commands.certify(path, tmp_path / "there" / "first", overwrite=False)
+    stored = tmp_path / "there" / "first" / "config.yaml"
+    assert str(tmp_path) not in stored.read_text()
+    values = yaml.safe_load(stored.read_text())
+    assert values["methods"][1]["chunk"] == 20
+    assert set(values["versions"]) >= {"kreludomain", "torch", "numpy"}
+    commands.certify(stored, tmp_path / "second", overwrite=False)
+    first, second = (rows_of(folder) for folder in (stored.parent, tmp_path / "second"))
+    assert [{**row, "seconds": 0} for row in first] == [{**row, "seconds": 0} for row in second]
+
+
+def test_results_are_overwritten_only_when_asked_and_nothing_else_is(tmp_path: Path) -> None:
+    path = project(tmp_path)
+    commands.certify(path, None, overwrite=False)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"results.jsonl: there are results already; use --overwrite"):
+        commands.certify(path, None, overwrite=False)
+    commands.certify(path, None, overwrite=True)
+    assert len(rows_of(tmp_path / "out")) == 6
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
+
+
+def test_images_go_through_a_run(tmp_path: Path) -> None:
+    outcomes = run(project(tmp_path, {"region": {"epsilon": 0.01}}, conv(seed=3)), tmp_path / "out")
+    loaded: Run = prepare(load_config(tmp_path / "run.yaml"))
+    assert loaded.samples[0].x.shape == (2, 6, 6)
+    assert list(outcomes[0].widths) == [*loaded.network.pre_activations, loaded.network.output.name]
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+def rows(method: str, verdicts: str, margins: list[float | None]) -> list[Row]:
+    words = {"v": Verdict.VERIFIED, "u": Verdict.UNKNOWN, "m": Verdict.MISCLASSIFIED}
+    return [
+        Row(i, 0, 0, method, words[v], None if m is None else (m,), m, 2.0)
+        for i, (v, m) in enumerate(zip(verdicts, margins, strict=True))
+    ]
+
+
+def test_summary_and_what_only_joint_methods_verify() -> None:
+    items = [
+        "deeppoly",
+        {"name": "krelu-lp", "k": 1, "label": "one"},
+        {"name": "krelu-lp", "k": 2},
+        {"name": "krelu-lp"},
+    ]
+    methods = [named_method(item, "x") for item in items]
+    found = [
+        *rows("deeppoly", "uuvm", [-3.0, -2.0, 4.0, None]),
+        *rows("one", "vuvm", [1.0, -1.0, 4.0, None]),
+        *rows("krelu-lp k=2", "vvvm", [2.0, 1.0, 4.0, None]),
+        *rows("krelu-lp", "vvum", [2.0, 1.0, -1.0, None]),
+    ]
+    assert joint_gains(methods, found) == (
+        "Sample 1 is verified by krelu-lp k=2 and by no single-neuron method.\n"
+        "Sample 1 is verified by krelu-lp and by no single-neuron method."
+    )
+    assert joint_gains(methods[:2], found) is None
+    assert joint_gains(methods[2:], found) is None
+    assert "by a single-neuron method too" in (joint_gains(methods, [r for r in found if r.index != 1]) or "")
+    summaries = summarise(methods, [Outcome(row, {"a": 2.0}) for row in found])
+    assert summaries[0].verdicts[Verdict.UNKNOWN] == 2
+    assert (summaries[0].median_margin, summaries[0].mean_margin) == (-2.0, -1 / 3)
+    assert summaries[0].widths == {"a": 2.0}
+    assert [c.header for c in summary_table(summaries, tight=True).columns][1:4] == [
+        "verified",
+        "unknown",
+        "misclassified",
+    ]
+    assert margins_table(found, [m.label for m in methods], most=2).row_count == 2
+
+
+def test_compare_writes_tables_and_plots(tmp_path: Path) -> None:
+    path = project(tmp_path, {"methods": ["interval", "deeppoly", {"name": "krelu-lp", "k": 2}]})
+    commands.compare(path, None, overwrite=False)
+    out = tmp_path / "out"
+    tables = {name: (out / f"{name}.csv").read_text().splitlines() for name in ("comparison", "margins", "widths")}
+    assert [len(lines) for lines in tables.values()] == [4, 19, 4]
+    assert tables["widths"][0] == "layer,interval,deeppoly,krelu-lp k=2"
+    interval, deeppoly, krelu = (float(v) for v in tables["widths"][-1].split(",")[1:])
+    assert interval >= deeppoly >= krelu
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "comparison.svg").read_text().startswith("<?xml")
+    assert yaml.safe_load((out / "config.yaml").read_text())["tight"] is True
+
+
+def test_compare_of_samples_that_no_method_bounds(tmp_path: Path) -> None:
+    commands.compare(project(tmp_path, {"data": {"csv": "data.csv", "first": 5}}), None, overwrite=False)
+    assert (tmp_path / "out" / "comparison.png").exists()

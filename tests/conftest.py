@@ -1,4 +1,4 @@
-"""One thread: the tests' tensors are small, and test processes run side by side."""
+"""One thread: the tests' tensors are small, and threads would only wait for each other."""
 
 import torch
 

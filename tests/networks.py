@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from kreludomain.network import Network, from_torch
 
-torch.set_num_threads(1)  # everything in the tests is small: threads would only wait for each other
-
 
 def dense_module(*widths: int, seed: int = 0, integer: bool = False) -> nn.Sequential:
     """Linear layers of these widths with ReLU between them.

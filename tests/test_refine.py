@@ -135,10 +135,11 @@ def test_balls(norm: str) -> None:
     )
 
 
-def test_highspy_refuses_what_it_cannot_take() -> None:
+@pytest.mark.parametrize("solver", ["highspy", "highs", "scipy", "osqp"])
+def test_solvers_refuse_what_they_cannot_take(solver: str) -> None:
     network, region = dense(5, 6, 3), kd.ball(torch.zeros(1, 5), 0.5, "2")
-    with pytest.raises(kd.InputError, match="l_2 ball use clarabel"):
-        minima(kd.TriangleLP(solver="highspy"), network, region, torch.eye(3).double())
+    with pytest.raises(kd.InputError, match=f"^solver: {solver}.*(use clarabel|cannot solve)"):
+        minima(kd.TriangleLP(solver=solver), network, region, torch.eye(3).double())
 
 
 # ---- certified values -----------------------------------------------------------------------------------------------

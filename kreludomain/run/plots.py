@@ -43,6 +43,7 @@ def _margins(axes: Axes, methods: Sequence[str], rows: Sequence[Row]) -> None:
     if near > 0 and min(every) < -10 * near:
         # Loose methods are off by orders of magnitude: linear near zero, where verdicts are made, logarithmic beyond.
         axes.set_yscale("symlog", linthresh=near, linscale=2)
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="samples, each method's smallest margin first", ylabel="margin", title="Margins (verified above 0)")
     axes.grid(alpha=0.3)

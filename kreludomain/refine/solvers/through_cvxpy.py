@@ -10,6 +10,7 @@ from typing import Any
 import cvxpy
 import numpy as np
 
+from kreludomain.errors import InputError
 from kreludomain.refine.program import Program
 from kreludomain.refine.solvers.base import Solution
 from kreludomain.spec import L1Ball, L2Ball
@@ -32,7 +33,12 @@ class CvxpySolver:
     name: str
 
     def prepare(self, program: Program) -> CvxpySession:
-        return CvxpySession(program, self.name)
+        session = CvxpySession(program, self.name)
+        try:
+            session.compile()
+        except (cvxpy.error.SolverError, cvxpy.error.DCPError) as error:
+            raise InputError(f"solver: {self.name.lower()}: {str(error).splitlines()[0]}") from None
+        return session
 
 
 class CvxpySession:
@@ -64,6 +70,11 @@ class CvxpySession:
                 cvxpy.norm(z[: program.inputs] - middle, kind[type(program.region)]) <= program.region.radius
             )
         self._problem = cvxpy.Problem(cvxpy.Minimize(self._cost @ z), constraints)
+
+    def compile(self) -> None:
+        """Brings the problem into the solver's form, which is kept. Raises cvxpy's errors where it has no such form."""
+        self._cost.value = np.zeros(self._cost.size)
+        self._problem.get_problem_data(self._name)
 
     def minimise(self, cost: np.ndarray, seconds: float) -> Solution:
         self._cost.value = cost

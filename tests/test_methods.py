@@ -1,0 +1,131 @@
+"""The contract of a method, run over every entry of the table: a new one is in this suite by being in ``METHODS``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from exact import exact_minima
+from networks import conv, dense, residual
+from torch import Tensor
+
+import kreludomain as kd
+from kreludomain.spec import Objective
+
+#: Options that make a method small enough to run here, and another side of it; every method also runs as it is.
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "lp": [{"refine": "all"}],
+    "krelu-lp": [{"k": 2, "chunk": 6, "refine": "all"}, {"k": 3, "chunk": 5, "base": "zonotope"}],
+}
+CASES = [(name, options) for name in kd.METHODS for options in [{}, *VARIANTS.get(name, [])]]
+methods = pytest.mark.parametrize(
+    ("name", "options"), CASES, ids=[" ".join([n, *(f"{k}={v}" for k, v in o.items())]) for n, o in CASES]
+)
+
+NETWORKS = {
+    "dense": dense(4, 8, 6, 3, seed=1),
+    "integer weights": dense(4, 6, 6, 3, seed=1, integer=True),
+    "conv": conv(),
+    "residual": residual(),
+}
+REGIONS: dict[str, dict[str, Any]] = {
+    "l_inf": {"epsilon": 0.15},
+    "l_inf, clipped": {"epsilon": 0.3, "clip": (0.3, 0.6)},
+    "l_1": {"epsilon": 0.4, "norm": "1"},
+    "l_2, clipped": {"epsilon": 0.3, "norm": "2", "clip": (0.2, 0.9)},
+    "a point": {"epsilon": 0.0},
+}
+
+#: Every region on the small networks, two kinds of region on the larger ones.
+QUESTIONS = [(n, r) for n in ("dense", "integer weights") for r in REGIONS]
+QUESTIONS += [(n, r) for n in ("conv", "residual") for r in ("l_inf", "l_2, clipped")]
+questions = pytest.mark.parametrize(
+    ("network", "region_name"), [(NETWORKS[n], r) for n, r in QUESTIONS], ids=[f"{n}-{r}" for n, r in QUESTIONS]
+)
+
+
+def region_of(network: kd.Network, name: str) -> kd.Region:
+    return kd.ball(torch.full((1, *network.input.shape), 0.5, dtype=torch.float64), **REGIONS[name])
+
+
+@methods
+@questions
+def test_nothing_that_occurs_is_cut_off(
+    name: str, options: dict[str, Any], network: kd.Network, region_name: str
+) -> None:
+    """Values of every node at sampled points lie in its bounds; linear expressions lie above their minima."""
+    region = region_of(network, region_name)
+    abstraction = kd.abstract(network, region, name, **options)
+    points = torch.cat([region.sample(300, torch.Generator().manual_seed(0)), region.center])
+    values = network.values(points)
+    for node, bounds in abstraction.bounds.items():
+        slack = 1e-9 * (1 + values[node].abs())
+        assert (values[node] >= bounds.lower - slack).all()
+        assert (values[node] <= bounds.upper + slack).all()
+    for node in (network.output.name, network.pre_activations[-1]):
+        size = network.size(node)
+        rows = torch.randn(4, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        minima = abstraction.minimise(Objective.linear(network, node, rows)).lower
+        smallest = (values[node].flatten(1) @ rows.T).amin(0)
+        assert (minima <= smallest + 1e-9 * (1 + smallest.abs())).all()
+
+
+@pytest.fixture(scope="module")
+def enumerated() -> tuple[kd.Network, kd.Region, Tensor, Tensor]:
+    """A network, a region, rows, and the rows' exact minima over the outputs."""
+    network, region = dense(3, 5, 4, 2, seed=5), kd.ball(torch.zeros(1, 3), 0.8)
+    rows = torch.tensor([[1.0, -1.0], [-1.0, 0.5]], dtype=torch.float64)
+    return network, region, rows, exact_minima(network, region, rows)
+
+
+@methods
+def test_never_above_the_exact_minimum(
+    name: str, options: dict[str, Any], enumerated: tuple[kd.Network, kd.Region, Tensor, Tensor]
+) -> None:
+    network, region, rows, exact = enumerated
+    abstraction = kd.abstract(network, region, name, **options)
+    minima = abstraction.minimise(Objective.linear(network, network.output.name, rows))
+    assert (minima.lower[0] <= exact + 1e-7).all()
+
+
+@methods
+def test_proving_is_as_sound_and_decides_the_same(name: str, options: dict[str, Any]) -> None:
+    network, region = NETWORKS["dense"], region_of(NETWORKS["dense"], "l_inf")
+    abstraction = kd.abstract(network, region, name, **options)
+    objective = kd.robustness(int(network(region.center).argmax()), 3).objective(network)
+    best, proof = abstraction.minimise(objective).lower, abstraction.prove(objective).lower
+    assert ((best > 0) == (proof > 0)).all()
+    assert (proof <= best + 1e-9).all()
+
+
+@methods
+def test_what_is_known_is_kept(name: str, options: dict[str, Any]) -> None:
+    network, region = NETWORKS["dense"], region_of(NETWORKS["dense"], "l_inf, clipped")
+    values = network.values(region.sample(20_000, torch.Generator().manual_seed(0)))
+    known = {
+        node: kd.Bounds(values[node].amin(0)[None] - 0.05, values[node].amax(0)[None] + 0.05)
+        for node in network.pre_activations
+    }
+    bounds = kd.bounds(network, region, name, known=known, **options)
+    for node, (low, high) in {n: (k.lower, k.upper) for n, k in known.items()}.items():
+        assert (bounds[node].lower >= low - 1e-12).all()
+        assert (bounds[node].upper <= high + 1e-12).all()
+
+
+@methods
+def test_stable_networks_are_exact(name: str, options: dict[str, Any]) -> None:
+    """Over one point there is nothing to relax: bounds and minima are the values."""
+    network = NETWORKS["dense"]
+    region = region_of(network, "a point")
+    abstraction = kd.abstract(network, region, name, **options)
+    for node, value in network.values(region.center).items():
+        torch.testing.assert_close(abstraction.bounds[node].lower, value, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(abstraction.bounds[node].upper, value, rtol=1e-8, atol=1e-8)
+
+
+def test_methods_are_frozen() -> None:
+    for made in kd.METHODS.values():
+        method = made()
+        with pytest.raises(AttributeError):
+            method.anything = 1

@@ -6,6 +6,8 @@ images and takes the median time of an image; margins are on the same images, so
 
     python scripts/compare_single_neuron.py FOLDER --methods deeppoly lp krelu-lp --networks mnist_6x100 --count 20
 
+A method may have options: ``krelu-lp:k=2,solver=clarabel``.
+
 Writes ``comparison.csv`` (a row an image and method) into ``--output`` and prints the table.
 """
 
@@ -25,6 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 import kreludomain as kd
+from kreludomain.run.options import NamedMethod, named_method
+from kreludomain.run.yaml_text import parse_yaml
 from kreludomain.verify import predict
 
 
@@ -79,9 +83,17 @@ def compare(folder: Path, benchmark: Benchmark, methods: list[str], count: int, 
             return
         region, claim = kd.ball(x, benchmark.epsilon, clip=(0, 1)), kd.robustness(label, 10)
         for method in methods:
-            result = kd.certify(network, region, claim, method, timeout_s=timeout_s, attack=False, tight=True)
+            made = parsed(method).method
+            result = kd.certify(network, region, claim, made, timeout_s=timeout_s, attack=False, tight=True)
             margin = float(result.lower_bounds.min())
             yield Row(benchmark.network, index, method, str(result.verdict), margin, result.seconds)
+
+
+def parsed(method: str) -> NamedMethod:
+    """``name:key=value,...`` as a method."""
+    name, _, rest = method.partition(":")
+    options = dict(part.split("=", 1) for part in rest.split(",")) if rest else {}
+    return named_method({"name": name, **{key: parse_yaml(value, key) for key, value in options.items()}}, method)
 
 
 def main() -> None:

@@ -1,11 +1,15 @@
 """HiGHS through its own Python interface: the model is passed once, each objective starts from the last basis.
 
 The first objective is solved by the interior point method with crossover, the others by the primal simplex method:
-other costs leave the last basis primal feasible. On k-ReLU programs this took half the time of HiGHS's own choice.
+other costs leave the last basis primal feasible. On k-ReLU programs this took half the time of HiGHS's own choice. On
+the largest ones the simplex method does not end in time; where it takes longer than the interior point method did, that
+one solves all further objectives, without crossover, since multipliers are all that is needed.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,26 +55,45 @@ class HighsSession:
             "output_flag": False,
             "threads": 1,
             "parallel": "off",
-            "solver": "ipm",
             "simplex_strategy": _PRIMAL,
         }
         for name, value in first.items():
             self._highs.setOptionValue(name, value)
         self._highs.passModel(model)
+        self._has_basis = False
+        #: Seconds that the simplex method may take from the last basis: what the interior point method took.
+        self._worth_trying = math.inf
 
     def minimise(self, cost: np.ndarray, seconds: float) -> Solution:
-        highs = self._highs
+        highs, end = self._highs, time.monotonic() + seconds
         highs.changeColsCost(len(self._columns), self._columns, np.concatenate([cost, self._padding]))
+        if self._has_basis:
+            status = self._run("simplex", min(seconds, self._worth_trying))
+            if status != highspy.HighsModelStatus.kTimeLimit or time.monotonic() >= end:
+                return self._solution(status)
+            self._has_basis = False  # too large a program for it: from now on by the interior point method alone
+            self._worth_trying = 0.0
+            highs.setOptionValue("run_crossover", "off")
+            highs.clearSolver()
+        start = time.monotonic()
+        status = self._run("ipm", end - start)
+        if status == highspy.HighsModelStatus.kOptimal and self._worth_trying:
+            self._has_basis, self._worth_trying = True, max(1.0, time.monotonic() - start)
+        return self._solution(status)
+
+    def _run(self, algorithm: str, seconds: float) -> highspy.HighsModelStatus:
+        self._highs.setOptionValue("solver", algorithm)
         # HiGHS counts its time limit over all runs of a model.
-        highs.setOptionValue("time_limit", min(highs.getRunTime() + seconds, 1e20))
-        highs.run()
-        highs.setOptionValue("solver", "simplex")
-        status = highs.getModelStatus()
-        solution = highs.getSolution()
+        self._highs.setOptionValue("time_limit", min(self._highs.getRunTime() + max(seconds, 0.0), 1e20))
+        self._highs.run()
+        return self._highs.getModelStatus()
+
+    def _solution(self, status: highspy.HighsModelStatus) -> Solution:
+        solution = self._highs.getSolution()
         dual = np.array(solution.row_dual)[: self._count] if solution.dual_valid else None
         if status == highspy.HighsModelStatus.kOptimal:
             return Solution(dual)
-        return Solution(dual, f"highspy: {highs.modelStatusToString(status).lower()}")
+        return Solution(dual, f"highspy: {self._highs.modelStatusToString(status).lower()}")
 
 
 def _with_region(program: Program) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -43,7 +43,6 @@ def test_configurations_are_ready_to_run(path: Path) -> None:
 
 
 def test_the_api_page_is_all_there_is() -> None:
-    assert sorted(kd.__all__) == kd.__all__
     assert all(hasattr(kd, name) for name in kd.__all__)
     assert all(re.search(rf"\b{name}\b", README) for name in ("load", "ball", "robustness", "bounds", "certify"))
 

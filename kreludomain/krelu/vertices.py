@@ -39,6 +39,7 @@ class _Lines:
     plane: Tensor
     base: Tensor
     along: Tensor
+    pace: Tensor
 
 
 @lru_cache(maxsize=8)
@@ -58,12 +59,13 @@ def _lines(k: int) -> _Lines:
             plane.append(choice)
             base.append(inverse)
             along.append(line)
-    return _Lines(
-        torch.tensor(plane, dtype=torch.long).reshape(len(plane), k - 1), torch.stack(base), torch.stack(along)
-    )
+    directed = torch.stack(along)
+    speed = directed @ d.T
+    pace = torch.where(speed.abs() > 1e-9, 1.0 / speed, float("inf"))
+    return _Lines(torch.tensor(plane, dtype=torch.long).reshape(len(plane), k - 1), torch.stack(base), directed, pace)
 
 
-def piece_vertices(octahedra: Octahedra, memory_mb: int = 256) -> Tensor:
+def piece_vertices(octahedra: Octahedra, memory_mb: int = 16) -> Tensor:
     """The vertices of all pieces of each group's octahedron, ``(G, V, k)``, float64.
 
     ``V`` is the largest number of any group; shorter lists are filled up with their own first vertex. A group whose
@@ -100,21 +102,20 @@ def _candidates(octahedra: Octahedra, lines: _Lines) -> tuple[Tensor, Tensor]:
     scale = _scale(octahedra)
     lower, upper = octahedra.lower - WIDENING * scale, octahedra.upper + WIDENING * scale
     d = directions(octahedra.k).to(lower)
-    plane, base, along = (v.to(lower.device) for v in (lines.plane, lines.base, lines.along))
+    plane, base, along, pace = (v.to(lower.device) for v in (lines.plane, lines.base, lines.along, lines.pace))
     offsets = torch.cat([lower, upper, torch.zeros_like(lower[:, :1])], dim=1)[:, plane]  # (G, L, c)
     origin = torch.einsum("glc,lck->glk", offsets, base)
-    at_origin = origin @ d.T  # (G, L, D)
-    speed = along @ d.T  # (L, D)
-    crossing = speed.abs() > 1e-9
-    inverse = torch.where(crossing, 1.0 / torch.where(crossing, speed, 1.0), 0.0)
-    to_lower, to_upper = (lower[:, None] - at_origin) * inverse, (upper[:, None] - at_origin) * inverse
-    infinity = torch.tensor(float("inf"), dtype=lower.dtype, device=lower.device)
-    enter = torch.where(crossing, torch.minimum(to_lower, to_upper), -infinity).amax(2)
-    leave = torch.where(crossing, torch.maximum(to_lower, to_upper), infinity).amin(2)
+    middle, half = (lower + upper) / 2, (upper - lower) / 2
+    ahead = middle[:, None] - origin @ d.T  # (G, L, D): how far the middle of each slab is from the line's origin
+    parallel = pace.isinf()
     slack = FORGIVING * scale
-    inside = (at_origin >= (lower - slack)[:, None]) & (at_origin <= (upper + slack)[:, None])
+    beside = ((ahead.abs() <= (half + slack)[:, None]) | ~parallel).all(2)
+    # A line is in a slab while |ahead - t speed| <= half: always (infinite reach) where it is parallel to it.
+    reach = half[:, None] * pace.abs()
+    at_middle = ahead.mul_(torch.where(parallel, 0.0, pace))
+    enter, leave = (at_middle - reach).amax(2), at_middle.add_(reach).amin(2)
     consistent = (lower <= upper).all(1, keepdim=True)
-    valid = (inside | crossing).all(2) & (enter <= leave + slack) & consistent
+    valid = beside & (enter <= leave + slack) & consistent
     ends = torch.cat([origin + enter[..., None] * along, origin + leave[..., None] * along], dim=1)
     zero_inside = ((lower <= slack) & (upper >= -slack)).all(1, keepdim=True) & consistent
     points = torch.cat([ends, torch.zeros_like(ends[:, :1])], dim=1)

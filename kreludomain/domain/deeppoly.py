@@ -83,11 +83,11 @@ class DeepPoly:
             if node.inputs:
                 bounds[node.name] = interval(node.operator, *(bounds[name] for name in node.inputs))
             bounds[node.name] = cut(node.name, bounds[node.name], known)
+            if node in network.activations:
+                steps[node.name] = linear_relu(bounds[node.inputs[0]], self.lower_slope)
             if node.name in wanted and not _interval_is_exact(network, node.name, region):
                 below = BackwardAbstraction(network, region, LayerBounds(bounds), steps=steps, memory_mb=self.memory_mb)
                 bounds[node.name] = self._back_substituted(below, node.name)
-            if node in network.activations:
-                steps[node.name] = linear_relu(bounds[node.inputs[0]], self.lower_slope)
         return BackwardAbstraction(network, region, LayerBounds(bounds), steps=steps, memory_mb=self.memory_mb)
 
     def _back_substituted(self, abstraction: BackwardAbstraction, name: str) -> Bounds:

@@ -25,6 +25,8 @@ class Claim:
     def __post_init__(self) -> None:
         if self.C.dim() != 2 or self.d.shape != self.C.shape[:1]:
             raise InputError(f"claim: C of shape {tuple(self.C.shape)} and d of shape {tuple(self.d.shape)} do not fit")
+        if not len(self.C):
+            raise InputError("claim: C has no rows")
         if not (torch.isfinite(self.C).all() and torch.isfinite(self.d).all()):
             raise InputError("claim: C or d contains NaN or infinite values")
 

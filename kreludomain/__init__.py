@@ -21,7 +21,7 @@ from kreludomain.domain import Abstraction, Bounds, DeepPoly, Interval, LayerBou
 from kreludomain.errors import InputError
 from kreludomain.krelu import ByArea, Grouping, JointRelaxation, joint_hull, octahedra, piece_vertices
 from kreludomain.network import Network, Node, from_torch, load, to_onnx
-from kreludomain.refine import KReluLP, Refined, Solver, TriangleLP
+from kreludomain.refine import KRelu, KReluLP, Refined, Solver, TriangleLP
 from kreludomain.spec import Claim, Objective, Region, ball, box, claim, robustness
 from kreludomain.verify import METHODS, Certificate, Verdict, abstract, bounds, certify
 
@@ -40,6 +40,7 @@ __all__ = [
     "InputError",
     "Interval",
     "JointRelaxation",
+    "KRelu",
     "KReluLP",
     "LayerBounds",
     "Method",

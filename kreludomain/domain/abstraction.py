@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -68,6 +68,22 @@ class Method(Protocol):
 
         ``known`` are sound bounds of nodes by name, such as a user's own; the result is never looser than them.
         """
+        ...
+
+
+@runtime_checkable
+class ClaimMethod(Method, Protocol):
+    """A method that knows better than to bound everything first, where all that is wanted is a claim's proof."""
+
+    def prove(
+        self,
+        network: Network,
+        region: Region,
+        objective: Objective,
+        known: Known | None = None,
+        deadline: Deadline = Deadline(),
+    ) -> tuple[Abstraction, Minima]:
+        """The abstraction that it came to, and lower bounds of the objectives: positive where it is proved."""
         ...
 
 

@@ -1,6 +1,6 @@
 """Joint relaxations of groups of neurons: groups, octahedra, pieces and vertices, hulls."""
 
-from kreludomain.krelu.groups import GROUPINGS, ByArea, Grouping, by_size, sparse_cover
+from kreludomain.krelu.groups import GROUPINGS, ByArea, Grouping, by_size, make_grouping, sparse_cover
 from kreludomain.krelu.hull import Hull, joint_hull, lifted
 from kreludomain.krelu.octahedron import Octahedra, directions, implied_by_box, octahedra
 from kreludomain.krelu.relaxation import JointRelaxation, relax_jointly
@@ -18,6 +18,7 @@ __all__ = [
     "implied_by_box",
     "joint_hull",
     "lifted",
+    "make_grouping",
     "octahedra",
     "piece_vertices",
     "relax_jointly",

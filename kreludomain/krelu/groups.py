@@ -62,6 +62,18 @@ class ByArea:
 GROUPINGS: dict[str, Callable[[int, int, int], Grouping]] = {"area": ByArea}
 
 
+def make_grouping(grouping: str | Grouping, k: int, chunk: int, overlap: int) -> Grouping:
+    """A grouping from its name and numbers; a function is returned as it is.
+
+    Raises :class:`InputError` for an unknown name, or numbers that make no groups.
+    """
+    if not isinstance(grouping, str):
+        return grouping
+    if grouping not in GROUPINGS:
+        raise InputError(f"grouping: '{grouping}' is not one of {', '.join(GROUPINGS)}")
+    return GROUPINGS[grouping](k, chunk, overlap)
+
+
 def by_size(groups: Iterable[Tensor]) -> list[Tensor]:
     """Groups ``(k,)`` of mixed sizes as one tensor ``(G, k)`` a size, smallest size first."""
     ordered = sorted(groups, key=len)

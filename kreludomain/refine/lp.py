@@ -16,7 +16,7 @@ from torch import Tensor
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Abstraction, Bounds, Combined, DeepPoly, Interval, Known, Method, Minima, Zonotope
 from kreludomain.errors import InputError
-from kreludomain.krelu import GROUPINGS, Grouping, JointRelaxation, relax_jointly
+from kreludomain.krelu import Grouping, JointRelaxation, make_grouping, relax_jointly
 from kreludomain.network import Network
 from kreludomain.refine.program import FORMULATIONS, Program, build_program
 from kreludomain.refine.solvers import Session, Solver, check_solver, make_solver
@@ -105,8 +105,6 @@ class KReluLP:
 
     def __post_init__(self) -> None:
         tables = {"refine": ("output", "all"), "formulation": FORMULATIONS, "base": BASES}
-        if isinstance(self.grouping, str):
-            tables["grouping"] = GROUPINGS
         for name, allowed in tables.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name}: '{getattr(self, name)}' is not one of {', '.join(allowed)}")
@@ -116,12 +114,10 @@ class KReluLP:
             raise InputError(f"memory_mb: {self.memory_mb} is not a number from 1 up")
         if isinstance(self.solver, str):
             check_solver(self.solver)
-        self._grouping()  # raises for numbers that make no groups
+        self._grouping()  # raises for what makes no groups
 
     def _grouping(self) -> Grouping:
-        if isinstance(self.grouping, str):
-            return GROUPINGS[self.grouping](self.k, self.chunk, self.overlap)
-        return self.grouping
+        return make_grouping(self.grouping, self.k, self.chunk, self.overlap)
 
     @torch.no_grad()
     def abstract(

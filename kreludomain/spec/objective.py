@@ -73,6 +73,15 @@ class Objective:
         """Expressions ``start`` to ``stop - 1``."""
         return Objective(self.node, self.coefficients[:, start:stop], self.constant[:, start:stop])
 
+    def select(self, positions: Tensor) -> Objective:
+        """The expressions at ``positions``, in this order."""
+        chosen = (v.index_select(1, positions) for v in (self.coefficients, self.constant))
+        return Objective(self.node, *chosen)
+
+    def to(self, like: Tensor) -> Objective:
+        """The same expressions in the dtype and on the device of a tensor."""
+        return Objective(self.node, self.coefficients.to(like), self.constant.to(like))
+
     def chunks(self, most: int) -> Iterator[Objective]:
         """The expressions in runs of at most ``most``."""
         for start in range(0, self.count, max(1, most)):

@@ -84,6 +84,10 @@ class Region(ABC):
     def minimum(self, coefficients: Tensor) -> Tensor:
         """``min a . x`` over the region, ``(B, m)``, for ``a`` of shape ``(B or 1, m, *shape)``; never too large."""
 
+    @abstractmethod
+    def minimiser(self, coefficients: Tensor) -> Tensor:
+        """Points ``(B, m, *shape)`` where ``a . x`` comes within rounding of its minimum over the region."""
+
     def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         """The last step of a back-substitution: nothing goes further, :meth:`minimum` is the constant."""
         return (), self.minimum(coefficients)
@@ -133,6 +137,10 @@ class Box(Region):
         a = coefficients.flatten(2)
         radius = ((self.upper - self.lower) / 2).flatten(1) + self._slack
         return _dot(a, self.center.flatten(1)) - _dot(a.abs(), radius)
+
+    def minimiser(self, coefficients: Tensor) -> Tensor:
+        middle = self.center[:, None]
+        return middle - coefficients.sign() * ((self.upper - self.lower) / 2)[:, None]
 
     def contains(self, x: Tensor) -> Tensor:
         return ((x >= self.lower) & (x <= self.upper)).flatten(1).all(1)
@@ -206,14 +214,26 @@ class L1Ball(_Ball):
         return 1
 
     def _minimum(self, a: Tensor) -> Tensor:
-        # A fractional knapsack: the budget goes to the steepest coordinates first, each up to the side of the box.
+        gain, spent, _ = self._spent(a)
+        return _dot(a, self.middle.flatten(1)) - (gain * spent).sum(2)
+
+    def minimiser(self, coefficients: Tensor) -> Tensor:
+        a = coefficients.flatten(2)
+        _, spent, order = self._spent(a)
+        moved = torch.zeros_like(spent).scatter_(2, order, spent) * a.sign()
+        return self.middle[:, None] - moved.unflatten(2, self.shape)
+
+    def _spent(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A fractional knapsack: the budget goes to the steepest coordinates first, each up to the side of the box.
+
+        Gains and what is spent on them in order, and the order, ``(B, m, n)`` each.
+        """
         down, up = self._room()
         capacity = torch.where(a > 0, down[:, None], up[:, None])
         gain, order = a.abs().expand(capacity.shape).sort(dim=2, descending=True)
         used = capacity.gather(2, order)
         before = used.cumsum(2) - used
-        spent = torch.minimum(used, (self.radius - before).clamp(min=0))
-        return _dot(a, self.middle.flatten(1)) - (gain * spent).sum(2)
+        return gain, torch.minimum(used, (self.radius - before).clamp(min=0)), order
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,10 +250,17 @@ class L2Ball(_Ball):
         whole = -self.radius * torch.linalg.vector_norm(a, dim=2)
         if bool((torch.minimum(down, up) >= self.radius).all()):
             return at_middle + whole
-        return at_middle + torch.maximum(whole, self._cut(a, -down[:, None], up[:, None]))
+        t, z = self._cut(a, -down[:, None], up[:, None])
+        cut = (a * z + z * z / (2 * t)).sum(2) - self.radius**2 / (2 * t[..., 0])
+        return at_middle + torch.maximum(whole, cut)
 
-    def _cut(self, a: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """``min a . z`` over ``low <= z <= high``, ``||z|| <= radius``, by the multiplier of the norm.
+    def minimiser(self, coefficients: Tensor) -> Tensor:
+        down, up = self._room()
+        _, z = self._cut(coefficients.flatten(2), -down[:, None], up[:, None])
+        return self.middle[:, None] + z.unflatten(2, self.shape)
+
+    def _cut(self, a: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """The best multiplier for ``min a . z`` over ``low <= z <= high``, ``||z|| <= radius``, and the minimiser.
 
         The Lagrangian's value is a bound for every multiplier ``mu > 0``; with ``t = 1 / (2 mu)`` its minimiser
         ``clamp(-t a)`` grows in norm with ``t``, so bisection finds the best.
@@ -246,8 +273,7 @@ class L2Ball(_Ball):
             outside = (z * z).sum(2) > self.radius**2
             small, large = torch.where(outside, small, middle), torch.where(outside, middle, large)
         t = large[..., None]
-        z = torch.minimum(torch.maximum(-a * t, low), high)
-        return (a * z + z * z / (2 * t)).sum(2) - self.radius**2 / (2 * large)
+        return t, torch.minimum(torch.maximum(-a * t, low), high)
 
 
 def box(lower: Tensor, upper: Tensor) -> Box:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kreludomain.deadline import Deadline
-from kreludomain.domain import Abstraction, Known, LayerBounds, Method
+from kreludomain.domain import Abstraction, ClaimMethod, Known, LayerBounds, Method
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
 from kreludomain.spec import Claim, Region
@@ -98,8 +98,11 @@ def certify(
     made, region, objective = make_method(method, **options), region.fit(network), claim.objective(network)
     if region.batch != 1:
         raise InputError(f"region: a batch of {region.batch}; certify takes one region at a time")
-    abstraction = made.abstract(network, region, known, deadline)
-    minima = (abstraction.minimise if tight else abstraction.prove)(objective, deadline)
+    if isinstance(made, ClaimMethod) and not tight:
+        abstraction, minima = made.prove(network, region, objective, known, deadline)
+    else:
+        abstraction = made.abstract(network, region, known, deadline)
+        minima = (abstraction.minimise if tight else abstraction.prove)(objective, deadline)
     lower = minima.lower[0].cpu()
     counterexample = None
     if bool((lower > 0).all()):

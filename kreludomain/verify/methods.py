@@ -6,7 +6,7 @@ from typing import Any
 
 from kreludomain.domain import DeepPoly, Interval, Method, Zonotope
 from kreludomain.errors import InputError
-from kreludomain.refine import KReluLP, TriangleLP
+from kreludomain.refine import KRelu, KReluLP, TriangleLP
 
 METHODS: dict[str, type[Any]] = {
     "interval": Interval,
@@ -14,6 +14,7 @@ METHODS: dict[str, type[Any]] = {
     "deeppoly": DeepPoly,
     "lp": TriangleLP,
     "krelu-lp": KReluLP,
+    "krelu": KRelu,
 }
 
 

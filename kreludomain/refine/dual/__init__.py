@@ -1,0 +1,27 @@
+"""The vertex dual: bounds as tight as the linear program over joint hulls, without hulls and without a program.
+
+``relaxation`` says what replaces an activation, ``step`` is one evaluation and its gradient, ``problem`` puts them
+together over a network, ``ascent`` climbs, ``bound`` does so for many objectives, and ``krelu`` is the method: which
+objectives, in which order.
+"""
+
+from kreludomain.refine.dual.ascent import Ascent, climb
+from kreludomain.refine.dual.bound import Machine, bound
+from kreludomain.refine.dual.krelu import PRESETS, DualAbstraction, KRelu, Superposed
+from kreludomain.refine.dual.problem import DualProblem, Multipliers
+from kreludomain.refine.dual.relaxation import GroupedRelu, grouped_relu
+
+__all__ = [
+    "PRESETS",
+    "Ascent",
+    "DualAbstraction",
+    "DualProblem",
+    "GroupedRelu",
+    "KRelu",
+    "Machine",
+    "Multipliers",
+    "Superposed",
+    "bound",
+    "climb",
+    "grouped_relu",
+]

@@ -1,0 +1,144 @@
+"""The optimiser of the vertex dual: smoothed gradients, Adam's steps, and everything annealed.
+
+The minimum over a group's vertices is smoothed at a temperature that falls over the steps; so does the step size, while
+momentum grows. Steps are in units of each slot's coefficient, and slopes are kept relative to DeepPoly's, so that what
+changes in one layer carries through those below it. ``docs/measurements.md`` records what was tried instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kreludomain.deadline import Deadline
+from kreludomain.errors import InputError
+from kreludomain.refine.dual.problem import DualProblem, Multipliers
+from kreludomain.spec import Objective
+
+#: ``bounds (m,) -> which objectives (m,) need no further steps``; the bounds are certified before one leaves.
+Settled = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """How the dual is climbed: ``steps``, and what the first and the last of them use.
+
+    ``step_size`` and ``temperature`` are relative to the size of a slot's coefficient and fall geometrically;
+    ``momentum`` goes from the first to the second linearly. ``decay`` is that of the squared gradients. Every
+    ``look_every`` steps, objectives that are settled leave.
+    """
+
+    steps: int = 100
+    step_size: tuple[float, float] = (0.3, 0.003)
+    temperature: tuple[float, float] = (0.3, 0.0003)
+    momentum: tuple[float, float] = (0.7, 0.95)
+    decay: float = 0.95
+    look_every: int = 10
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise InputError(f"steps: {self.steps} is not a number from 0 up")
+
+
+@torch.no_grad()
+def climb(
+    exact: DualProblem,
+    fast: DualProblem,
+    objective: Objective,
+    ascent: Ascent,
+    settled: Settled | None = None,
+    deadline: Deadline = Deadline(),
+    start: Multipliers | None = None,
+) -> tuple[Tensor, Multipliers]:
+    """Sound bounds ``(m,)`` of the objectives, and the multipliers that prove them.
+
+    Steps are made on ``fast``, the problem in whatever dtype and on whatever device is quick; the bounds come from
+    ``exact``, the same problem in float64. Where multipliers are known to ``start`` from, they are better than
+    DeepPoly's slopes. At the deadline, the steps made by then count.
+    """
+    if not fast.slots:  # nothing to choose
+        none = Multipliers(*objective.constant.new_zeros(2, 0, objective.count))
+        return exact.certified(objective, none), none
+    climber = _Climber(fast, objective, ascent, start)
+    lower = objective.constant.new_full((objective.count,), -torch.inf)
+    proofs = Multipliers(*(climber.theta.new_zeros(fast.slots, objective.count) for _ in range(2)))
+
+    def certify(positions: Tensor) -> None:
+        """Certifies the climber's objectives at these of its positions."""
+        rows, found = climber.rows[positions], climber.multipliers(positions)
+        lower[rows] = exact.certified(objective.select(rows.to(lower.device)), found)
+        proofs.split[:, rows], proofs.slope[:, rows] = found.split, found.slope
+
+    for step in range(ascent.steps):
+        if deadline.passed or not len(climber.rows):
+            break
+        value = climber.step(step)
+        if settled is not None and step % ascent.look_every == ascent.look_every - 1:
+            guess = lower.clone()
+            guess[climber.rows] = value.to(lower)
+            promising = settled(guess)[climber.rows].nonzero()[:, 0]
+            if len(promising):
+                certify(promising)
+                climber.keep(~settled(lower)[climber.rows])
+    certify(torch.arange(len(climber.rows), device=climber.rows.device))
+    return lower, proofs
+
+
+class _Climber:
+    """The state of an ascent: ``theta`` ``(2, S, m)``, splits and offsets, of the objectives ``rows`` ``(m,)``."""
+
+    def __init__(self, problem: DualProblem, objective: Objective, ascent: Ascent, start: Multipliers | None) -> None:
+        self.problem, self.ascent = problem, ascent
+        self.objective = objective.to(problem.region.lower)
+        self.rows = torch.arange(objective.count, device=problem.region.lower.device)
+        begin = problem.start(self.objective)
+        self.reference, size = begin.reference, begin.size
+        self.theta = size.new_zeros(2, *size.shape)
+        if start is not None:
+            self.theta[0] = start.split
+            self.theta[1] = problem.offsets(self.objective, start, self.reference)
+        self.mean, self.square, self.memory = torch.zeros_like(self.theta), torch.zeros_like(self.theta), 1.0
+        means = [layer.mean(0, keepdim=True).expand_as(layer) for layer in problem.per_activation(size).values()]
+        self.scale = size / 2 + torch.cat(means)
+        unit = size.mean(0)
+        self.unit = torch.where(unit > 0, unit, 1.0)
+
+    def step(self, number: int) -> Tensor:
+        """Makes a step; returns the values ``(m,)`` from before it."""
+        plan = self.ascent
+        done = number / max(1, plan.steps - 1)
+        temperature = _geometric(plan.temperature, done) * self.unit
+        value, gradient = self.problem.ascent(self.objective, self.theta, self.reference, temperature)
+        momentum = plan.momentum[0] + (plan.momentum[1] - plan.momentum[0]) * done
+        self.memory *= momentum
+        self.mean.lerp_(gradient, 1 - momentum)
+        self.square.mul_(plan.decay).addcmul_(gradient, gradient, value=1 - plan.decay)
+        size = _geometric(plan.step_size, done) / (1 - self.memory)
+        spread = (self.square / (1 - plan.decay ** (number + 1))).sqrt_().add_(1e-8)
+        self.theta.addcmul_(self.mean / spread, self.scale, value=size)
+        return value
+
+    def multipliers(self, positions: Tensor) -> Multipliers:
+        """What theta means, without reference to where it started, for the objectives at these positions."""
+        split, offset = self.theta.index_select(2, positions)
+        return self.problem.multipliers(
+            self.objective.select(positions), split, offset, self.reference.index_select(1, positions)
+        )
+
+    def keep(self, chosen: Tensor) -> None:
+        """Goes on with the chosen objectives only."""
+        positions = chosen.nonzero()[:, 0]
+        self.rows, self.unit = self.rows[positions], self.unit[positions]
+        self.objective = self.objective.select(positions)
+        self.reference, self.scale = (v.index_select(1, positions) for v in (self.reference, self.scale))
+        self.theta, self.mean, self.square = (
+            v.index_select(2, positions) for v in (self.theta, self.mean, self.square)
+        )
+
+
+def _geometric(ends: tuple[float, float], done: float) -> float:
+    """Between the two ends, which are positive, at the share ``done`` of the way."""
+    return float(ends[0] * (ends[1] / ends[0]) ** done)

@@ -1,0 +1,175 @@
+"""What the vertex dual knows of one activation: its groups, and what their vertices are.
+
+Coefficients ``A_j`` on the post-activations of a layer are split among the groups that hold neuron ``j``, in parts
+``a_{g,j}`` of any sign. For each group and any slopes ``s_g``,
+
+    a_g . ReLU(x)  >=  s_g . x + min over vertices v of ( a_g . ReLU(v) - s_g . v )       for all x in the octahedron,
+
+because the difference is linear on each piece. So the layer is replaced by coefficients ``s`` on the pre-activations
+and a constant. Every choice of splits and slopes is sound; the best is worth as much as the linear program over the
+joint hulls. An unstable neuron in no group is a group of its own with the vertices ``l``, 0 and ``u``.
+
+A *slot* is one neuron of one group. Multipliers are kept slot by slot, ``(S, m)`` for ``m`` objectives, and in units of
+the neuron's half width, so that a step of one size means the same everywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from kreludomain.domain import Bounds
+from kreludomain.domain.relu import linear_relu
+from kreludomain.krelu import JointRelaxation, lifted
+
+#: Products of multipliers and vertices that are worked on at once, in MiB: what a core's cache holds.
+CACHE_MB = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """``G`` groups of one size: ``groups`` ``(G, k)`` are neurons, ``table`` ``(G, 2 k, V)`` their lifted vertices.
+
+    A column of the table is ``(ReLU(v), -v)``, in units of the neurons' half widths.
+    """
+
+    groups: Tensor
+    table: Tensor
+
+    @property
+    def k(self) -> int:
+        return self.groups.shape[1]
+
+    @property
+    def slots(self) -> int:
+        return self.groups.numel()
+
+    @cached_property
+    def reach(self) -> Tensor:
+        """The largest magnitude in each row of the table, ``(G, 2 k, 1)``: what rounding is measured by."""
+        return self.table.abs().amax(2, keepdim=True)
+
+    def parts(self, rows: int) -> Iterator[slice]:
+        """Runs of groups whose products with ``rows`` objectives fit the cache."""
+        count, vertices = self.groups.shape[0], self.table.shape[2]
+        most = max(1, CACHE_MB * 2**20 // max(1, rows * vertices * self.table.element_size()))
+        for start in range(0, count, most):
+            yield slice(start, start + most)
+
+
+@dataclass(frozen=True, eq=False)
+class GroupedRelu:
+    """The dual relaxation of one ReLU node: its neurons, ``n`` in all, and their groups.
+
+    ``unit`` ``(n,)``: half the width of each unstable neuron's bounds. ``share`` ``(n,)``: one over the number of
+    groups that hold it (0: none). ``below``, ``above`` and ``intercept`` ``(n,)``: DeepPoly's line below and chord
+    above, which are where multipliers start, and what stands for a neuron that is in no group.
+    """
+
+    blocks: tuple[Block, ...]
+    unit: Tensor
+    share: Tensor
+    below: Tensor
+    above: Tensor
+    intercept: Tensor
+
+    @cached_property
+    def neuron(self) -> Tensor:
+        """The neuron of each slot, ``(S,)``."""
+        empty = torch.zeros(0, dtype=torch.long, device=self.unit.device)
+        return torch.cat([empty, *(block.groups.flatten() for block in self.blocks)])
+
+    @property
+    def slots(self) -> int:
+        return len(self.neuron)
+
+    @cached_property
+    def slot_unit(self) -> Tensor:
+        """The unit of each slot's neuron, ``(S, 1)``."""
+        return self.unit[self.neuron][:, None]
+
+    @cached_property
+    def alone(self) -> Tensor:
+        """1 for neurons in no group, 0 for others, ``(n, 1)``."""
+        return (self.share == 0).to(self.share)[:, None]
+
+    @cached_property
+    def slot_share(self) -> Tensor:
+        return self.share[self.neuron][:, None]
+
+    def gathered(self, values: Tensor) -> Tensor:
+        """Values of neurons ``(n, m)`` at their slots, ``(S, m)``."""
+        return values.index_select(0, self.neuron)
+
+    def summed(self, slots: Tensor) -> Tensor:
+        """Values of slots ``(S, m)`` added up for each neuron, ``(n, m)``."""
+        return slots.new_zeros(len(self.unit), slots.shape[1]).index_add_(0, self.neuron, slots)
+
+    def centred(self, slots: Tensor) -> Tensor:
+        """Values of slots ``(S, m)`` less their mean over each neuron's slots: they add up to zero for every neuron."""
+        return slots - self.gathered(self.summed(slots) * self.share[:, None])
+
+    def to(self, dtype: torch.dtype, device: torch.device) -> GroupedRelu:
+        """The same relaxation in another dtype, on another device."""
+        blocks = tuple(Block(b.groups.to(device), b.table.to(device, dtype)) for b in self.blocks)
+        names = [f.name for f in dataclasses.fields(self) if f.name != "blocks"]
+        return GroupedRelu(blocks, **{name: getattr(self, name).to(device, dtype) for name in names})
+
+    def restricted(self, neurons: Tensor) -> tuple[GroupedRelu, Tensor]:
+        """Only the groups that hold one of the ``neurons`` ``(n,)``, and which slots these are, ``(S',)``.
+
+        A neuron that is then in no group keeps DeepPoly's lines.
+        """
+        blocks, kept, first = [], [self.neuron[:0]], 0
+        for block in self.blocks:
+            chosen = neurons[block.groups].any(1)
+            positions = torch.arange(first, first + block.slots, device=neurons.device).view_as(block.groups)
+            kept.append(positions[chosen].flatten())
+            first += block.slots
+            if bool(chosen.any()):
+                blocks.append(Block(block.groups[chosen], block.table[chosen]))
+        return dataclasses.replace(self, blocks=tuple(blocks), share=_share(blocks, self.unit)), torch.cat(kept)
+
+
+def grouped_relu(bounds: Bounds, joint: Sequence[JointRelaxation]) -> GroupedRelu:
+    """The dual relaxation of a ReLU from its pre-activation ``bounds`` (batch of one) and its groups' relaxations."""
+    lower, upper, unstable = (v.flatten() for v in (bounds.lower, bounds.upper, bounds.unstable))
+    unit = torch.where(unstable, (upper - lower) / 2, 1.0)
+    blocks, single = [], unstable.clone()
+    for same in joint:
+        groups = same.groups.to(lower.device)
+        single[groups.flatten()] = False
+        blocks.append(_block(groups, same.vertices.to(lower), unit))
+    alone = single.nonzero()
+    if len(alone):
+        low, high = lower[alone], upper[alone]
+        blocks.insert(0, _block(alone, torch.stack([low, torch.zeros_like(low), high], dim=1), unit))
+    lines = linear_relu(Bounds(lower[None], upper[None]), "area")
+    return GroupedRelu(
+        blocks=tuple(blocks),
+        unit=unit,
+        share=_share(blocks, unit),
+        below=lines.lower_slope[0],
+        above=lines.upper_slope[0],
+        intercept=lines.intercept[0],
+    )
+
+
+def _block(groups: Tensor, vertices: Tensor, unit: Tensor) -> Block:
+    k = groups.shape[1]
+    scaled = vertices / unit[groups][:, None]
+    table = torch.cat([lifted(scaled)[..., k:], -scaled], dim=2)
+    return Block(groups, table.transpose(1, 2).contiguous())
+
+
+def _share(blocks: Sequence[Block], unit: Tensor) -> Tensor:
+    count = torch.zeros_like(unit)
+    for block in blocks:
+        neurons = block.groups.flatten()
+        count.index_add_(0, neurons, torch.ones_like(neurons, dtype=unit.dtype))
+    return torch.where(count > 0, 1 / count.clamp(min=1), 0.0)

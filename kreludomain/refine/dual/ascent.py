@@ -24,23 +24,31 @@ Settled = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Ascent:
-    """How the dual is climbed: ``steps``, and what the first and the last of them use.
+    """How the dual is climbed in a number of ``steps``.
 
-    ``step_size`` and ``temperature`` are relative to the size of a slot's coefficient and fall geometrically;
-    ``momentum`` goes from the first to the second linearly. ``decay`` is that of the squared gradients. Every
-    ``look_every`` steps, objectives that are settled leave.
+    ``step_size`` and ``temperature`` are those of the first step, relative to the size of a slot's coefficient; they
+    fall geometrically to ``step_size / steps`` and ``temperature / (5 steps)``. ``momentum`` is the first step's; it
+    grows linearly to ``1 - 5 / steps`` (0.8 to 0.95). ``decay`` is that of the squared gradients. Every ``look_every``
+    steps, objectives that are settled leave.
     """
 
     steps: int = 100
-    step_size: tuple[float, float] = (0.3, 0.003)
-    temperature: tuple[float, float] = (0.3, 0.0003)
-    momentum: tuple[float, float] = (0.7, 0.95)
+    step_size: float = 0.3
+    temperature: float = 0.3
+    momentum: float = 0.65
     decay: float = 0.95
     look_every: int = 10
 
     def __post_init__(self) -> None:
         if self.steps < 0:
             raise InputError(f"steps: {self.steps} is not a number from 0 up")
+
+    def at(self, step: int) -> tuple[float, float, float]:
+        """Step size, temperature and momentum of a step."""
+        n, done = max(1, self.steps), step / max(1, self.steps - 1)
+        last = min(max(1 - 5 / n, 0.8), 0.95)
+        momentum = self.momentum + (last - self.momentum) * done
+        return self.step_size * n**-done, self.temperature * (5 * n) ** -done, momentum
 
 
 @torch.no_grad()
@@ -108,17 +116,14 @@ class _Climber:
 
     def step(self, number: int) -> Tensor:
         """Makes a step; returns the values ``(m,)`` from before it."""
-        plan = self.ascent
-        done = number / max(1, plan.steps - 1)
-        temperature = _geometric(plan.temperature, done) * self.unit
-        value, gradient = self.problem.ascent(self.objective, self.theta, self.reference, temperature)
-        momentum = plan.momentum[0] + (plan.momentum[1] - plan.momentum[0]) * done
+        step_size, temperature, momentum = self.ascent.at(number)
+        decay = self.ascent.decay
+        value, gradient = self.problem.ascent(self.objective, self.theta, self.reference, temperature * self.unit)
         self.memory *= momentum
         self.mean.lerp_(gradient, 1 - momentum)
-        self.square.mul_(plan.decay).addcmul_(gradient, gradient, value=1 - plan.decay)
-        size = _geometric(plan.step_size, done) / (1 - self.memory)
-        spread = (self.square / (1 - plan.decay ** (number + 1))).sqrt_().add_(1e-8)
-        self.theta.addcmul_(self.mean / spread, self.scale, value=size)
+        self.square.mul_(decay).addcmul_(gradient, gradient, value=1 - decay)
+        spread = (self.square / (1 - decay ** (number + 1))).sqrt_().add_(1e-8)
+        self.theta.addcmul_(self.mean / spread, self.scale, value=step_size / (1 - self.memory))
         return value
 
     def multipliers(self, positions: Tensor) -> Multipliers:
@@ -137,8 +142,3 @@ class _Climber:
         self.theta, self.mean, self.square = (
             v.index_select(2, positions) for v in (self.theta, self.mean, self.square)
         )
-
-
-def _geometric(ends: tuple[float, float], done: float) -> float:
-    """Between the two ends, which are positive, at the share ``done`` of the way."""
-    return float(ends[0] * (ends[1] / ends[0]) ** done)

@@ -123,11 +123,25 @@ class Superposed(Abstraction):
         return self.problem.certified(objective.pulled_back(self.problem.network), total)
 
 
+@dataclass(frozen=True)
+class _Stage:
+    """Steps for inner bounds (0: DeepPoly's stay) and for octahedra (0: superposed), and when it is worth beginning.
+
+    ``hope``: how many times the gain of the stage before the worst margin may lack. Measured on images of three
+    networks: inner bounds gain 0.5 to 1.1 times what joint relaxations over DeepPoly's bounds did, octahedra 0.15 to
+    0.3 times what inner bounds did.
+    """
+
+    inner_steps: int
+    octahedron_steps: int
+    hope: float
+
+
 #: What the presets set, from quick to thorough.
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"refine": "output", "chunk": 20, "inner_steps": 0, "octahedron_steps": 0, "steps": 100},
     "balanced": {"refine": "all", "chunk": 20, "inner_steps": 60, "octahedron_steps": 0, "steps": 200},
-    "tight": {"refine": "all", "chunk": 15, "inner_steps": 60, "octahedron_steps": 30, "steps": 200},
+    "tight": {"refine": "all", "chunk": 15, "inner_steps": 60, "octahedron_steps": 20, "steps": 200},
 }
 
 
@@ -188,7 +202,7 @@ class KRelu:
         region = region.fit(network)
         if region.batch != 1:
             raise InputError(f"region: a batch of {region.batch}; the dual takes one region at a time")
-        return self._refined(_DEEPPOLY.abstract(network, region, known, deadline), self.refine == "all", deadline)
+        return self._refined(_DEEPPOLY.abstract(network, region, known, deadline), self._stages()[-1], deadline)
 
     @torch.no_grad()
     def prove(
@@ -199,53 +213,67 @@ class KRelu:
         known: Known | None = None,
         deadline: Deadline = Deadline(),
     ) -> tuple[Abstraction, Minima]:
-        """DeepPoly, then joint relaxations over its bounds, then over refined ones: as far as the claim needs."""
+        """DeepPoly, then stages that cost more each, over the bounds found so far: as far as the claim needs.
+
+        What is proved leaves. A stage that would have to gain far more than stages like it do is not begun.
+        """
         region = region.fit(network)
-        first = _DEEPPOLY.abstract(network, region, known, deadline)
-        minima = first.prove(objective, deadline)
-        if bool((minima.lower > 0).all()) or region.batch != 1:
-            return first, minima
-        abstraction: Abstraction = first
-        for inner in (False, True) if self.refine == "all" else (False,):
+        if region.batch != 1:
+            raise InputError(f"region: a batch of {region.batch}; the dual takes one region at a time")
+        reached: Abstraction = _DEEPPOLY.abstract(network, region, known, deadline)
+        minima = reached.prove(objective, deadline)
+        gain = torch.inf
+        for stage in self._stages():
             rows = (minima.lower[0] <= 0).nonzero()[:, 0]
-            if not len(rows) or deadline.passed:
+            worst = float(minima.lower.min())
+            if not len(rows) or deadline.passed or worst < -stage.hope * gain:
                 break
-            abstraction = self._refined(first, inner, deadline)
-            found = abstraction.prove(objective.select(rows), deadline)
+            reached = self._refined(self._over(reached, deadline), stage, deadline)
+            found = reached.prove(objective.select(rows), deadline)
             lower = minima.lower.clone()
             lower[0, rows] = torch.maximum(lower[0, rows], found.lower[0])
-            minima = Minima(lower, minima.notes + found.notes)
-        return abstraction, minima
+            minima, gain = Minima(lower, minima.notes + found.notes), float(lower.min()) - worst
+        return reached, minima
 
-    def _refined(self, first: Abstraction, inner: bool, deadline: Deadline) -> DualAbstraction:
-        """Joint relaxations of every layer over ``first``; with ``inner``, each layer's bounds are refined before."""
+    def _over(self, reached: Abstraction, deadline: Deadline) -> Abstraction:
+        """DeepPoly over the bounds that an earlier stage came to."""
+        if isinstance(reached, DualAbstraction):
+            return _DEEPPOLY.abstract(reached.network, reached.region, reached.bounds, deadline)
+        return reached
+
+    def _stages(self) -> tuple[_Stage, ...]:
+        """What :meth:`prove` goes through; the last one is what :meth:`abstract` does at once."""
+        inner, octahedra = self.inner_steps or 0, self.octahedron_steps or 0
+        stages = [_Stage(0, 0, torch.inf)]
+        if self.refine == "all":
+            stages.append(_Stage(inner, 0, 1.5))
+            if octahedra:
+                stages.append(_Stage(inner, octahedra, 0.3))
+        return tuple(stages)
+
+    def _refined(self, first: Abstraction, stage: _Stage, deadline: Deadline) -> DualAbstraction:
+        """Joint relaxations of every layer over ``first``, each layer's bounds refined before if the stage does so."""
         network, region = first.network, first.region
         base, joint = first, dict[str, tuple[JointRelaxation, ...]]()
         for node in network.pre_activations:
-            below = self._dual(base, joint, self.inner_steps or 0)
+            below = self._dual(base, joint, stage.inner_steps)
             directions: Abstraction = base
             unstable = base.bounds[node].unstable[0].flatten().nonzero()[:, 0]
-            if inner and joint and len(unstable) and not deadline.passed:
+            if stage.inner_steps and joint and len(unstable) and not deadline.passed:
                 found, proofs = below.neurons(node, unstable, deadline)
                 refined = base.bounds[node].replace(unstable, found.lower, found.upper)
                 again = _DEEPPOLY.abstract(network, region, {**base.bounds, node: refined}, deadline)
                 base = Combined(network, region, again.bounds, members=(first, again))
-                directions = self._directions(base, joint, node, unstable, below, proofs)
+                if stage.octahedron_steps:
+                    directions = self._dual(base, joint, stage.octahedron_steps)
+                else:
+                    directions = self._superposed(base, node, unstable, below, proofs)
             joint[node] = relax_jointly(directions, node, self._grouping(), self.memory_mb, deadline)
         return self._dual(base, joint, self.steps or 0)
 
-    def _directions(
-        self,
-        base: Abstraction,
-        joint: Mapping[str, tuple[JointRelaxation, ...]],
-        node: str,
-        unstable: Tensor,
-        below: DualAbstraction,
-        proofs: Multipliers,
-    ) -> Abstraction:
-        """What bounds the directions of a node's octahedra."""
-        if self.octahedron_steps:
-            return self._dual(base, joint, self.octahedron_steps)
+    def _superposed(
+        self, base: Abstraction, node: str, unstable: Tensor, below: DualAbstraction, proofs: Multipliers
+    ) -> Superposed:
         columns = torch.full((base.network.size(node),), -1, device=unstable.device)
         columns[unstable] = torch.arange(len(unstable), device=unstable.device)
         pulled = Objective.neurons(base.network, node, unstable[:1]).pulled_back(base.network)

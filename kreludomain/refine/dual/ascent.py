@@ -27,15 +27,13 @@ class Ascent:
     """How the dual is climbed in a number of ``steps``.
 
     ``step_size`` and ``temperature`` are those of the first step, relative to the size of a slot's coefficient; they
-    fall geometrically to ``step_size / steps`` and ``temperature / (5 steps)``. ``momentum`` is the first step's; it
-    grows linearly to ``1 - 5 / steps`` (0.8 to 0.95). ``decay`` is that of the squared gradients. Every ``look_every``
-    steps, objectives that are settled leave.
+    fall geometrically, the further the more steps there are (:meth:`at`), while momentum grows linearly. ``decay`` is
+    that of the squared gradients. Every ``look_every`` steps, objectives that are settled leave.
     """
 
     steps: int = 100
     step_size: float = 0.3
     temperature: float = 0.3
-    momentum: float = 0.65
     decay: float = 0.95
     look_every: int = 10
 
@@ -46,9 +44,10 @@ class Ascent:
     def at(self, step: int) -> tuple[float, float, float]:
         """Step size, temperature and momentum of a step."""
         n, done = max(1, self.steps), step / max(1, self.steps - 1)
-        last = min(max(1 - 5 / n, 0.8), 0.95)
-        momentum = self.momentum + (last - self.momentum) * done
-        return self.step_size * n**-done, self.temperature * (5 * n) ** -done, momentum
+        first, last = 0.65 + 0.15 * min(1.0, n / 150), min(max(1 - 5 / n, 0.8), 0.97)
+        step_size = self.step_size * min(max(1 / n, 0.01), 2 / n, 1.0) ** done
+        temperature = self.temperature * min(0.2 / n, 1.0) ** done
+        return step_size, temperature, first + (last - first) * done
 
 
 @torch.no_grad()

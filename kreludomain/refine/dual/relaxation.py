@@ -94,9 +94,20 @@ class GroupedRelu:
         return self.unit[self.neuron][:, None]
 
     @cached_property
-    def alone(self) -> Tensor:
-        """1 for neurons in no group, 0 for others, ``(n, 1)``."""
-        return (self.share == 0).to(self.share)[:, None]
+    def passing(self) -> Tensor:
+        """The slope of neurons in no group, ``(n, 1)``, where it is the same for all coefficients; 0 for others."""
+        return ((self.share == 0) * self.below)[:, None]
+
+    @cached_property
+    def loose(self) -> bool:
+        """Whether there are unstable neurons in no group."""
+        return bool(((self.share == 0) & (self.intercept != 0)).any())
+
+    def lines(self, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+        """Slope and shift ``(n, m)`` of DeepPoly's lines where coefficients ``(n, m)`` meet neurons in no group."""
+        chord = (coefficients < 0) & (self.share == 0)[:, None]
+        shift = torch.where(chord, self.intercept[:, None], 0.0)
+        return torch.where(chord, self.above[:, None], self.passing), shift
 
     @cached_property
     def slot_share(self) -> Tensor:

@@ -39,8 +39,8 @@ class GroupStep:
     parts: Tensor = field(init=False)
     slopes: Tensor = field(init=False)
     vertices: Tensor = field(init=False)
-    lines: Tensor = field(init=False)
-    shifts: Tensor = field(init=False)
+    line: Tensor = field(init=False)
+    shift: Tensor | None = field(init=False)
 
     def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         r, shape = self.relaxation, coefficients.shape
@@ -57,10 +57,12 @@ class GroupStep:
         self.parts, self.slopes = parts, slopes
         if self.temperature is not None:
             self.vertices = torch.cat(noted, dim=1) if noted else above.new_zeros(2, 0, rows)
-        self.lines = r.alone * torch.where(above >= 0, r.below[:, None], r.above[:, None])
-        self.shifts = r.alone * torch.where(above >= 0, 0.0, r.intercept[:, None])
-        below = torch.addcmul(r.summed(slopes / r.slot_unit), above, self.lines)
-        return (below.T.reshape(shape),), (constant + (above * self.shifts).sum(0))[None]
+        self.line, self.shift = r.passing, None
+        if r.loose:
+            self.line, self.shift = r.lines(above)
+            constant = constant + (above * self.shift).sum(0)
+        below = torch.addcmul(r.summed(slopes / r.slot_unit), above, self.line)
+        return (below.T.reshape(shape),), constant[None]
 
     def _minimum(self, block: Block, parts: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of the groups' minima ``(m,)``, and the vertices' values above and below each slot, ``(2, S, m)``."""
@@ -90,7 +92,9 @@ class GroupStep:
         by_offset = r.gathered(below) / r.slot_unit + minus_pre
         by_part = post if self.reference is None else torch.addcmul(post, self.reference, by_offset)
         mean = r.summed(by_part) * r.share[:, None]
-        above = torch.addcmul(mean * r.unit[:, None] + self.shifts, below, self.lines)
+        above = torch.addcmul(mean * r.unit[:, None], below, self.line)
+        if self.shift is not None:
+            above = above + self.shift
         return above.T.reshape(value.shape), by_part - r.gathered(mean), by_offset
 
 

@@ -1,0 +1,394 @@
+"""The vertex dual: sound whatever its multipliers are, concave in them, and worth as much as the linear program."""
+
+from __future__ import annotations
+
+import math
+import time
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import conv, dense, residual
+from torch import Tensor
+
+import kreludomain as kd
+from kreludomain.krelu import ByArea, by_size, relax_jointly
+from kreludomain.refine.dual import (
+    PRESETS,
+    Ascent,
+    DualAbstraction,
+    DualProblem,
+    Machine,
+    Multipliers,
+    Superposed,
+    bound,
+    climb,
+)
+from kreludomain.spec import Objective
+
+NETWORKS = {
+    "dense": dense(4, 8, 7, 6, 3, seed=1),
+    "integer weights": dense(4, 6, 6, 6, 3, seed=2, integer=True),
+    "conv": conv(),
+    "residual": residual(),
+}
+networks = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+
+
+def around_middle(network: kd.Network, epsilon: float = 0.25, **options: object) -> kd.Region:
+    return kd.ball(torch.full((1, *network.input.shape), 0.4, dtype=torch.float64), epsilon, **options)  # type:
+    ignore[arg-type]
+
+
+def lp(network: kd.Network, region: kd.Region, **options: object) -> kd.Abstraction:
+    return kd.KReluLP(**options).abstract(network, region)  # type: ignore[arg-type]
+
+
+def dual_of(program: kd.Abstraction, steps: int, machine: Machine = Machine("float64")) -> DualAbstraction:
+    """The dual over the very groups and octahedra of a linear program."""
+    return DualAbstraction(
+        program.network,
+        program.region,
+        program.bounds,
+        base=program.base,  # type: ignore[attr-defined]
+        joint=program.joint,  # type: ignore[attr-defined]
+        ascent=Ascent(steps),
+        machine=machine,
+    )
+
+
+def outputs(network: kd.Network, count: int = 4, seed: int = 0) -> Objective:
+    rows = torch.randn(count, network.size(network.output.name), generator=torch.Generator().manual_seed(seed))
+    return Objective.linear(network, network.output.name, rows.double())
+
+
+def random_multipliers(problem: DualProblem, count: int, seed: int, size: float = 1.0) -> Multipliers:
+    generator = torch.Generator().manual_seed(seed)
+    split, slope = size * torch.randn(2, problem.slots, count, generator=generator, dtype=torch.float64)
+    return Multipliers(split, slope)
+
+
+def mixed(abstraction: kd.Abstraction, node: str) -> list[Tensor]:
+    """Groups of one to four neurons that overlap at random."""
+    unstable = abstraction.bounds[node].unstable[0].flatten().nonzero()[:, 0]
+    generator = torch.Generator().manual_seed(len(unstable))
+    sizes = [k for k in (1, 2, 2, 3, 3, 4) if k <= len(unstable)]
+    return by_size(unstable[torch.randperm(len(unstable), generator=generator)[:k]] for k in sizes)
+
+
+# ---- worth ----------------------------------------------------------------------------------------------------------
+
+
+@networks
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_as_good_as_the_linear_program(network: kd.Network, k: int) -> None:
+    """On the same groups and octahedra the dual never passes the program, and comes within 0.5 % of the gap to it."""
+    program = lp(network, around_middle(network), k=k, chunk=6, formulation="vertex")
+    objective = outputs(network)
+    best, start = program.minimise(objective).lower, program.base.minimise(objective).lower  # type:
+    ignore[attr-defined] dual = dual_of(program, 2000).minimise(objective).lower
+    assert (dual <= best + 1e-6 * (1 + best.abs())).all()
+    assert (dual >= best - 0.005 * (best - start) - 1e-6 * (1 + best.abs())).all()
+
+
+def test_mixed_sizes_up_to_four() -> None:
+    network = NETWORKS["dense"]
+    program = lp(network, around_middle(network, 0.4), grouping=mixed)
+    objective = outputs(network)
+    best, start = program.minimise(objective).lower, program.base.minimise(objective).lower  # type:
+    ignore[attr-defined] dual = dual_of(program, 2000).minimise(objective).lower
+    assert {j.groups.shape[1] for joint in program.joint.values() for j in joint} == {1, 2, 3, 4}  # type:
+    ignore[attr-defined] assert (dual <= best + 1e-6).all()
+    assert (dual >= best - 0.005 * (best - start) - 1e-6).all()
+
+
+@pytest.mark.parametrize("norm", ["1", "2"])
+def test_balls(norm: str) -> None:
+    network = NETWORKS["dense"]
+    region = around_middle(network, 0.5, norm=norm, clip=(0.1, 0.9))
+    objective = outputs(network)
+    dual, deeppoly = (kd.abstract(network, region, m).minimise(objective).lower for m in ("krelu", "deeppoly"))
+    sampled = objective.evaluate(network(region.sample(20_000, torch.Generator().manual_seed(0)))).amin(0)
+    assert (deeppoly < dual).all()
+    assert (dual <= sampled + 1e-9).all()
+
+
+def test_more_steps_are_worth_more() -> None:
+    network = dense(6, 14, 14, 14, 2, seed=3)
+    program = lp(network, around_middle(network, 0.3), k=3, chunk=10)
+    objective = outputs(network)
+    bounds = [dual_of(program, steps).minimise(objective).lower for steps in (0, 10, 40, 160)]
+    for worse, better in pairwise(bounds):
+        assert (better > worse).all()
+
+
+# ---- soundness ------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10_000), st.sampled_from([0.01, 1.0, 100.0]), st.sampled_from(sorted(NETWORKS)))
+@settings(max_examples=40, deadline=None)
+def test_any_multipliers_certify_a_sound_bound(seed: int, size: float, name: str) -> None:
+    network, objective = NETWORKS[name], outputs(NETWORKS[name], seed=seed)
+    problem = dual_of(lp(network, around_middle(network), k=3, chunk=5), 0).problem(network.output.name)
+    found = problem.certified(objective, random_multipliers(problem, objective.count, seed, size))
+    sampled = objective.evaluate(network(problem.region.sample(2000, torch.Generator().manual_seed(seed))))
+    assert (found <= sampled.amin(0)).all()
+
+
+@pytest.mark.parametrize(
+    "network",
+    [dense(4, 12, 12, 12, 3, seed=7, integer=True), dense(2, 10, 10, 10, 3, seed=8), dense(4, 10, 10, 10, 2, seed=9)],
+    ids=["integer weights", "two inputs", "four inputs"],
+)
+def test_a_million_points(network: kd.Network) -> None:
+    """Groups are degenerate here: parallel and equal neurons, more neurons than inputs, bounds that are exactly
+    zero."""
+    region = kd.ball(torch.zeros(1, *network.input.shape), 1.0)
+    abstraction = kd.abstract(network, region, "krelu", preset="tight", chunk=8)
+    objective = outputs(network, 6)
+    lower = abstraction.minimise(objective).lower[0]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(10):
+        points = 2 * torch.rand(100_000, *network.input.shape, generator=generator, dtype=torch.float64) - 1
+        points[::3] = points[::3].sign() * (torch.rand(len(points[::3]), 1, generator=generator) < 0.9)
+        values = network.values(points)
+        assert (objective.evaluate(values[network.output.name]) >= lower - 1e-9).all()
+        for node in network.pre_activations:
+            assert (values[node] >= abstraction.bounds[node].lower - 1e-9).all()
+            assert (values[node] <= abstraction.bounds[node].upper + 1e-9).all()
+
+
+def test_a_claim_that_just_fails_is_not_proved() -> None:
+    """A margin whose minimum is zero, and one a hair below."""
+    network, region = dense(3, 6, 5, 2, seed=5), kd.ball(torch.zeros(1, 3), 0.5)
+    values = network(region.sample(50_000, torch.Generator().manual_seed(1)))
+    row = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
+    smallest = float((values @ row.T).min())
+    for shift in (smallest, smallest + 1e-9):
+        assert kd.certify(network, region, kd.claim(row, torch.tensor([-shift])), "krelu").verdict != "verified"
+
+
+# ---- the function that is climbed -----------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 10_000), st.sampled_from(sorted(NETWORKS)), st.floats(0.1, 0.9))
+@settings(max_examples=30, deadline=None)
+def test_concave_along_any_segment(seed: int, name: str, part: float) -> None:
+    network = NETWORKS[name]
+    objective = outputs(network, seed=seed)
+    problem = dual_of(lp(network, around_middle(network), k=2, chunk=6), 0).problem(network.output.name)
+    a, b = (random_multipliers(problem, objective.count, seed + i) for i in (0, 1))
+    between = Multipliers(*(part * x + (1 - part) * y for x, y in ((a.split, b.split), (a.slope, b.slope))))
+    ends = part * problem.certified(objective, a) + (1 - part) * problem.certified(objective, b)
+    assert (problem.certified(objective, between) >= ends - 1e-9 * (1 + ends.abs())).all()
+
+
+@networks
+def test_the_gradient_is_a_supergradient(network: kd.Network) -> None:
+    """``f(y) <= f(x) + g . (y - x)`` for all y, as the temperature goes to zero."""
+    objective = outputs(network).pulled_back(network)
+    problem = dual_of(lp(network, around_middle(network), k=3, chunk=6), 0).problem(objective.node)
+    reference = problem.start(objective).reference
+    cold = torch.full((objective.count,), 1e-12, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(6, 2, *reference.shape, generator=generator, dtype=torch.float64)
+    values, gradients = zip(*(problem.ascent(objective, x, reference, cold) for x in points), strict=True)
+    for x, value, slope in zip(points, values, gradients, strict=True):
+        for y, other in zip(points, values, strict=True):
+            assert (other <= value + (slope * (y - x)).sum((0, 1)) + 1e-7 * (1 + value.abs())).all()
+
+
+def test_multipliers_mean_the_same_without_reference() -> None:
+    network = NETWORKS["dense"]
+    objective = outputs(network).pulled_back(network)
+    problem = dual_of(lp(network, around_middle(network), k=3, chunk=6), 0).problem(objective.node)
+    reference = problem.start(objective).reference
+    theta = torch.randn(2, *reference.shape, dtype=torch.float64)
+    value, _ = problem.ascent(objective, theta, reference, torch.ones(objective.count, dtype=torch.float64))
+    found = problem.multipliers(objective, theta[0], theta[1], reference)
+    torch.testing.assert_close(problem.certified(objective, found), value)
+    torch.testing.assert_close(problem.offsets(objective, found, reference), theta[1])
+
+
+# ---- batches --------------------------------------------------------------------------------------------------------
+
+
+@networks
+def test_batched_and_one_by_one(network: kd.Network) -> None:
+    dual = dual_of(lp(network, around_middle(network), k=3, chunk=6), 40)
+    objective = outputs(network, 5)
+    together = dual.minimise(objective).lower
+    alone = torch.cat([dual.minimise(objective.rows(i, i + 1)).lower for i in range(5)], dim=1)
+    torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-6)
+
+
+def test_little_memory_changes_nothing() -> None:
+    network = NETWORKS["dense"]
+    program, objective = lp(network, around_middle(network), k=3, chunk=6), outputs(network, 300)
+    small, large = (Machine("float64", memory_mb=mb) for mb in (1, 1000))
+    problem = dual_of(program, 0).problem(network.output.name)
+    assert small.rows(problem) < 300 < large.rows(problem)
+    few, many = (dual_of(program, 20, machine).minimise(objective).lower for machine in (small, large))
+    torch.testing.assert_close(few, many, rtol=1e-6, atol=1e-6)
+
+
+def test_float32_steps_are_as_good() -> None:
+    network = NETWORKS["dense"]
+    program, objective = lp(network, around_middle(network), k=3, chunk=6), outputs(network)
+    single, double = (
+        dual_of(program, 200, Machine(dtype)).minimise(objective).lower for dtype in ("float32", "float64")
+    )
+    assert single.dtype == torch.float64
+    torch.testing.assert_close(single, double, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["conv", "residual"])
+def test_groups_out_of_reach_change_nothing_that_matters(name: str) -> None:
+    """Multipliers of the groups that an objective reaches prove the same in the whole network, up to rounding."""
+    network = NETWORKS[name]
+    node = network.pre_activations[1]
+    program = lp(network, around_middle(network), k=3, chunk=6)
+    objective = Objective.neurons(network, node, torch.arange(3)).pulled_back(network)
+    problem = dual_of(program, 0).problem(objective.node)
+    local, kept = problem.restricted(objective)
+    lower, found = bound(problem, objective, Ascent(30), Machine("float64"))
+    assert local.slots <= problem.slots
+    assert (problem.certified(objective, found) >= lower - 1e-6).all()
+    outside = torch.ones(problem.slots, dtype=torch.bool).index_fill_(0, kept, False)
+    assert not found.slope[outside].any()
+
+
+def test_settled_objectives_leave() -> None:
+    network = dense(6, 14, 14, 14, 2, seed=3)
+    objective = outputs(network).pulled_back(network)
+    problem = dual_of(lp(network, around_middle(network, 0.3), k=3, chunk=10), 0).problem(objective.node)
+    easy = Objective(objective.node, objective.coefficients, objective.constant + torch.tensor([[100.0, 0, 0, 0]]))
+    lower, _ = climb(problem, problem, easy, Ascent(100), lambda bounds: bounds > 0)
+    full, _ = climb(problem, problem, easy, Ascent(100))
+    assert 0 < lower[0] < full[0]
+    torch.testing.assert_close(lower[1:], full[1:])
+
+
+# ---- octahedra ------------------------------------------------------------------------------------------------------
+
+
+def test_added_up_multipliers() -> None:
+    """Their bound of ``x_a - x_b`` is at least the sum of the neurons' bounds, and never above what occurs."""
+    network = NETWORKS["dense"]
+    node, region = network.pre_activations[2], around_middle(network, 0.4)
+    program = lp(network, region, k=3, chunk=6)
+    dual = dual_of(program, 60)
+    unstable = dual.bounds[node].unstable[0].nonzero()[:, 0]
+    bounds, proofs = dual.neurons(node, unstable)
+    columns = torch.full((network.size(node),), -1)
+    columns[unstable] = torch.arange(len(unstable))
+    pulled = Objective.neurons(network, node, unstable).pulled_back(network)
+    added = Superposed(
+        network,
+        region.fit(network),
+        dual.bounds,
+        base=program.base,  # type: ignore[attr-defined]
+        node=node,
+        problem=dual.problem(pulled.node),
+        proofs=proofs,
+        columns=columns,
+        machine=Machine(),
+    )
+    a, b = unstable[:2]
+    row = torch.zeros(1, network.size(node), dtype=torch.float64)
+    row[0, a], row[0, b] = 1.0, -1.0
+    found = added.extrema(Objective.linear(network, node, row))
+    values = network.values(region.sample(20_000, torch.Generator().manual_seed(0)))[node] @ row.T
+    assert float(found.lower) >= float(bounds.lower[0, 0] - bounds.upper[0, 1]) - 1e-6
+    assert float(found.upper) <= float(bounds.upper[0, 0] - bounds.lower[0, 1]) + 1e-6
+    assert float(found.lower) <= values.min() <= values.max() <= float(found.upper)
+
+
+# ---- the method -----------------------------------------------------------------------------------------------------
+
+
+@networks
+def test_presets_are_ordered(network: kd.Network) -> None:
+    """Every preset ends; what takes longer is tighter; none is looser than DeepPoly, none passes what occurs."""
+    region, objective = around_middle(network), outputs(network)
+    sampled = objective.evaluate(network(region.sample(20_000, torch.Generator().manual_seed(0)))).amin(0)
+    worse = kd.abstract(network, region, "deeppoly").minimise(objective).lower[0]
+    for preset in PRESETS:
+        better = kd.abstract(network, region, "krelu", preset=preset).minimise(objective).lower[0]
+        assert (better >= worse - 0.02 * (sampled - worse)).all()
+        assert (better <= sampled + 1e-9).all()
+        worse = better
+
+
+def test_proving_stops_when_it_is_proved() -> None:
+    network, region = dense(6, 14, 14, 14, 2, seed=3), around_middle(dense(6, 14, 14, 14, 2, seed=3), 0.3)
+    row = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    tight = float(kd.abstract(network, region, "krelu", preset="tight").minimise(outputs_of(network, row)).lower)
+    deeppoly = float(kd.abstract(network, region, "deeppoly").minimise(outputs_of(network, row)).lower)
+    for share in (0.5, 0.9):
+        shift = deeppoly + share * (tight - deeppoly)
+        found = kd.certify(network, region, kd.claim(row, torch.tensor([-shift])), "krelu", preset="tight")
+        assert found.verdict == "verified"
+        assert 0 < float(found.lower_bounds) <= tight - shift + 1e-6
+
+
+def outputs_of(network: kd.Network, rows: Tensor) -> Objective:
+    return Objective.linear(network, network.output.name, rows)
+
+
+def test_the_deadline_is_kept() -> None:
+    """What is there by then counts: a bound, never worse than DeepPoly's."""
+    network = dense(20, 60, 60, 60, 60, 5, seed=4)
+    region, row = kd.ball(torch.zeros(1, 20), 0.2), torch.eye(5).double()[:1]
+    start = time.monotonic()
+    found = kd.certify(network, region, kd.claim(row), "krelu", preset="tight", timeout_s=1.0, attack=False)
+    assert time.monotonic() - start < 2.5
+    assert found.verdict == "timeout"
+    deeppoly = kd.abstract(network, region, "deeppoly").minimise(outputs_of(network, row)).lower
+    assert math.isfinite(float(found.lower_bounds))
+    assert float(found.lower_bounds) >= float(deeppoly) - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"preset": "slow"}, "preset: 'slow' is not one of fast, balanced, tight"),
+        ({"steps": -1}, "steps: -1 is not a number from 0 up"),
+        ({"dtype": "float16"}, "dtype: 'float16' is not one of float32, float64"),
+        ({"device": "cuda:99"}, "device: 'cuda:99' cannot be used: "),
+        ({"device": "nowhere"}, "device: 'nowhere' cannot be used: "),
+        ({"memory_mb": 0}, "memory_mb: 0 is not a number from 1 up"),
+        ({"refine": "some"}, "refine: 'some' is not one of output, all"),
+        ({"grouping": "luck"}, "grouping: 'luck' is not one of "),
+        ({"k": 5, "chunk": 3}, "grouping: k = 5, chunk = 3"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, object], said: str) -> None:
+    with pytest.raises(kd.InputError) as caught:
+        kd.KRelu(**options)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(said)
+
+
+def test_a_grouping_of_ones_own() -> None:
+    network, region = NETWORKS["dense"], around_middle(NETWORKS["dense"], 0.4)
+    seen = []
+
+    def pairs(abstraction: kd.Abstraction, node: str) -> list[Tensor]:
+        seen.append(node)
+        return list(ByArea(2, 6)(abstraction, node))
+
+    kd.abstract(network, region, kd.KRelu(grouping=pairs))
+    assert set(seen) == set(network.pre_activations)
+
+
+def test_stable_and_empty_layers() -> None:
+    """Where nothing is unstable there is nothing to choose, and the bound is exact."""
+    network = dense(3, 5, 4, 2, seed=6)
+    region = kd.ball(torch.full((1, 3), 0.3), 1e-6)
+    objective = outputs(network)
+    lower = kd.abstract(network, region, "krelu").minimise(objective).lower[0]
+    corners = objective.evaluate(network(region.sample(2000, torch.Generator().manual_seed(0)))).amin(0)
+    torch.testing.assert_close(lower, corners, rtol=1e-4, atol=1e-5)
+    assert relax_jointly(kd.abstract(network, region), network.pre_activations[0], ByArea()) == ()

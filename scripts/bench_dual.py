@@ -71,7 +71,7 @@ def measure(
             relaxed.region,
             relaxed.bounds,
             base=relaxed.base,
-            joint=relaxed.joint,
+            joint={node: tuple(same) for node, same in relaxed.joint.items()},
             ascent=Ascent(steps),
             machine=Machine(options.dtype),
         )

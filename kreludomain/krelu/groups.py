@@ -58,8 +58,92 @@ class ByArea:
         return by_size(groups)
 
 
+@dataclass(frozen=True)
+class ByCoupling:
+    """Neurons that move together over the region, as many groups as :class:`ByArea` makes of the same numbers.
+
+    An octahedron cuts off much of a group's box where its pre-activations are correlated, and nothing where their
+    receptive fields do not meet. Correlations are those of ``samples`` points of the region; a group is worth the sum
+    over its pairs of correlation times the geometric mean of the triangles' areas. The best groups are taken first,
+    with at most ``overlap`` neurons in common, and none of a neuron's groups more than its share.
+    """
+
+    k: int = 3
+    chunk: int = 20
+    overlap: int = 1
+    samples: int = 300
+    partners: int = 10
+
+    def __post_init__(self) -> None:
+        ByArea(self.k, self.chunk, self.overlap)
+
+    def __call__(self, abstraction: Abstraction, node: str) -> Sequence[Tensor]:
+        bounds = abstraction.bounds[node][0]
+        unstable = bounds.unstable.flatten().nonzero()[:, 0]
+        if self.k == 1 or len(unstable) < 2:
+            return ByArea(self.k, self.chunk, self.overlap)(abstraction, node)
+        worth = self._worth(abstraction, node, unstable)
+        count = sum(len(same) for same in ByArea(self.k, self.chunk, self.overlap)(abstraction, node))
+        groups = [unstable.cpu()[torch.tensor(group)] for group in self._chosen(worth, count)]
+        return by_size(groups)
+
+    def _worth(self, abstraction: Abstraction, node: str, unstable: Tensor) -> Tensor:
+        """What each pair of unstable neurons is worth, ``(n, n)``, zero on the diagonal."""
+        network, bounds = abstraction.network, abstraction.bounds[node][0]
+        points = abstraction.region[0].sample(self.samples, torch.Generator().manual_seed(0))
+        values = network.values(points)[node].flatten(1)[:, unstable]
+        values = values - values.mean(0)
+        values = values / values.norm(dim=0).clamp(min=1e-300)
+        lower, upper = (v.flatten()[unstable] for v in (bounds.lower, bounds.upper))
+        area = (-lower * upper / 2).sqrt()
+        return ((values.T @ values).abs() * area[:, None] * area).fill_diagonal_(0.0).cpu()
+
+    def _chosen(self, worth: Tensor, count: int) -> list[tuple[int, ...]]:
+        n, k = len(worth), min(self.k, len(worth))
+        best = worth.topk(min(self.partners, n - 1), dim=1).indices
+        subsets = torch.tensor(list(itertools.combinations(range(best.shape[1]), k - 1)))
+        neurons = torch.arange(n)[:, None, None].expand(-1, len(subsets), 1)
+        candidates = torch.cat([neurons, best[:, subsets]], dim=2).flatten(0, 1).sort(1).values.unique(dim=0)
+        pairs = list(itertools.combinations(range(k), 2))
+        value = sum(worth[candidates[:, i], candidates[:, j]] for i, j in pairs)
+        order = torch.as_tensor(value).argsort(descending=True, stable=True)
+        most = -(-count * k // n) + 2  # of one neuron's groups: its share, and some
+        used, taken, chosen = [0] * n, set[tuple[int, ...]](), list[tuple[int, ...]]()
+        for group in map(tuple, candidates[order].tolist()):
+            shared = list(itertools.combinations(group, self.overlap + 1))
+            if any(used[i] >= most for i in group) or any(pair in taken for pair in shared):
+                continue
+            chosen.append(group)
+            taken.update(shared)
+            for i in group:
+                used[i] += 1
+            if len(chosen) == count:
+                break
+        return chosen
+
+
+@dataclass(frozen=True)
+class Auto:
+    """:class:`ByCoupling` where neurons have places, as in convolutions, :class:`ByArea` elsewhere.
+
+    That is what won with as many groups each: neurons whose receptive fields do not meet gain nothing together, while
+    in dense layers all are coupled somewhat and groups of the largest triangles gain more.
+    """
+
+    k: int = 3
+    chunk: int = 20
+    overlap: int = 1
+
+    def __post_init__(self) -> None:
+        ByArea(self.k, self.chunk, self.overlap)
+
+    def __call__(self, abstraction: Abstraction, node: str) -> Sequence[Tensor]:
+        kind = ByCoupling if len(abstraction.network[node].shape) == 3 else ByArea
+        return kind(self.k, self.chunk, self.overlap)(abstraction, node)
+
+
 #: Groupings by name, made from ``k``, ``chunk`` and ``overlap``.
-GROUPINGS: dict[str, Callable[[int, int, int], Grouping]] = {"area": ByArea}
+GROUPINGS: dict[str, Callable[[int, int, int], Grouping]] = {"auto": Auto, "area": ByArea, "coupling": ByCoupling}
 
 
 def make_grouping(grouping: str | Grouping, k: int, chunk: int, overlap: int) -> Grouping:

@@ -154,7 +154,8 @@ class KRelu:
 
     ``refine``: ``output`` leaves inner bounds to DeepPoly, ``all`` also bounds every unstable neuron by the dual, layer
     by layer, which is where most of the precision comes from, and of the time goes.
-    ``k``, ``chunk``, ``overlap``, ``grouping``: as in :class:`KReluLP`; time grows with the number of groups.
+    ``k``, ``chunk``, ``overlap``: as in :class:`KReluLP`; time grows with the number of groups. ``grouping``: ``area``,
+    ``coupling``, ``auto`` (coupling in convolutions, area elsewhere), or a function.
     ``steps``, ``inner_steps``: of the ascent for outputs and for inner neurons. 60 close about 93 % of the gap between
     triangles and the linear program, 100 97 %, 200 99 %.
     ``octahedron_steps``: of the ascent for each direction of an octahedron; 0 adds up what bounds the neurons, which
@@ -168,7 +169,7 @@ class KRelu:
     k: int = 3
     chunk: int | None = None
     overlap: int = 1
-    grouping: str | Grouping = "area"
+    grouping: str | Grouping = "auto"
     steps: int | None = None
     inner_steps: int | None = None
     octahedron_steps: int | None = None

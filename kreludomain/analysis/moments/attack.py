@@ -240,12 +240,7 @@ class _Search:
         scores[self.label] = -math.inf
         target = int(scores.argmax()) if self.target is None else self.target
         rivals = [self.label] if self.target is None else [j for j in range(len(scores)) if j != target]
-        return Attack(noise, found.basis, target, expected, sampled, all(_above(sampled, target, j) for j in rivals))
-
-
-def _above(sampled: Sampled, target: int, other: int) -> bool:
-    """Whether the mean of one output is above another's by more than three standard errors."""
-    c = sampled.covariance
-    variance = float(c[target, target] + c[other, other] - 2 * c[target, other])
-    error = math.sqrt(max(variance, 0.0) / sampled.count)
-    return float(sampled.mean[target] - sampled.mean[other]) > 3 * error
+        ahead = (
+            float(sampled.mean[target] - sampled.mean[j]) > 3 * sampled.difference_error(target, j) for j in rivals
+        )
+        return Attack(noise, found.basis, target, expected, sampled, all(ahead))

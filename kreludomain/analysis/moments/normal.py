@@ -85,7 +85,6 @@ def _cdf(a: Array, b: Array, rho: Array, v: Array, u: Array) -> Array:
         both = np.sqrt((1 - rho) / (1 + rho))  # the limit of both slopes as a = b goes to zero
         origin = (a == 0) & (b == 0)
         slope_a, slope_b = np.where(origin, both, v / a), np.where(origin, both, u / b)
-    slope_a, slope_b = (np.where(np.isnan(slope), 0.0, slope) for slope in (slope_a, slope_b))
     opposite = (a * b < 0) | ((a * b == 0) & (a + b < 0))
     value = (ndtr(a) + ndtr(b)) / 2 - owens_t(a, slope_a) - owens_t(b, slope_b) - np.where(opposite, 0.5, 0.0)
     return np.clip(value, 0.0, np.minimum(ndtr(a), ndtr(b)))

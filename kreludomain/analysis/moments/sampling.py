@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,12 @@ class Sampled(Moments):
     covariance_error: Tensor
     count: int
     share: Tensor
+
+    def difference_error(self, one: int, other: int) -> float:
+        """The standard error of ``mean[one] - mean[other]``: outputs are sampled together."""
+        c = self.covariance
+        variance = float(c[one, one] + c[other, other] - 2 * c[one, other])
+        return math.sqrt(max(variance, 0.0) / self.count)
 
 
 def sampled_moments(

@@ -18,13 +18,19 @@ from kreludomain.run.results import CONFIG, ROWS, Folder
 from kreludomain.run.screen import errors, progress, screen
 
 #: What a run writes besides what every run writes: removed, and nothing else, when a folder is used again.
-WRITTEN = ("moments.csv", "attacks.csv", "errors.*", "outputs.*", "attacks.*", "attacks/*.npz")
+WRITTEN = ("moments.csv", "attacks.csv", "errors.*", "displacements.*", "outputs.*", "attacks.*", "attacks/*.npz")
 
 #: The tables: field, rule, title, and the field with what Monte Carlo's own error makes of it.
 TABLES = (
     ("mean", "exact", "error of the mean, in standard deviations of the output (median of samples)", "mean_chance"),
     ("covariance", "exact", "relative error of the covariance, exact rule", "covariance_chance"),
     ("covariance", "cheap", "relative error of the covariance, cheap rule", None),
+    (
+        "worst",
+        "exact",
+        "largest difference of any entry of mean and covariance, in Monte Carlo's standard errors",
+        None,
+    ),
 )
 
 
@@ -102,14 +108,14 @@ def _report_moments(rows: list[MomentRow], portraits: list[Portrait], folder: Mo
 
     folder.write("moments.csv", moments_csv(rows))
     console = screen()
-    for table in TABLES:
-        field, rule, title, chance = table
-        console.print(error_table(rows, field, rule, title, chance))
+    for field, rule, title, chance in TABLES:
+        console.print(title, soft_wrap=True)
+        console.print(error_table(rows, field, rule, chance))
     cheap = cheap_line(rows)
     if cheap is not None:
         console.print(cheap, soft_wrap=True)
     save_errors(folder.path, rows)
-    save_outputs(folder.path, portraits[(len({p.noise for p in portraits}) - 1) // 2])
+    save_outputs(folder.path, portraits[len({portrait.noise for portrait in portraits}) - 1])  # largest of the first
 
 
 def _report_attacks(rows: list[AttackRow], attacked: list[Attacked], study: Study, folder: MomentsFolder) -> None:

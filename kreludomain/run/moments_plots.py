@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kreludomain.network.operators import Shape
 from kreludomain.run.moments_study import EVERY, NONE, Attacked, MomentRow, Portrait
-from kreludomain.run.moments_tables import estimates, typical
+from kreludomain.run.moments_tables import typical
 
 MARKERS = "osD^vPX*<>"
 
@@ -33,38 +33,50 @@ def _save(figure: Figure, path: Path, name: str) -> None:
         figure.savefig(path / f"{name}.{suffix}", dpi=150)
 
 
+#: The errors that figures show: field, the field with what Monte Carlo's own error makes of it, title, axis.
+PANELS = (
+    ("mean", "mean_chance", "Error of the mean", "distance of means / standard deviation of the output"),
+    ("covariance", "covariance_chance", "Error of the covariance", "relative error, Frobenius norm"),
+)
+
+
 def save_errors(path: Path, rows: Sequence[MomentRow]) -> None:
-    """Writes ``errors.png`` and ``.svg``: errors of the exact rule by noise, a line an estimate."""
-    figure = _figure(12, 5.5)
-    panels = (
-        ("mean", "mean_chance", "Error of the mean", "distance of means / standard deviation of the output"),
-        ("covariance", "covariance_chance", "Error of the covariance", "relative error, Frobenius norm"),
-    )
-    axes = figure.subplots(1, 2)
-    for place, (field, chance, title, label) in zip(axes, panels, strict=True):
-        _errors(place, [row for row in rows if row.rule == "exact"], field, chance)
-        place.set(title=title, xlabel="noise (standard deviation of an input entry)", ylabel=label)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    figure.suptitle("Moments of the output by estimate, next to Monte Carlo (median over samples)")
-    _save(figure, path, "errors")
-
-
-def _errors(axes: Axes, rows: Sequence[MomentRow], field: str, chance: str) -> None:
+    """Writes ``errors.png`` and ``.svg``: errors of the exact rule at the mean by noise, a line an estimate; and where
+    a run has other points, ``displacements.png`` and ``.svg`` for the noise in the middle."""
+    exact = [row for row in rows if row.rule == "exact"]
     noises = list(dict.fromkeys(row.noise for row in rows))
-    for position, (layer, away) in enumerate(estimates(rows)):
-        chosen = [row for row in rows if (row.layer, row.displacement) == (layer, away)]
-        values = [typical([row for row in chosen if row.noise == noise], field) for noise in noises]
-        name = {NONE: "no layer kept: linear", EVERY: "every layer kept"}.get(layer, f"kept: {layer}")
-        name += f", linearised {away:g} draws away" if away else ""
-        style = "--" if away else "-"
-        marker = MARKERS[position % len(MARKERS)]
-        axes.plot(range(len(noises)), _numbers(values), style, marker=marker, markersize=5, label=name)
-    floor = [typical([row for row in rows if row.noise == noise], chance) for noise in noises]
-    axes.plot(range(len(noises)), _numbers(floor), ":", color="black", label="Monte Carlo's own standard error")
-    axes.set_xticks(range(len(noises)), noises)
-    axes.set_yscale("log")
-    axes.grid(alpha=0.3, which="both")
+    at_mean = [row for row in exact if not row.displacement]
+    by_noise = {noise: [row for row in at_mean if row.noise == noise] for noise in noises}
+    _errors(path, "errors", by_noise, "noise (standard deviation of an input entry)", "by estimate and noise")
+    middle = noises[(len(noises) - 1) // 2]
+    chosen = [row for row in exact if row.noise == middle]
+    points = sorted({row.displacement for row in chosen})
+    if points != [0.0]:
+        by_point = {f"{p:g}": [r for r in chosen if r.displacement == p or r.layer == EVERY] for p in points}
+        label = "where is linearised: draws of the noise away from the mean"
+        _errors(path, "displacements", by_point, label, f"by where one linearises, noise {middle}")
+
+
+def _errors(path: Path, name: str, groups: dict[str, list[MomentRow]], label: str, title: str) -> None:
+    """A figure with a line an estimate and a place on the horizontal axis a group of rows."""
+    figure = _figure(12, 5.5)
+    axes = figure.subplots(1, 2)
+    places = range(len(groups))
+    layers = list(dict.fromkeys(row.layer for rows in groups.values() for row in rows))
+    for place, (field, chance, heading, unit) in zip(axes, PANELS, strict=True):
+        for position, layer in enumerate(layers):
+            values = [typical([row for row in rows if row.layer == layer], field) for rows in groups.values()]
+            known = {NONE: "no layer kept: linear", EVERY: "every layer kept"}.get(layer, f"kept: {layer}")
+            place.plot(places, _numbers(values), marker=MARKERS[position % len(MARKERS)], markersize=5, label=known)
+        floor = [typical(rows, chance) for rows in groups.values()]
+        place.plot(places, _numbers(floor), ":", color="black", label="Monte Carlo's own standard error")
+        place.set_xticks(places, list(groups))
+        place.set_yscale("log")
+        place.grid(alpha=0.3, which="both")
+        place.set(title=heading, xlabel=label, ylabel=unit)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure.suptitle(f"Moments of the output next to Monte Carlo, {title} (median over samples)")
+    _save(figure, path, name)
 
 
 def _numbers(values: Sequence[float | None]) -> list[float]:
@@ -73,24 +85,27 @@ def _numbers(values: Sequence[float | None]) -> list[float]:
 
 def save_outputs(path: Path, portrait: Portrait) -> None:
     """Writes ``outputs.png`` and ``.svg``: one sample's means and standard deviations, and its covariances."""
-    names = _shown(portrait)
+    sample, names = portrait.sample, _shown(portrait)
     figure = _figure(13, 8.5)
     top, bottom = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    figure.suptitle(f"Outputs for sample {sample.index} (label {sample.label}) with noise {portrait.noise}")
+    left, right = top.subplots(1, 2)
     sampled = portrait.sampled
-    axes = top.subplots()
-    places = np.arange(len(sampled.mean))
+    places, spread = np.arange(len(sampled.mean)), sampled.std.clamp(min=1e-300)
     series = {"Monte Carlo": sampled, **{name: portrait.estimates[key] for name, key in names.items()}}
     for position, (name, found) in enumerate(series.items()):
-        offset = 0.18 * (position - (len(series) - 1) / 2)
-        style = {"fmt": MARKERS[position], "capsize": 3, "markersize": 5}
-        axes.errorbar(places + offset, found.mean.numpy(), found.std.numpy(), label=name, **style)
-    axes.set_xticks(places)
-    axes.set(xlabel="output", ylabel="score: mean and standard deviation")
-    axes.set_title(
-        f"Outputs for sample {portrait.sample.index} (label {portrait.sample.label}), noise {portrait.noise}"
-    )
-    axes.grid(alpha=0.3)
-    top.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
+        where = places + 0.18 * (position - (len(series) - 1) / 2)
+        style = {"fmt": MARKERS[position], "capsize": 3, "markersize": 5, "color": f"C{position}"}
+        left.errorbar(where, found.mean.numpy(), found.std.numpy(), label=name, **style)
+        shift = (found.mean - sampled.mean) / spread
+        right.errorbar(where, shift.numpy(), (found.std / spread).numpy(), **style)
+    for axes in (left, right):
+        axes.set_xticks(places)
+        axes.set_xlabel("output")
+        axes.grid(alpha=0.3)
+    left.set(ylabel="score", title="Mean and standard deviation")
+    right.set(ylabel="standard deviations", title="The same, from Monte Carlo's mean, over its deviation")
+    top.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(series), frameon=False)
     _covariances(bottom, portrait, names)
     _save(figure, path, "outputs")
 
@@ -100,7 +115,7 @@ def _shown(portrait: Portrait) -> dict[str, str]:
     first = next((layer for layer in portrait.estimates if layer not in (NONE, EVERY)), None)
     names = {"linear at the mean": NONE}
     if first is not None:
-        names[f"{first} kept"] = first
+        names[f"kept: {first}"] = first
     if EVERY in portrait.estimates:
         names["every layer kept"] = EVERY
     return {name: key for name, key in names.items() if key in portrait.estimates}
@@ -121,7 +136,7 @@ def _covariances(figure: Figure, portrait: Portrait, names: dict[str, str]) -> N
 def save_attacks(path: Path, attacked: Sequence[Attacked], shape: Shape) -> None:
     """Writes ``attacks.png`` and ``.svg``: a row an attack with image, noise, a draw, and scores."""
     chosen = attacked[:MOST]
-    figure = _figure(14, 2.3 * len(chosen) + 0.9)
+    figure = _figure(14, 2.4 * len(chosen) + 0.9)
     grid = figure.subplots(len(chosen), 5, squeeze=False, width_ratios=(1, 1, 1, 1, 2.4))
     for line, found in zip(grid, chosen, strict=True):
         _attack(line, found, shape)
@@ -139,10 +154,10 @@ def _attack(line: Sequence[Axes], found: Attacked, shape: Shape) -> None:
     low, high = min(0.0, float(image.min())), max(1.0, float(image.max()))
     kind, *_ = row.attack.partition(", target")
     panels = (
-        (image, "gray", low, high, f"sample {row.index}, label {row.label}"),
-        (mean, "RdBu_r", -largest, largest, f"mean of the noise: {kind}"),
-        (std, "viridis", 0.0, None, "its standard deviation"),
-        (draw, "gray", low, high, "image + one draw"),
+        (image, "gray", low, high, f"sample {row.index},\nlabel {row.label}"),
+        (mean, "RdBu_r", -largest, largest, f"mean of the noise:\n{kind}"),
+        (std, "viridis", 0.0, None, "standard deviation\nof the noise"),
+        (draw, "gray", low, high, "image + one draw\nof the noise"),
     )
     for axes, (picture, colours, bottom, top, title) in zip(line, panels, strict=False):
         shown = axes.imshow(_drawable(picture, colours), cmap=colours, vmin=bottom, vmax=top)

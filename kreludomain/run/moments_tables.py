@@ -12,11 +12,11 @@ from kreludomain.run.moments_study import AttackRow, MomentRow
 from kreludomain.run.tables import csv_text, plain_table, shown
 
 
-def error_table(rows: Sequence[MomentRow], field: str, rule: str, title: str, chance: str | None = None) -> Table:
+def error_table(rows: Sequence[MomentRow], field: str, rule: str, chance: str | None = None) -> Table:
     """Medians over the samples of an error: a row an estimate, a column a noise. ``chance``: the field with what Monte
     Carlo's own error makes of it, as a last row."""
     noises = list(dict.fromkeys(row.noise for row in rows))
-    table = plain_table("kept", *(f"noise {noise}" for noise in noises), title=title)
+    table = plain_table("kept", *(f"noise {noise}" for noise in noises))
     for layer, displacement in estimates(rows):
         chosen = [r for r in rows if (r.layer, r.displacement) == (layer, displacement) and r.rule in (rule, "exact")]
         name = layer if not displacement else f"{layer}, {displacement:g} draws away"

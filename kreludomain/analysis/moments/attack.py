@@ -1,8 +1,9 @@
 """Gaussian attacks: a noise distribution under which another class is expected to score more than the label.
 
 Noise is ``mean + factor z`` within the span of a *basis* of images: single pixels (sparse noise) or low frequencies
-(smooth noise). How much it varies is given; where it varies and its mean are optimised so that the mean is as small as
-possible. Expected scores are those of :func:`expected_output`, which is differentiable in both.
+(smooth noise). How much it varies is given; how that is divided, and the mean, are optimised so that the mean is as
+small as possible. No part of the basis goes without noise. Expected scores are those of :func:`expected_output`, which
+is differentiable in both.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from kreludomain.network.operators import Shape
 
 #: What a mean image outside the clip costs, next to the mean's own square.
 OUTSIDE = 10.0
+
+#: Standard deviations of the parts of a basis differ by at most this factor: noise stays spread over all of them.
+RATIO = 3.0
 
 #: How the price of a missing margin grows while it is missing, and shrinks while it is there.
 DEARER, CHEAPER = 1.1, 0.95
@@ -138,7 +142,7 @@ def sparse_attack(
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """Noise as coefficients of a basis: its mean, and the logarithms of how its variance is divided."""
+    """Noise as coefficients of a basis: its mean, and how its variance is divided (0: equally)."""
 
     basis: Tensor
     mean: Tensor
@@ -151,7 +155,7 @@ class _Found:
 
     def noise(self, std: float, shape: Shape) -> Gaussian:
         carriers = int((self.basis != 0).any(1).sum())
-        spread = std * (carriers * torch.softmax(self.weights, 0)).sqrt()
+        spread = std * (carriers * torch.softmax(math.log(RATIO) * torch.tanh(self.weights), 0)).sqrt()
         return Gaussian((self.basis @ self.mean).reshape(shape), self.basis * spread)
 
 

@@ -158,7 +158,7 @@ class Study:
         generator = torch.Generator().manual_seed(config.seed)
         x = gaussian(sample.x, covariance).fit(self.network)
         sampled = sampled_moments(self.network, x, config.samples, generator, deadline=Deadline.after(config.timeout_s))
-        away = x.sample(1, generator)[0] - x.mean
+        away = x.sample(1, torch.Generator().manual_seed(config.seed + 1))[0] - x.mean
         rows, estimates = [], {}
         for layer, displacement in self._places():
             found: dict[str, Moments] = {}

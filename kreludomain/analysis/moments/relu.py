@@ -56,11 +56,10 @@ def exact_covariance(mean: Tensor, covariance: Tensor) -> Tensor:
     for first in range(0, size, step):
         rows, columns = slice(first, first + step), slice(first, size)
         rho = np.clip(given[rows, columns] * scale[rows, None] * scale[columns], -1.0, 1.0)
-        value = relu_covariance(a[rows, None], a[columns], rho) * std[rows, None] * std[columns]
-        result[rows, columns] = value
-        result[columns, rows] = value.T
-    variance = relu_covariance(a, a, 1.0) * std * std
-    np.fill_diagonal(result, np.maximum(variance, 0.0))
+        result[rows, columns] = relu_covariance(a[rows, None], a[columns], rho) * std[rows, None] * std[columns]
+    result = np.triu(result, 1)
+    result += result.T
+    np.fill_diagonal(result, np.maximum(relu_covariance(a, a, 1.0), 0.0) * std * std)
     return torch.from_numpy(result).to(covariance)
 
 

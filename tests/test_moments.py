@@ -363,6 +363,35 @@ def test_a_way_around_the_layer_is_exact_too() -> None:
     assert agreement(kept, sampled_moments(network, x, 200_000, seeded(3))).worst < 4.5
 
 
+class SideBySide(torch.nn.Module):
+    """Two ReLU layers beside each other, of inputs that have nothing to do with each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(8)
+        self.one, self.other, self.head, self.foot = (
+            torch.nn.Linear(n, m).double() for n, m in ((4, 5), (4, 6), (5, 3), (6, 3))
+        )
+        self.one.weight.data[:, 2:] = 0
+        self.other.weight.data[:, :2] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.head(torch.relu(self.one(x))) + self.foot(torch.relu(self.other(x)))
+        return result
+
+
+def test_layers_side_by_side_do_not_share_what_their_lines_leave() -> None:
+    module = SideBySide()
+    x = gaussian(tensor(0.3, -0.1, 0.2, 0.4), tensor(1.0, 0.5, 2.0, 0.7))
+    found = propagated_moments(kd.from_torch(module, (4,)), x)
+    weight = torch.cat([module.one.weight.data, module.other.weight.data])
+    bias = torch.cat([module.one.bias.data, module.other.bias.data])
+    out = torch.cat([module.head.weight.data, module.foot.weight.data], 1)
+    expected = affine_relu_affine(weight, bias, out, module.head.bias.data + module.foot.bias.data, x)
+    assert torch.allclose(found.mean, expected.mean, atol=1e-13)
+    assert torch.allclose(found.covariance, expected.covariance, atol=1e-13)
+
+
 @pytest.mark.parametrize("kind", ZOO)
 def test_jacobians_are_those_of_autograd(kind: str) -> None:
     network = ZOO[kind]()
@@ -624,3 +653,16 @@ def test_shapes_of_images() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("moments*.yaml")), ids=lambda path: path.stem)
 def test_configurations_are_ready_to_run(path: Path) -> None:
     assert prepare(load_moments_config(path)).size > 0
+
+
+def test_python_in_the_document_runs(capfd: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "moments.md").read_text(encoding="utf-8")
+    _, code = text.split("```python\n", 1)
+    names: dict[str, Any] = {}
+    exec(code.split("```", 1)[0], names)
+    # One symbol drives both neurons: they are 0.25 + 1.5 z and -0.5 + z.
+    z = torch.linspace(-12, 12, 400_001, dtype=torch.float64)
+    weight = torch.exp(-z * z / 2) / torch.exp(-z * z / 2).sum()
+    y = torch.stack([(0.25 + 1.5 * z).clamp(min=0), (-0.5 + z).clamp(min=0)])
+    assert torch.allclose(names["moments"].mean, y @ weight, atol=1e-7)
+    assert "tensor" in capfd.readouterr().out

@@ -71,7 +71,8 @@ def _errors(path: Path, name: str, groups: dict[str, list[MomentRow]], label: st
         floor = [typical(rows, chance) for rows in groups.values()]
         place.plot(places, _numbers(floor), ":", color="black", label="Monte Carlo's own standard error")
         place.set_xticks(places, list(groups))
-        place.set_yscale("log")
+        if any((np.asarray(line.get_ydata()) > 0).any() for line in place.get_lines()):  # no noise, no error: no log
+            place.set_yscale("log")
         place.grid(alpha=0.3, which="both")
         place.set(title=heading, xlabel=label, ylabel=unit)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)

@@ -13,6 +13,7 @@ import kreludomain
 from kreludomain.errors import InputError
 from kreludomain.run import commands
 from kreludomain.run.bounds import Request, show_bounds
+from kreludomain.run.moments import moments as run_moments
 from kreludomain.run.screen import errors, screen
 
 app = typer.Typer(
@@ -52,6 +53,12 @@ def compare(config: ConfigPath, output: Output = None, overwrite: Overwrite = Fa
 
     Tables on the screen, CSV files and a plot in the folder."""
     commands.compare(config, output, overwrite)
+
+
+@app.command()
+def moments(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
+    """Mean and covariance of the output under Gaussian noise, and Gaussian attacks."""
+    run_moments(config, output, overwrite)
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""What else the same networks and bounds make possible: one package an analysis, pure mathematics without printing."""

@@ -1,0 +1,149 @@
+"""Normal distributions of a network's input, and what is known of a distribution of outputs: its first two moments."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from kreludomain.errors import InputError
+from kreludomain.network import Network
+from kreludomain.network.operators import Shape
+
+#: How far a covariance may be from a symmetric and positive semidefinite one, relative to its entries: rounding.
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Mean ``(m,)`` and covariance ``(m, m)`` of a random vector."""
+
+    mean: Tensor
+    covariance: Tensor
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each entry, ``(m,)``."""
+        return self.covariance.diagonal().clamp(min=0).sqrt()
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """``mean + factor z`` with standard normal ``z``: mean ``(*shape)``, factor ``(n, r)`` for the ``n`` entries.
+
+    The covariance ``factor factor^T`` is positive semidefinite whatever the factor; with ``r < n`` it is singular,
+    which is fine everywhere. :func:`gaussian` makes one from a covariance.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    def __post_init__(self) -> None:
+        if self.factor.dim() != 2 or self.factor.shape[0] != self.mean.numel():
+            raise InputError(f"gaussian: a factor of shape {tuple(self.factor.shape)} for {self.mean.numel()} entries")
+        for name, value in (("mean", self.mean), ("factor", self.factor)):
+            if not bool(torch.isfinite(value).all()):
+                raise InputError(f"gaussian: the {name} contains NaN or infinite values")
+
+    @cached_property
+    def covariance(self) -> Tensor:
+        """``(n, n)``."""
+        return self.factor @ self.factor.T
+
+    @property
+    def std(self) -> Tensor:
+        """Standard deviation of each entry, ``(*shape)``."""
+        return torch.linalg.vector_norm(self.factor, dim=1).reshape(self.mean.shape)
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """``count`` draws, ``(count, *shape)``."""
+        z = torch.randn((count, self.factor.shape[1]), generator=generator, dtype=self.factor.dtype).to(
+            self.factor.device
+        )
+        return self.mean + (z @ self.factor.T).reshape(count, *self.mean.shape)
+
+    def fit(self, network: Network) -> Gaussian:
+        """The same for a network's input, of its shape and dtype. Raises :class:`InputError` if the shape differs."""
+        shape = network.input.shape
+        if tuple(self.mean.shape) not in {shape, (math.prod(shape),)}:
+            raise InputError(f"gaussian: a mean of shape {tuple(self.mean.shape)}, the network takes {shape}")
+        dtype, device = network.dtype, network.device
+        return Gaussian(self.mean.reshape(shape).to(device, dtype), self.factor.to(device, dtype))
+
+
+def gaussian(mean: Tensor, covariance: Tensor) -> Gaussian:
+    """The normal distribution with this mean ``(*shape)`` and covariance: ``(n, n)``, or ``(n,)`` variances.
+
+    A singular covariance is fine, zero included. Raises :class:`InputError` for one of another size, with a variance
+    below zero, that is not symmetric, or not positive semidefinite.
+    """
+    mean, covariance = (torch.as_tensor(value, dtype=torch.float64) for value in (mean, covariance))
+    size = mean.numel()
+    if tuple(covariance.shape) not in {(size, size), (size,)}:
+        raise InputError(f"covariance: shape {tuple(covariance.shape)} for {size} entries of the mean")
+    if not bool(torch.isfinite(covariance).all()):
+        raise InputError("covariance: contains NaN or infinite values")
+    variance = covariance if covariance.dim() == 1 else covariance.diagonal()
+    if bool((variance < 0).any()):
+        entry = int((variance < 0).nonzero()[0])
+        raise InputError(f"covariance: a variance of {float(variance[entry]):g} at entry {entry}")
+    std = variance.sqrt()
+    if covariance.dim() == 1:
+        return Gaussian(mean, torch.diag(std))
+    _symmetric(covariance)
+    return Gaussian(mean, std[:, None] * _root(_correlations(covariance, std)))
+
+
+def _symmetric(covariance: Tensor) -> None:
+    difference = (covariance - covariance.T).abs()
+    if float(difference.max()) > TOLERANCE * float(covariance.abs().max()):
+        row, column = divmod(int(difference.argmax()), len(covariance))
+        there, opposite = float(covariance[row, column]), float(covariance[column, row])
+        raise InputError(
+            f"covariance: not symmetric, entry ({row}, {column}) is {there:g}, entry ({column}, {row}) is {opposite:g}"
+        )
+
+
+def _correlations(covariance: Tensor, std: Tensor) -> Tensor:
+    """Correlations, with 1 on the diagonal and 0 for entries without variance; scales of any size are gone."""
+    scale = torch.where(std > 0, 1 / std, 0.0)
+    still = (std == 0)[:, None] & (covariance != 0)
+    if bool(still.any()):
+        row, column = still.nonzero()[0].tolist()
+        value = float(covariance[row, column])
+        raise InputError(f"covariance: entry ({row}, {column}) is {value:g}, but entry {row} has no variance")
+    return scale[:, None] * (covariance + covariance.T) / 2 * scale
+
+
+def _root(correlations: Tensor) -> Tensor:
+    """A factor of correlations; refuses what is not positive semidefinite."""
+    smallest = float(torch.linalg.eigvalsh(correlations)[0])
+    if smallest < -TOLERANCE * len(correlations):
+        raise InputError(f"covariance: not positive semidefinite, its correlations have the eigenvalue {smallest:.3g}")
+    return root(correlations)
+
+
+def root(covariance: Tensor) -> Tensor:
+    """A factor ``(n, r)`` of a covariance ``(n, n)``, with a column for each eigenvalue above rounding."""
+    values, vectors = torch.linalg.eigh(covariance)
+    kept = values > 1e-15 * len(values) * values[-1]
+    return vectors[:, kept] * values[kept].sqrt()
+
+
+def pixel_covariance(shape: Shape, std: float, correlation: float = 0.0) -> Tensor:
+    """The covariance of noise on an image ``(channels, height, width)``, ``(n, n)``.
+
+    Every pixel has standard deviation ``std``; pixels of a channel at distance ``d`` have the correlation
+    ``exp(-d^2 / (2 correlation^2))``, so ``correlation`` is the size of the noise's blobs in pixels (0: white noise).
+    """
+    channels, height, width = shape
+    if not correlation:
+        return torch.eye(channels * height * width, dtype=torch.float64) * std**2
+    rows, columns = (torch.arange(size, dtype=torch.float64) for size in (height, width))
+    vertical, horizontal = (
+        torch.exp(-((along[:, None] - along) ** 2) / (2 * correlation**2)) for along in (rows, columns)
+    )
+    return torch.kron(torch.eye(channels, dtype=torch.float64), torch.kron(vertical, horizontal)) * std**2

@@ -1,0 +1,116 @@
+"""Mean and covariance of ``max(x, 0)`` and of affine-ReLU-affine for normal ``x``: exactly, and cheaply.
+
+The formulas for any mean and covariance are Bibi, Alfadly and Ghanem's theme (*Analytic expressions for probabilistic
+moments of PL-DNN with Gaussian input*, CVPR 2018); the joint moment is that of a bivariate normal truncated to the
+positive quadrant (Rosenbaum, *Moments of a truncated bivariate normal distribution*, JRSS B 1961).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kreludomain.analysis.moments.gaussian import Gaussian, Moments
+from kreludomain.analysis.moments.normal import relu_covariance
+from kreludomain.errors import InputError
+
+#: Pairs of neurons whose covariance is computed at once: bounds the memory of what is in between.
+PAIRS = 1_000_000
+
+#: A variance that is as good as none, and the mean in standard deviations that is as good as any larger one.
+SMALLEST, FAR = 1e-300, 40.0
+
+
+def relu_mean(mean: Tensor, variance: Tensor) -> Tensor:
+    """``E[max(x, 0)]`` of normal entries, exactly; any shape, zero variances included, differentiable in both.
+
+    ``m Phi(m/s) + s phi(m/s)``, written as ``max(m, 0)`` and what the noise adds to it, so that nothing cancels.
+    """
+    std = variance.clamp(min=SMALLEST).sqrt()
+    tail = (mean.abs() / std).clamp(max=FAR)
+    added = std * (_density(tail) - tail * torch.special.ndtr(-tail))
+    return (mean + mean.abs()) / 2 + added.clamp(min=0)
+
+
+def active(mean: Tensor, variance: Tensor) -> Tensor:
+    """``P(x > 0)`` of normal entries; one half where mean and variance are both zero."""
+    return torch.special.ndtr((mean / variance.clamp(min=SMALLEST).sqrt()).clamp(-FAR, FAR))
+
+
+def _density(x: Tensor) -> Tensor:
+    return torch.exp(-x * x / 2) / (2 * torch.pi) ** 0.5
+
+
+def exact_covariance(mean: Tensor, covariance: Tensor) -> Tensor:
+    """The covariance of ``max(x, 0)``, ``(n, n)``, exactly."""
+    std = covariance.diagonal().clamp(min=0).sqrt().cpu().numpy()
+    scale = np.divide(1.0, std, out=np.zeros_like(std), where=std > 0)
+    with np.errstate(over="ignore"):
+        a = np.clip(mean.detach().cpu().numpy() * scale, -FAR, FAR)
+    given = covariance.detach().cpu().numpy()
+    size, result = len(a), np.zeros(covariance.shape)
+    step = max(1, PAIRS // max(size, 1))
+    for first in range(0, size, step):
+        rows, columns = slice(first, first + step), slice(first, size)
+        rho = np.clip(given[rows, columns] * scale[rows, None] * scale[columns], -1.0, 1.0)
+        result[rows, columns] = relu_covariance(a[rows, None], a[columns], rho) * std[rows, None] * std[columns]
+    result = np.triu(result, 1)
+    result += result.T
+    np.fill_diagonal(result, np.maximum(relu_covariance(a, a, 1.0), 0.0) * std * std)
+    return torch.from_numpy(result).to(covariance)
+
+
+def cheap_covariance(mean: Tensor, covariance: Tensor) -> Tensor:
+    """The covariance of ``max(x, 0)``, ``(n, n)``: exact variances, two terms of Mehler's series for pairs.
+
+    ``C_ij Phi_i Phi_j + C_ij^2 phi_i phi_j / (2 s_i s_j)``: exact for uncorrelated pairs, wrong by O(rho^3) for others.
+    """
+    variance = covariance.diagonal().clamp(min=0)
+    std = variance.sqrt()
+    scale = torch.where(std > 0, 1 / std, 0.0)
+    a = (mean * scale).clamp(-FAR, FAR)
+    slope, curvature = torch.special.ndtr(a), _density(a) * scale
+    result = covariance * slope[:, None] * slope + covariance**2 * curvature[:, None] * curvature / 2
+    exact = relu_covariance(a.detach().cpu().numpy(), a.detach().cpu().numpy(), 1.0)
+    return result.diagonal_scatter(torch.from_numpy(exact).to(variance).clamp(min=0) * variance)
+
+
+#: How the covariance of a ReLU layer is computed, by name.
+RULES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"exact": exact_covariance, "cheap": cheap_covariance}
+
+
+def rule_named(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """An entry of :data:`RULES`. Raises :class:`InputError` for another name."""
+    if name not in RULES:
+        raise InputError(f"moments: rule {name!r} is not one of {', '.join(RULES)}")
+    return RULES[name]
+
+
+def relu_moments(mean: Tensor, covariance: Tensor, rule: str = "exact") -> Moments:
+    """Mean and covariance of ``max(x, 0)`` for normal ``x`` of this mean ``(n,)`` and covariance ``(n, n)``.
+
+    The mean is exact by either rule. The covariance is taken as it is; :func:`gaussian` is what checks one.
+    """
+    if mean.dim() != 1 or covariance.shape != (len(mean), len(mean)):
+        raise InputError(f"moments: a mean of shape {tuple(mean.shape)}, a covariance of {tuple(covariance.shape)}")
+    return Moments(relu_mean(mean, covariance.diagonal().clamp(min=0)), rule_named(rule)(mean, covariance))
+
+
+def affine_relu_affine(
+    weight: Tensor, bias: Tensor, out_weight: Tensor, out_bias: Tensor, x: Gaussian, rule: str = "exact"
+) -> Moments:
+    """Mean and covariance of ``V max(W x + b, 0) + c`` for a normal ``x``; exact by the rule ``exact``.
+
+    ``weight`` is ``(k, n)``, ``bias`` ``(k,)``, ``out_weight`` ``(m, k)``, ``out_bias`` ``(m,)``. Raises
+    :class:`InputError` where the sizes do not fit.
+    """
+    sizes = {"weight": (len(bias), x.mean.numel()), "out_weight": (len(out_bias), len(bias))}
+    for name, given in (("weight", weight), ("out_weight", out_weight)):
+        if tuple(given.shape) != sizes[name]:
+            raise InputError(f"moments: {name} is {tuple(given.shape)}, {sizes[name]} fits the others")
+    factor = weight @ x.factor
+    hidden = relu_moments(weight @ x.mean.flatten() + bias, factor @ factor.T, rule)
+    return Moments(out_weight @ hidden.mean + out_bias, out_weight @ hidden.covariance @ out_weight.T)

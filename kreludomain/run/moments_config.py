@@ -1,0 +1,155 @@
+"""The keys of a ``kreludomain moments`` configuration. Paths in it are relative to the file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
+
+from kreludomain.errors import InputError
+from kreludomain.run.config import CsvData, DigitsData, Text, _data
+from kreludomain.run.schema import Keys, check, wrong
+from kreludomain.run.yaml_text import read_yaml
+
+Data = Annotated[CsvData | DigitsData, BeforeValidator(_data)]
+Interval = Annotated[tuple[float, float], Strict(False)]
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+NotNegative = Annotated[float, Field(ge=0)]
+Several = Annotated[tuple[NotNegative, ...], Strict(False), BeforeValidator(_listed), Field(min_length=1)]
+
+
+class NoiseConfig(Keys):
+    """Zero-mean noise on the input: white or smooth noise of each ``std``, or a covariance from a ``.npy`` file.
+
+    ``correlation``: the size of the noise's blobs in pixels (see ``pixel_covariance``); 0 is white noise.
+    """
+
+    std: Several | None = None
+    correlation: float = Field(0.0, ge=0)
+    covariance: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> NoiseConfig:
+        if (self.std is None) == (self.covariance is None):
+            raise wrong({(): "give std or covariance"})
+        if self.covariance is not None and self.correlation:
+            raise wrong({("correlation",): "goes with std; a covariance has its own"})
+        return self
+
+
+class AttackConfig(Keys):
+    """A Gaussian attack: ``sparse`` noise on some ``pixels``, or ``smooth`` noise of ``modes x modes`` frequencies.
+
+    ``target``: the class whose expected score is to pass all others; any but the label where it is left out. The other
+    keys are those of ``AttackOptions``.
+    """
+
+    kind: Literal["sparse", "smooth"]
+    pixels: int | None = Field(None, ge=1)
+    modes: int | None = Field(None, ge=1)
+    target: int | None = Field(None, ge=0)
+    std: float = Field(0.1, ge=0)
+    margin: float = Field(1.0, ge=0)
+    layer: Text | None = None
+    clip: Interval | None = None
+    steps: int = Field(200, ge=1)
+
+    @field_validator("clip")
+    @classmethod
+    def _not_empty(cls, clip: tuple[float, float] | None) -> tuple[float, float] | None:
+        if clip is not None and clip[0] > clip[1]:
+            raise wrong({(): f"[{clip[0]:g}, {clip[1]:g}] is empty"})
+        return clip
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> AttackConfig:
+        wanted, other = ("pixels", "modes") if self.kind == "sparse" else ("modes", "pixels")
+        if getattr(self, wanted) is None:
+            raise wrong({(wanted,): f"missing; a {self.kind} attack needs it"})
+        if getattr(self, other) is not None:
+            raise wrong({(other,): f"not a key of a {self.kind} attack"})
+        return self
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        size = f"{self.pixels} pixels" if self.kind == "sparse" else f"{self.modes}x{self.modes} modes"
+        return f"{self.kind}, {size}, target {'any' if self.target is None else self.target}"
+
+
+class MomentsConfig(Keys):
+    """A configuration file.
+
+    ``samples``: draws of Monte Carlo, from ``seed``. ``layers``: the ReLU layers to linearise around, by name, or all.
+    ``displacements``: where to linearise, in draws of the noise away from the mean (0: at the mean). ``image``: height
+    and width of the input, where its shape does not say. ``timeout_s`` is for one Monte Carlo run or one attack.
+    """
+
+    network: Text
+    data: Data
+    noise: NoiseConfig | None = None
+    samples: int = Field(100_000, ge=2)
+    seed: int = Field(0, ge=0)
+    layers: Literal["all"] | Annotated[tuple[Text, ...], Strict(False)] = "all"
+    displacements: Several = (0.0,)
+    attacks: Annotated[tuple[AttackConfig, ...], Strict(False)] = ()
+    image: Annotated[tuple[int, int], Strict(False)] | None = None
+    timeout_s: float | None = Field(None, gt=0)
+    output: Text | None = None
+    #: Written by a run for its readers; not read.
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> MomentsConfig:
+        if self.noise is None and not self.attacks:
+            raise wrong({(): "give noise, attacks or both"})
+        return self
+
+
+@dataclass(frozen=True)
+class MomentsFile:
+    """A configuration and the file it is from."""
+
+    source: Path
+    config: MomentsConfig
+
+    def path(self, given: str) -> Path:
+        """A path that the file gives, as seen from the working directory."""
+        return self.source.parent / given
+
+    def output(self, given: Path | None) -> Path:
+        """The run's folder: the one given on the command line, else the file's."""
+        if given is not None:
+            return given
+        if self.config.output is None:
+            raise InputError(f"{self.source}: output: missing; give it here or as --output")
+        return self.path(self.config.output)
+
+    def resolved(self, folder: Path, versions: dict[str, str]) -> str:
+        """The whole configuration, with every default, as a YAML file that says the same from within ``folder``."""
+        values = self.config.model_dump(mode="json", exclude_none=True)
+        values["network"] = self._from(folder, self.config.network)
+        if isinstance(self.config.data, CsvData):
+            values["data"]["csv"] = self._from(folder, self.config.data.csv)
+        if self.config.noise is not None and self.config.noise.covariance is not None:
+            values["noise"]["covariance"] = self._from(folder, self.config.noise.covariance)
+        values |= {"output": ".", "versions": versions}
+        return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+
+    def _from(self, folder: Path, given: str) -> str:
+        path = self.path(given)
+        return given if os.path.isabs(given) else os.path.relpath(path.resolve(), folder.resolve())
+
+
+def load_moments_config(path: Path) -> MomentsFile:
+    """Reads a configuration. Raises :class:`InputError`, one line that names the file and the key or line."""
+    return MomentsFile(path, check(MomentsConfig, read_yaml(path), str(path)))

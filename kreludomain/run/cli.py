@@ -14,6 +14,7 @@ from kreludomain.errors import InputError
 from kreludomain.run import commands
 from kreludomain.run.bounds import Request, show_bounds
 from kreludomain.run.screen import errors, screen
+from kreludomain.run.show import show as draw
 
 app = typer.Typer(
     help="Certifies ReLU networks with joint relaxations of groups of neurons (k-ReLU).",
@@ -52,6 +53,12 @@ def compare(config: ConfigPath, output: Output = None, overwrite: Overwrite = Fa
 
     Tables on the screen, CSV files and a plot in the folder."""
     commands.compare(config, output, overwrite)
+
+
+@app.command()
+def show(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
+    """Draw reachable sets in a plane, or the relaxations of two neurons, as CONFIG says."""
+    draw(config, output, overwrite)
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""What else the same networks and bounds give; a package an analysis."""

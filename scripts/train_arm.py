@@ -1,9 +1,9 @@
 """Trains ``configs/nets/arm.onnx``: where the hand of an arm with two joints is.
 
 Both parts of the arm have length 1. The inputs are the angles of shoulder and elbow in radians, 0 to pi each; the
-outputs are the hand's position, ``(cos a + cos(a + b), sin a + sin(a + b))``. Three layers of 16 ReLUs learn it from random
-angles by least squares with weight decay. Seeds are fixed and one thread is used, so the same machine and the same torch
-give the same weights.
+outputs are the hand's position, ``(cos a + cos(a + b), sin a + sin(a + b))``. Three layers of 16 ReLUs learn it from
+random angles by least squares with weight decay. Seeds are fixed and one thread is used, so the same machine and the
+same torch give the same weights.
 """
 
 from __future__ import annotations

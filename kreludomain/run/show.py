@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -13,7 +13,18 @@ from pathlib import Path
 import numpy as np
 import typer
 
-from kreludomain.analysis.show import Bounded, Pair, Truth, area, circumscribe, protrusions, relaxed, truth, volume
+from kreludomain.analysis.show import (
+    Bounded,
+    Pair,
+    Plane,
+    Truth,
+    area,
+    circumscribe,
+    protrusions,
+    relaxed,
+    truth,
+    volume,
+)
 from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
 from kreludomain.network import Network
@@ -22,7 +33,7 @@ from kreludomain.run.options import NamedMethod
 from kreludomain.run.results import CONFIG, ROWS, Folder
 from kreludomain.run.screen import errors, progress, screen
 from kreludomain.run.show_config import GroupShow, PlaneShow, ShowFile, load_show
-from kreludomain.run.tables import csv_text, plain_table, shown
+from kreludomain.run.tables import Cell, csv_text, plain_table, shown
 from kreludomain.spec import Region
 
 #: What the truth is called in rows and tables.
@@ -76,7 +87,7 @@ def show(path: Path, output: Path | None, overwrite: bool) -> None:
         found = truth(network, region, plane, config.samples, config.seed)
         sets.append(_truth_row(config, found, time.monotonic() - start))
         _save(folder, sets)
-        for row in _sets(file, config, network, region):
+        for row in _sets(file, config, network, region, plane):
             sets.append(row)
             _save(folder, sets)
     except KeyboardInterrupt:
@@ -99,37 +110,53 @@ def _save(folder: Folder, sets: list[SetRow]) -> None:
 # Reachable sets -------------------------------------------------------------------------------------------------------
 
 
-def _sets(file: ShowFile, config: PlaneShow, network: Network, region: Region) -> Iterator[SetRow]:
+def _sets(file: ShowFile, config: PlaneShow, network: Network, region: Region, plane: Plane) -> Iterator[SetRow]:
     """A row a method, in the configuration's order."""
-    plane = file.plane(config, network)
     with progress() as bar:
         task = bar.add_task("", total=config.directions * len(config.methods))
         for position, method in enumerate(config.methods):
-            start, deadline = time.monotonic(), Deadline.after(config.timeout_s)
             bar.update(task, completed=config.directions * position, description=method.label)
             with _named(file, position, method):
-                abstraction = method.method.abstract(network, region, None, deadline)
-                bounded = Bounded(abstraction, plane, deadline)
+                yield _set(config, network, region, plane, method, lambda count: bar.update(task, advance=count))
 
-                def counted(directions: np.ndarray, bounded: Bounded = bounded) -> np.ndarray:
-                    supports = bounded(directions)
-                    bar.update(task, advance=len(directions))
-                    return supports
 
-                around = circumscribe(
-                    counted, config.accuracy, config.directions, -_normals(config), lambda d=deadline: bool(d.passed)
-                )
-            yield SetRow(
-                method.label,
-                method.is_joint,
-                around.area,
-                _listed(around.corners),
-                len(around.supports),
-                around.gap,
-                _reach(config, around.corners),
-                time.monotonic() - start,
-                notes=tuple(bounded.notes),
-            )
+def _set(
+    config: PlaneShow,
+    network: Network,
+    region: Region,
+    plane: Plane,
+    method: NamedMethod,
+    told: Callable[[int], None],
+) -> SetRow:
+    """A method's polygon; ``told`` hears of every direction that is done."""
+    start, deadline = time.monotonic(), Deadline.after(config.timeout_s)
+    bounded = Bounded(method.method.abstract(network, region, None, deadline), plane, deadline)
+
+    def supports(directions: np.ndarray) -> np.ndarray:
+        # In small batches, so that what takes long shows how far it is.
+        parts = []
+        for part in np.array_split(directions, -(-len(directions) // 8)):
+            parts.append(bounded(part))
+            told(len(part))
+        return np.concatenate(parts)
+
+    around = circumscribe(
+        supports, config.accuracy, config.directions, first=-_normals(config), stop=lambda: deadline.passed
+    )
+    notes = list(bounded.notes)
+    if around.gap > config.accuracy * float(np.ptp(around.corners, axis=0).max()):
+        notes.append(f"{len(around.supports)} directions: corners may stick out by {around.gap:.3g}")
+    return SetRow(
+        method.label,
+        method.is_joint,
+        around.area,
+        _listed(around.corners),
+        len(around.supports),
+        around.gap,
+        _reach(config, around.corners),
+        time.monotonic() - start,
+        notes=tuple(notes),
+    )
 
 
 @contextmanager
@@ -227,7 +254,7 @@ def nesting(order: list[SetRow]) -> str:
 
 def _sets_csv(order: list[SetRow], known: float) -> str:
     columns = ("method", "area", "area_of_truth_hull", "corners", "directions", "gap", "seconds")
-    rows = ([r.method, r.area, known, len(r.corners), r.directions, r.gap, r.seconds] for r in order)
+    rows: list[list[Cell]] = [[r.method, r.area, known, len(r.corners), r.directions, r.gap, r.seconds] for r in order]
     return csv_text(columns, rows)
 
 
@@ -235,7 +262,7 @@ def _sets_csv(order: list[SetRow], known: float) -> str:
 
 
 def _show_group(config: GroupShow, pair: Pair, folder: Folder) -> None:
-    from kreludomain.run.show_plots import save_group
+    from kreludomain.run.show_group_plots import save_group
 
     found = {kind: relaxed(pair, kind) for kind in config.relaxations}
     volumes = {kind: volume(corners) for kind, corners in found.items()}
@@ -248,9 +275,7 @@ def _show_group(config: GroupShow, pair: Pair, folder: Folder) -> None:
         rows.append((kind, volumes[kind], ratio, float(height.min()), float(height.max())))
         table.add_row(kind, *map(shown, rows[-1][1:]))
     folder.write("group.csv", csv_text(("relaxation", "volume", "volume_of_joint", "lowest", "highest"), rows))
-    folder.write(
-        ROWS, "".join(json.dumps({"relaxation": k, "corners": c.tolist()}) + "\n" for k, c in found.items())
-    )
+    folder.write(ROWS, "".join(json.dumps({"relaxation": k, "corners": c.tolist()}) + "\n" for k, c in found.items()))
     save_group(folder.path, config, pair, found)
     console = screen()
     console.print(table)

@@ -239,17 +239,13 @@ class ShowFile:
         shape, region = network.input.shape, scene.region
         if isinstance(region, BoxConfig):
             return box(*(_reshaped(v, shape, "region") for v in (region.lower, region.upper)))
-        if scene.input is not None:
-            x = _reshaped(scene.input, shape, "input")
-        else:
-            x = self._sample(scene.data, shape)
+        x = _reshaped(scene.input or (), shape, "input") if scene.data is None else self._sample(scene.data, shape)
         return ball(x, region.epsilon, region.norm, region.clip)
 
-    def _sample(self, data: CsvData | DigitsData | None, shape: tuple[int, ...]) -> Tensor:
-        if isinstance(data, CsvData):
-            return load_csv(self.path(data.csv), data.model_copy(update={"count": 1}), shape)[0].x
-        chosen = (data or DigitsData(name="digits")).model_copy(update={"count": 1})
-        return load_digits(chosen, shape)[0].x
+    def _sample(self, data: CsvData | DigitsData, shape: tuple[int, ...]) -> Tensor:
+        one = data.model_copy(update={"count": 1})
+        samples = load_csv(self.path(one.csv), one, shape) if isinstance(one, CsvData) else load_digits(one, shape)
+        return samples[0].x
 
     def plane(self, config: PlaneShow, network: Network) -> Plane:
         """The picture's plane."""
@@ -257,7 +253,7 @@ class ShowFile:
         try:
             name = network.output.name if given.node is None else network[given.node].name
             size = network.size(name)
-            return Plane.of(network, *(_row(getattr(given, key), size, key) for key in ("x", "y")), name)
+            return Plane.of(network, _row(given.x, size, "x"), _row(given.y, size, "y"), name)
         except InputError as error:
             raise InputError(f"{self.source}: {error}") from None
 

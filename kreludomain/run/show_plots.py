@@ -1,4 +1,4 @@
-"""The pictures of ``kreludomain show``: nested reachable sets, and the relaxations of two neurons side by side.
+"""The picture of reachable sets, one inside the other, and what it shares with that of two neurons.
 
 Single-neuron methods are drawn in orange and joint ones in blue, looser ones lighter: colour-blind people can tell them
 apart, and printed without colour the tighter set is the darker one.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -16,26 +16,24 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
-from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
-from kreludomain.analysis.show import Pair, Truth, faces, ordered
+from kreludomain.analysis.show import Truth, outward, split
 from kreludomain.network import Network
-from kreludomain.run.show_config import GroupShow, PlaneShow, Side
+from kreludomain.run.show_config import PlaneShow, Side
 
 if TYPE_CHECKING:
     from kreludomain.run.show import SetRow
 
 #: From loose to tight: fills of one neuron at a time, and of groups; each with the colour of its outline and label.
 SINGLE = (("#fdf0dc", "#b98a3e"), ("#fbdcae", "#b3741a"), ("#f5bf74", "#9c5b06"), ("#e9a040", "#7a4300"))
-JOINT = (("#b5d6ee", "#2c7bb6"), ("#6fabd8", "#0b4f8a"), ("#3f86bd", "#083a68"))
+JOINT = (("#dcebf7", "#5b9bcb"), ("#b5d6ee", "#2c7bb6"), ("#3f86bd", "#083a68"))
 TRUE = "#1b1b1b"
 #: A set this many times larger than the smallest one, along either axis, is drawn in the overview only.
 FOCUS = 2.6
 #: Without it, the picture of the same sets would be another file every time.
-SETTINGS = {"svg.hashsalt": "kreludomain", "font.size": 9.5, "axes.linewidth": 0.7}
+SETTINGS: dict[Any, Any] = {"svg.hashsalt": "kreludomain", "font.size": 9.5, "axes.linewidth": 0.7}
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
@@ -55,7 +53,7 @@ def save_sets(folder: Path, config: PlaneShow, network: Network, found: Truth, s
     with matplotlib.rc_context(SETTINGS):
         if len(near) < len(sets):
             figure = Figure(figsize=(8, 4.6), layout="constrained")
-            left, right = figure.subplots(1, 2, width_ratios=(1, 2.1))
+            left, right = figure.subplots(1, 2, width_ratios=(1, 2.5))
             _draw(left, config, found, sets, colours, range(len(sets)), detail=False)
             _draw(right, config, found, sets, colours, near)
             _frame(left, right, [i for i in range(len(sets)) if i not in near], sets, colours)
@@ -65,19 +63,21 @@ def save_sets(folder: Path, config: PlaneShow, network: Network, found: Truth, s
             _draw(right, config, found, sets, colours, near)
         labels = config.plane.labels or (_name(config, network, "x"), _name(config, network, "y"))
         right.set(xlabel=labels[0], ylabel=labels[1])
-        if config.title:
-            figure.suptitle(config.title, fontsize=11)
+        figure.suptitle(config.title or "What each method says the outputs can be", fontsize=11)
         save(figure, folder, "reach")
 
 
 def palette(joint: Sequence[bool]) -> list[tuple[str, str]]:
-    """Fill and line of each set, in order: the shades of its kind, spread where there are fewer sets than shades."""
+    """Fill and line of each set, in order: the last shades of its kind, all of them stretched where they do not do."""
     colours = []
     for position, own in enumerate(joint):
         shades = JOINT if own else SINGLE
         same = [i for i, other in enumerate(joint) if other == own]
-        place = same.index(position) / max(1, len(same) - 1) if len(same) > 1 else 1.0
-        colours.append(shades[round(place * (len(shades) - 1))])
+        place = same.index(position)
+        if len(same) <= len(shades):
+            colours.append(shades[len(shades) - len(same) + place])
+        else:
+            colours.append(shades[place * len(shades) // len(same)])
     return colours
 
 
@@ -114,38 +114,52 @@ def _draw(
         )
     else:
         axes.add_patch(Polygon(found.hull, closed=True, facecolor="#4d4d4d", edgecolor=TRUE, linewidth=0.8, zorder=3))
-        axes.plot(*found.points.T, ".", color="white", markersize=0.8, alpha=0.5, zorder=3, rasterized=True)
+        axes.plot(*found.points.T, ".", color="white", markersize=0.7, alpha=0.3, zorder=3, rasterized=True)
     axes.tick_params(labelsize=8.5, length=3)
     for side in config.unsafe:
-        _unsafe(axes, side, detail)
+        _unsafe(axes, side, shapes, detail)
     if detail:
         names = [(sets[i].method, sets[i].polygon, colours[i][1]) for i in chosen]
         what = "what the network\nreally does" if found.exact else "outputs that\noccur (sampled)"
         _labels(axes, [*names, (what, found.hull, TRUE)])
 
 
-def _unsafe(axes: Axes, side: Side, detail: bool) -> None:
+def _unsafe(axes: Axes, side: Side, shapes: Sequence[np.ndarray], detail: bool) -> None:
     """A half-plane ``x X + y Y <= at``: hatched, its edge drawn, its meaning written along it."""
     normal, (x, y) = np.array([side.x, side.y]), (axes.get_xlim(), axes.get_ylim())
     window = np.array([[x[0], y[0]], [x[1], y[0]], [x[1], y[1]], [x[0], y[1]]])
-    from kreludomain.analysis.show import split
-
     part, _ = split(window, window @ normal - side.at)
     if len(part) < 3:
         return
-    axes.add_patch(
-        Polygon(part, closed=True, facecolor="none", edgecolor="#00000055", hatch="////", linewidth=0, zorder=6)
-    )
+    if detail:
+        axes.add_patch(
+            Polygon(part, closed=True, facecolor="none", edgecolor="#00000040", hatch="////", linewidth=0, zorder=6)
+        )
     on_line = part[np.abs(part @ normal - side.at) < 1e-9 * (1 + np.abs(part @ normal).max())]
     if len(on_line) >= 2:
-        axes.plot(*on_line[[0, -1]].T, color="black", linewidth=1.6, zorder=6)
+        axes.plot(*on_line[[0, -1]].T, color="black", linewidth=1.6 if detail else 0.7, zorder=6)
     if detail:
-        middle = part.mean(0)
-        upright = abs(side.x) > abs(side.y)
         text = axes.annotate(
-            side.label, middle, ha="center", va="center", rotation=90 if upright else 0, fontsize=9, zorder=9
+            side.label,
+            _free_place(part, shapes, upright := abs(side.x) > abs(side.y)),
+            ha="center",
+            va="center",
+            rotation=90 if upright else 0,
+            fontsize=9,
+            zorder=9,
         )
         text.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
+
+
+def _free_place(part: np.ndarray, shapes: Sequence[np.ndarray], upright: bool) -> tuple[float, float]:
+    """Where a label goes in a part of the window: along its longer middle line, as far from the sets as can be."""
+    low, high = part.min(0), part.max(0)
+    t = np.linspace(0.2, 0.8, 13)[:, None]
+    along = np.array([0.0, 1.0]) if upright else np.array([1.0, 0.0])
+    places = (low + high) / 2 * (1 - along) + (low + t * (high - low)) * along
+    away = np.min([outward(shape, places) for shape in shapes], axis=0)
+    x, y = places[int(away.argmax())].tolist()
+    return x, y
 
 
 def _labels(axes: Axes, names: Sequence[tuple[str, np.ndarray, str]]) -> None:
@@ -180,7 +194,9 @@ def _labels(axes: Axes, names: Sequence[tuple[str, np.ndarray, str]]) -> None:
             },
             zorder=8,
         )
-        axes.plot(*anchors[i], "o", color=colour, markersize=3.5, markeredgecolor="white", markeredgewidth=0.6, zorder=8)
+        axes.plot(
+            *anchors[i], "o", color=colour, markersize=3.5, markeredgecolor="white", markeredgewidth=0.6, zorder=8
+        )
 
 
 def _anchor(shape: np.ndarray, inner: Sequence[np.ndarray]) -> np.ndarray:
@@ -203,19 +219,20 @@ def _frame(
     (x0, x1), (y0, y1) = right.get_xlim(), right.get_ylim()
     left.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="black", linewidth=0.8, zorder=9))
     for i in large:
-        corner = sets[i].polygon[int(sets[i].polygon[:, 1].argmax())]
-        left.annotate(
+        low, high = sets[i].polygon.min(0), sets[i].polygon.max(0)
+        top = sets[i].polygon[int(sets[i].polygon[:, 1].argmax())]
+        place = top + 0.18 * ((low + high) / 2 - top)
+        text = left.text(
+            float(place[0]),
+            float(place[1]),
             sets[i].method,
-            corner,
-            xytext=(0, 3),
-            textcoords="offset points",
             ha="center",
-            va="bottom",
-            fontsize=9.5,
+            va="center",
             fontweight="bold",
             color=colours[i][1],
-            annotation_clip=False,
+            zorder=10,
         )
+        text.set_path_effects([patheffects.withStroke(linewidth=3, foreground=colours[i][0])])
     left.set_xlabel("all sets; the frame is\nthe picture on the right", fontsize=8.5)
 
 
@@ -227,77 +244,5 @@ def _name(config: PlaneShow, network: Network, key: str) -> str:
     if isinstance(given, int):
         return f"{values} {given}"
     weights = given.items() if isinstance(given, Mapping) else enumerate(given)
-    terms = [f"{'+' if w > 0 else '−'} {'' if abs(w) == 1 else f'{abs(w):g} '}{values} {p}" for p, w in weights if w]
+    terms = [f"{'+' if w > 0 else '-'} {'' if abs(w) == 1 else f'{abs(w):g} '}{values} {p}" for p, w in weights if w]
     return " ".join(terms[:4]).removeprefix("+ ") + (" ..." if len(terms) > 4 else "")
-
-
-# Two neurons ----------------------------------------------------------------------------------------------------------
-
-NAMES = {
-    "interval": "interval",
-    "zonotope": "zonotope",
-    "deeppoly": "DeepPoly",
-    "triangle": "triangles",
-    "joint": "k-ReLU, k = 2",
-}
-
-
-def save_group(folder: Path, config: GroupShow, pair: Pair, found: Mapping[str, np.ndarray]) -> None:
-    """Writes ``group.png`` and ``group.svg``.
-
-    A column a relaxation, after the truth: above, what is left of ``(x1, x2, w . y)``; below, seen from the side, ``w . y``
-    over ``w . x``.
-    """
-    weights = np.array(config.weights)
-    colours = palette([kind == "joint" for kind in found])
-    pieces = [np.hstack([p, np.maximum(p, 0)]) for p in pair.pieces()]
-    with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(8.4, 4.5))
-        count = len(found) + 1
-        solid = [figure.add_subplot(2, count, i + 1, projection="3d", computed_zorder=False) for i in range(count)]
-        flat = [figure.add_subplot(2, count, count + i + 1) for i in range(count)]
-        heights = np.concatenate([c[:, 2:] @ weights for c in found.values()])
-        for position, (kind, corners) in enumerate(found.items(), start=1):
-            _solid(solid[position], corners, weights, colours[position - 1])
-            _side(flat[position], corners, weights, colours[position - 1])
-            solid[position].set_title(NAMES[kind], fontsize=10, fontweight="bold", color=colours[position - 1][1], y=1.0)
-        solid[0].set_title("ReLU itself", fontsize=10, fontweight="bold", color=TRUE, y=1.0)
-        for axes in solid:
-            _surface(axes, pieces, weights)
-            _limits(axes, pair, heights)
-        for axes in flat:
-            _fold(axes, pieces, weights)
-        save(figure, folder, "group")
-
-
-def _body(corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return np.column_stack([corners[:, :2], corners[:, 2:] @ weights])
-
-
-def _solid(axes: Axes, corners: np.ndarray, weights: np.ndarray, colour: tuple[str, str]) -> None:
-    fill, line = colour
-    shape = faces(_body(corners, weights))
-    axes.add_collection3d(Poly3DCollection(shape, facecolors=(*to_rgb(fill), 0.55), edgecolors=line, linewidths=0.7))
-
-
-def _surface(axes: Axes, pieces: Sequence[np.ndarray], weights: np.ndarray) -> None:
-    shape = [_body(piece, weights) for piece in pieces]
-    axes.add_collection3d(Poly3DCollection(shape, facecolors=(0.1, 0.1, 0.1, 0.6), edgecolors="white", linewidths=0.5))
-
-
-def _limits(axes: Axes, pair: Pair, heights: np.ndarray) -> None:
-    (a, b), (c, d) = pair.bounds.lower[0].tolist(), pair.bounds.upper[0].tolist()
-    axes.set(xlim=(a, c), ylim=(b, d), zlim=(heights.min(), heights.max()), xticks=[], yticks=[], zticks=[])
-    axes.view_init(elev=18, azim=-120)
-
-
-def _side(axes: Axes, corners: np.ndarray, weights: np.ndarray, colour: tuple[str, str]) -> None:
-    shape = ordered(np.column_stack([corners[:, :2] @ weights, corners[:, 2:] @ weights]))
-    axes.add_patch(Polygon(shape, closed=True, facecolor=colour[0], edgecolor=colour[1], linewidth=1.1))
-
-
-def _fold(axes: Axes, pieces: Sequence[np.ndarray], weights: np.ndarray) -> None:
-    for piece in pieces:
-        shape = ordered(np.column_stack([piece[:, :2] @ weights, piece[:, 2:] @ weights]))
-        axes.add_patch(Polygon(shape, closed=True, facecolor=TRUE, edgecolor=TRUE, linewidth=1))
-    axes.autoscale_view()

@@ -1,8 +1,9 @@
 """Two neurons and their relaxations: the sets of ``(x1, x2, y1, y2)`` that each allows for ``y = ReLU(x)``.
 
 All of them are over the same octahedron ``P`` of pre-activations: what is compared is what each knows of ``y`` when it
-knows all there is to know of ``x``. The joint relaxation is the convex hull of the graph over ``P`` (Singh et al., *Beyond
-the Single Neuron Convex Barrier*, NeurIPS 2019), so no convex set is tighter. The others take each neuron by itself.
+knows all there is to know of ``x``. The joint relaxation is the convex hull of the graph over ``P`` (Singh et al.,
+*Beyond the Single Neuron Convex Barrier*, NeurIPS 2019), so no convex set is tighter. The others take each neuron by
+itself.
 """
 
 from __future__ import annotations
@@ -98,7 +99,10 @@ class Pair:
     @property
     def vertices(self) -> Tensor:
         """The vertices of the pieces, ``(V, 2)``: the octahedron cut by every quadrant."""
-        return piece_vertices(self.octahedron)[0].unique(dim=0)
+        points = piece_vertices(self.octahedron)[0]
+        cell = 1e-7 * points.abs().max()  # the octahedron is widened first, so that some corners come in twos
+        _, first = np.unique((points / cell).round().numpy(), axis=0, return_index=True)
+        return points[torch.from_numpy(first)]
 
     @property
     def corners(self) -> np.ndarray:

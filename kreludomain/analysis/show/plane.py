@@ -62,7 +62,7 @@ class Bounded:
 
     abstraction: Abstraction
     plane: Plane
-    deadline: Deadline = Deadline()
+    deadline: Deadline = field(default_factory=Deadline)
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -42,8 +42,16 @@ class Pair:
         for position, (low, high) in enumerate(zip(*(v[0, :2].tolist() for v in self._sides), strict=True)):
             if not low < 0 < high:
                 raise InputError(f"group: neuron {position + 1} has bounds {low:g}, {high:g}; 0 should be between them")
+        # Where bounds contradict each other, there are vertices all the same: those of the box.
+        points = self.vertices
+        slack = 1e-6 * float(points.abs().max())
+        contradict = not bool(self.octahedron.contains(points[:, None], slack).all())
         corners = self.corners
-        if len(corners) < 3 or np.linalg.svd(corners - corners.mean(0))[1][-1] < 1e-6 * np.abs(corners).max():
+        if (
+            contradict
+            or len(corners) < 3
+            or np.linalg.svd(corners - corners.mean(0))[1][-1] < 1e-6 * np.abs(corners).max()
+        ):
             raise InputError(_FLAT)
 
     @classmethod

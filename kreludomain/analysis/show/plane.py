@@ -32,9 +32,11 @@ class Plane:
         Raises :class:`InputError` for a node that does not exist, a wrong size, and rows that span no plane.
         """
         name = network.output.name if node is None else network[node].name
-        rows = torch.stack([torch.as_tensor(v, dtype=torch.float64).flatten() for v in (x, y)])
-        if rows.shape[1] != network.size(name):
-            raise InputError(f"plane: directions of {rows.shape[1]} entries, node '{name}' has {network.size(name)}")
+        given = [torch.as_tensor(v, dtype=torch.float64).flatten() for v in (x, y)]
+        for row in given:
+            if len(row) != network.size(name):
+                raise InputError(f"plane: a direction of {len(row)} entries, node '{name}' has {network.size(name)}")
+        rows = torch.stack(given)
         if int(torch.linalg.matrix_rank(rows)) < 2:
             raise InputError("plane: the two directions are parallel or zero, they span no plane")
         return cls(name, rows)

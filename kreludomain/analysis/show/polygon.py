@@ -151,11 +151,18 @@ def area(corners: np.ndarray) -> float:
 
 
 def outward(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """How far points ``(N, 2)`` lie beyond the nearest-to-violated edge of a convex polygon, ``(N,)``; below 0
-    inside."""
+    """How far points ``(N, 2)`` lie beyond a convex polygon's edges, ``(N,)``; below 0 inside, how deep.
+
+    Of a polygon that is a point, or given as the two ends of a line, the distance.
+    """
     along = np.roll(corners, -1, axis=0) - corners
     length = np.linalg.norm(along, axis=1)
-    keep = length > 1e-12 * max(float(length.max(initial=0.0)), 1e-300)
+    keep = length > 1e-12 * max(float(length.max()), 1e-300)
+    if len(corners) < 3 or not length.any():
+        start, end = corners[0], corners[-1]
+        t = (points - start) @ (end - start) / max(float((end - start) @ (end - start)), 1e-300)
+        distance: np.ndarray = np.linalg.norm(points - start - t.clip(0, 1)[:, None] * (end - start), axis=1)
+        return distance
     normals = np.stack([along[keep, 1], -along[keep, 0]], axis=1) / length[keep, None]
     offsets = np.einsum("ei,ei->e", normals, corners[keep])
     heights: np.ndarray = (points @ normals.T - offsets).max(1)

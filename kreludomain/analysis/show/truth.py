@@ -116,9 +116,9 @@ def sampled_inputs(network: Network, region: Region, plane: Plane, samples: int,
     share = torch.rand((len(outer), *[1] * (outer.dim() - 1)), generator=generator).to(outer.device)
     pinned = torch.rand(outer.shape, generator=generator).to(outer.device) < 1.5 * share
     high = torch.rand(outer.shape, generator=generator).to(outer.device) < 0.5
-    outer = torch.where(pinned, torch.where(high, region.upper, region.lower), outer)
+    outer = region.project(torch.where(pinned, torch.where(high, region.upper, region.lower), outer))
     starts = torch.cat([region.center, inner[:1], outer[:1]])
-    return torch.cat([region.center, inner, region.project(outer), _pushed(network, region, plane, starts)])
+    return torch.cat([region.center, inner, outer, _pushed(network, region, plane, starts)])
 
 
 def _pushed(network: Network, region: Region, plane: Plane, starts: Tensor, count: int = 64, steps: int = 40) -> Tensor:

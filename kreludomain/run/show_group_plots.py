@@ -41,7 +41,7 @@ def save_group(folder: Path, config: GroupShow, pair: Pair, found: Mapping[str, 
     best = volume(relaxed(pair, "joint"))
     columns = len(found) + 1
     with matplotlib.rc_context(SETTINGS):
-        size = np.array([0.52 + 1.6 * columns, 4.5 + (0.3 if config.title else 0.0)])
+        size = np.array([0.52 + 1.6 * columns, 4.8])
         figure = Figure(figsize=tuple(size))
 
         def inches(left: float, bottom: float, width: float, height: float) -> tuple[float, float, float, float]:
@@ -66,8 +66,10 @@ def save_group(folder: Path, config: GroupShow, pair: Pair, found: Mapping[str, 
             figure.text(middle, 4.22 / size[1], name, ha="center", fontsize=11, fontweight="bold", color=colour[1])
             said = "seen from the side:" if kind is None else _against(volume(found[kind]), best)
             figure.text(middle, 1.88 / size[1], said, ha="center", fontsize=9, color=colour[1])
-        if config.title:
-            figure.text(0.5, 0.985, config.title, ha="center", va="top", fontsize=11)
+        title = (
+            config.title or f"All over the same octahedron $P$: what each relaxation allows for {_sum('y', weights)}"
+        )
+        figure.text(0.5, 0.985, title, ha="center", va="top", fontsize=11)
         save(figure, folder, "group")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -545,3 +546,12 @@ def test_the_sets_of_the_arm_are_nested(tmp_path: Path, capfd: pytest.CaptureFix
     assert all(outer > 1.04 * inner for outer, inner in pairwise(areas))
     outside = protrusions([np.array(row["corners"]) for row in (*others, known)])
     assert all(out <= row["gap"] + 1e-6 for out, row in zip(outside, [*others[1:], known], strict=True))
+
+
+def test_python_in_the_document_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "show.md").read_text(), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["around"].area == pytest.approx(3.164, abs=5e-4)
+    assert len(names["truth"](names["network"], names["region"], names["plane"]).pieces) == 45

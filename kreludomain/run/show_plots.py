@@ -123,7 +123,7 @@ def _draw(
         _unsafe(axes, side, shapes, detail)
     if detail:
         names = [(sets[i].method, sets[i].polygon, colours[i][1]) for i in chosen]
-        what = "what the network\nreally does" if found.exact else "hull of outputs\nthat occur (sampled)"
+        what = "what the network\nreally does" if found.exact else "hull of sampled\noutputs"
         _labels(axes, [*names, (what, found.hull, TRUE)])
 
 

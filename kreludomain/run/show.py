@@ -38,6 +38,8 @@ from kreludomain.spec import Region
 
 #: What the truth is called in rows and tables.
 TRUTH = "truth"
+#: What this command writes besides what every run does: removed, and nothing else, when a folder is used again.
+WRITTEN = ("reach.*", "group.*", "sets.csv")
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def show(path: Path, output: Path | None, overwrite: bool) -> None:
 
 def _folder(file: ShowFile, target: Path, overwrite: bool) -> Folder:
     folder = Folder(target, overwrite)
+    for old in (found for pattern in WRITTEN for found in target.glob(pattern)):
+        old.unlink()
     folder.write(CONFIG, file.resolved(target, _versions()))
     return folder
 

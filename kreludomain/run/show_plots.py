@@ -1,7 +1,7 @@
 """The picture of reachable sets, one inside the other, and what it shares with that of two neurons.
 
 Single-neuron methods are drawn in orange and joint ones in blue, looser ones lighter: colour-blind people can tell them
-apart, and printed without colour the tighter set is the darker one.
+apart, and printed without colour, of each kind, the tighter set is the darker one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: From loose to tight: fills of one neuron at a time, and of groups; each with the colour of its outline and label.
 SINGLE = (("#fdf0dc", "#b98a3e"), ("#fbdcae", "#b3741a"), ("#f5bf74", "#9c5b06"), ("#e9a040", "#7a4300"))
-JOINT = (("#dcebf7", "#5b9bcb"), ("#b5d6ee", "#2c7bb6"), ("#3f86bd", "#083a68"))
+JOINT = (("#c3def0", "#5b9bcb"), ("#8dbde1", "#1f6aa5"), ("#2f72ab", "#062f55"))
 TRUE = "#1b1b1b"
 #: A set this many times larger than the smallest one, along either axis, is drawn in the overview only.
 FOCUS = 2.6

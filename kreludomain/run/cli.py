@@ -15,6 +15,7 @@ from kreludomain.run import commands
 from kreludomain.run.bounds import Request, show_bounds
 from kreludomain.run.moments import moments as run_moments
 from kreludomain.run.screen import errors, screen
+from kreludomain.run.show import show as draw
 
 app = typer.Typer(
     help="Certifies ReLU networks with joint relaxations of groups of neurons (k-ReLU).",
@@ -59,6 +60,12 @@ def compare(config: ConfigPath, output: Output = None, overwrite: Overwrite = Fa
 def moments(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
     """Mean and covariance of the output under Gaussian noise, and Gaussian attacks."""
     run_moments(config, output, overwrite)
+
+
+@app.command()
+def show(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
+    """Draw reachable sets in a plane, or the relaxations of two neurons, as CONFIG says."""
+    draw(config, output, overwrite)
 
 
 @app.command()

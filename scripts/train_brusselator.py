@@ -1,0 +1,96 @@
+"""Trains a ReLU network on one Euler step of the Brusselator and writes it as ONNX to ``configs/nets``.
+
+The step of length tau of ``x' = a + x^2 y - (b + 1) x``, ``y' = b x - x^2 y`` is a polynomial map of the plane. Where
+its Jacobian's determinant is zero it folds the plane over: two points have the same image. A network that learned the
+map folds too, along edges of its linear pieces, and ``kreludomain invert configs/invert_brusselator.yaml`` says how far
+points are from there.
+
+Points are uniform in the box; the network is small, so that a picture can show every one of its pieces. Seeds are fixed
+and one thread is used, so the same machine and the same torch give the same weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from kreludomain.network import from_torch, load, to_onnx
+
+NETS = Path(__file__).resolve().parent.parent / "configs" / "nets"
+A, B, TAU = 1.0, 2.0, 0.3
+LOWER, UPPER = (0.25, 0.0), (3.5, 2.5)
+WIDTHS = (2, 16, 16, 2)
+
+
+def euler_step(points: Tensor) -> Tensor:
+    """One Euler step of points ``(N, 2)``."""
+    x, y = points.unbind(1)
+    reaction = x * x * y
+    return torch.stack([x + TAU * (A + reaction - (B + 1) * x), y + TAU * (B * x - reaction)], 1)
+
+
+def sample(count: int, generator: torch.Generator) -> Tensor:
+    """Uniform points of the box, ``(count, 2)``."""
+    lower, upper = torch.tensor(LOWER, dtype=torch.float64), torch.tensor(UPPER, dtype=torch.float64)
+    return lower + (upper - lower) * torch.rand(count, 2, generator=generator, dtype=torch.float64)
+
+
+def train(seed: int, steps: int) -> nn.Sequential:
+    """The network after Adam on fresh points, then L-BFGS on a fixed set of them."""
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    hidden = [layer for n, m in pairwise(WIDTHS) for layer in (nn.Linear(n, m), nn.ReLU())]
+    module = nn.Sequential(*hidden[:-1]).double()
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
+    for _ in range(steps):
+        points = sample(512, generator)
+        loss = (module(points) - euler_step(points)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    points = sample(8192, generator)
+    target = euler_step(points)
+    polish = torch.optim.LBFGS(module.parameters(), max_iter=1000, history_size=50, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        polish.zero_grad()
+        loss = (module(points) - target).square().mean()
+        loss.backward()
+        return float(loss.detach())
+
+    polish.step(closure)
+    return module
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the Brusselator network and write it as ONNX.")
+    parser.add_argument("--output", type=Path, default=NETS / "brusselator.onnx", help="the ONNX file")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=8000, help="steps of Adam")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    start = time.perf_counter()
+    module = train(options.seed, options.steps)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_bytes(to_onnx(from_torch(module.float(), (2,))))
+    network = load(options.output)
+    points = sample(20000, torch.Generator().manual_seed(options.seed + 1))
+    error = (network(points) - euler_step(points)).abs()
+    Console().print(
+        f"{options.output.name}: {'-'.join(map(str, WIDTHS))}, mean error {float(error.mean()):.4f}, "
+        f"largest {float(error.max()):.3f}, {time.perf_counter() - start:.0f} s",
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

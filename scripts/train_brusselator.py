@@ -1,5 +1,7 @@
 """Trains a ReLU network on one Euler step of the Brusselator and writes it as ONNX to ``configs/nets``.
 
+Beside it goes the curve where the step itself folds, as points in ``configs/data``.
+
 The step of length tau of ``x' = a + x^2 y - (b + 1) x``, ``y' = b x - x^2 y`` is a polynomial map of the plane. Where
 its Jacobian's determinant is zero it folds the plane over: two points have the same image. A network that learned the
 map folds too, along edges of its linear pieces, and ``kreludomain invert configs/invert_brusselator.yaml`` says how far
@@ -22,7 +24,7 @@ from torch import Tensor, nn
 
 from kreludomain.network import from_torch, load, to_onnx
 
-NETS = Path(__file__).resolve().parent.parent / "configs" / "nets"
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 A, B, TAU = 1.0, 2.0, 0.3
 LOWER, UPPER = (0.25, 0.0), (3.5, 2.5)
 WIDTHS = (2, 16, 16, 2)
@@ -33,6 +35,13 @@ def euler_step(points: Tensor) -> Tensor:
     x, y = points.unbind(1)
     reaction = x * x * y
     return torch.stack([x + TAU * (A + reaction - (B + 1) * x), y + TAU * (B * x - reaction)], 1)
+
+
+def fold(count: int = 400) -> Tensor:
+    """Points ``(count, 2)`` where the step's Jacobian has determinant 0, which is linear in y, from left to right."""
+    x = torch.linspace(0.25, 6.0, count, dtype=torch.float64)
+    y = (TAU * x * x * (1 - TAU) - 1 + TAU * (B + 1)) / (2 * TAU * x)
+    return torch.stack([x, y], 1)
 
 
 def sample(count: int, generator: torch.Generator) -> Tensor:
@@ -72,7 +81,10 @@ def train(seed: int, steps: int) -> nn.Sequential:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the Brusselator network and write it as ONNX.")
-    parser.add_argument("--output", type=Path, default=NETS / "brusselator.onnx", help="the ONNX file")
+    parser.add_argument("--output", type=Path, default=CONFIGS / "nets" / "brusselator.onnx", help="the ONNX file")
+    parser.add_argument(
+        "--curve", type=Path, default=CONFIGS / "data" / "brusselator_fold.csv", help="the curve's file"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=8000, help="steps of Adam")
     options = parser.parse_args()
@@ -82,6 +94,7 @@ def main() -> None:
     module = train(options.seed, options.steps)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_bytes(to_onnx(from_torch(module.float(), (2,))))
+    options.curve.write_text("".join(f"{x:.5f},{y:.5f}\n" for x, y in fold().tolist()), encoding="utf-8")
     network = load(options.output)
     points = sample(20000, torch.Generator().manual_seed(options.seed + 1))
     error = (network(points) - euler_step(points)).abs()

@@ -13,6 +13,7 @@ import kreludomain
 from kreludomain.errors import InputError
 from kreludomain.run import commands
 from kreludomain.run.bounds import Request, show_bounds
+from kreludomain.run.invert import invert as run_invert
 from kreludomain.run.screen import errors, screen
 
 app = typer.Typer(
@@ -52,6 +53,12 @@ def compare(config: ConfigPath, output: Output = None, overwrite: Overwrite = Fa
 
     Tables on the screen, CSV files and a plot in the folder."""
     commands.compare(config, output, overwrite)
+
+
+@app.command()
+def invert(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
+    """Certify how far around points a network is invertible, or one network a function of another."""
+    run_invert(config, output, overwrite)
 
 
 @app.command()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kreludomain.analysis.invert.milp import Affine, Milp
+from kreludomain.analysis.invert.milp import Affine, Milp, stacked
 from kreludomain.domain import Bounds, LayerBounds
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Node
@@ -46,6 +46,20 @@ class Evaluation:
     network: Network
     values: Mapping[str, Affine]
     switches: Mapping[str, Switches]
+
+    @property
+    def active(self) -> Affine:
+        """The binaries of all switches."""
+        return stacked([found.active for found in self.switches.values()])
+
+    def pattern(self, x: Tensor) -> np.ndarray:
+        """The values of :attr:`active` at an input ``(*shape)``."""
+        values = self.network.values(x[None])
+        parts = [
+            values[self.network[name].inputs[0]].flatten().numpy()[found.at] > 0
+            for name, found in self.switches.items()
+        ]
+        return np.concatenate(parts).astype(float)
 
     @property
     def output(self) -> Affine:

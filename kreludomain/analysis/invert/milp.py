@@ -150,10 +150,12 @@ class Milp:
         gap: float = 1e-6,
         start: np.ndarray | None = None,
         relaxed: bool = False,
+        fixed: tuple[Affine, np.ndarray] | None = None,
     ) -> Solution:
         """Minimises an expression of one entry, to a relative ``gap`` or until the deadline.
 
-        ``start`` is a point to begin with, ``relaxed`` leaves integrality out. Ctrl-C stops HiGHS and is raised.
+        ``start`` is a point to begin with, ``relaxed`` leaves integrality out, ``fixed`` are columns that take the
+        given values (the bound is then one under this condition). Ctrl-C stops HiGHS and is raised.
         """
         if deadline.passed:
             return Solution(Status.TIME, -math.inf, None, 0, "no time was left")
@@ -170,7 +172,14 @@ class Milp:
         }
         for name, value in options.items():
             highs.setOptionValue(name, value)
-        highs.passModel(self._model(cost, relaxed))
+        model = self._model(cost, relaxed)
+        if fixed is not None:
+            columns, values = fixed[0].matrix.indices, fixed[1]
+            for name in ("col_lower_", "col_upper_"):
+                side = np.array(getattr(model, name))
+                side[columns] = values
+                setattr(model, name, side)
+        highs.passModel(model)
         if start is not None:
             known = highspy.HighsSolution()
             known.col_value = start.tolist()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kreludomain.analysis.invert.distance import Size, largest_norm
-from kreludomain.analysis.invert.encoding import difference, evaluate, slope_bounds
+from kreludomain.analysis.invert.encoding import Evaluation, difference, evaluate, slope_bounds
 from kreludomain.analysis.invert.milp import Affine, Milp, stacked
 from kreludomain.domain import LayerBounds
 from kreludomain.network import Network
@@ -56,11 +56,12 @@ class Ball:
 
 @dataclass(frozen=True, eq=False)
 class Posed:
-    """A question's program; ``points`` are those that a solution stands for."""
+    """A question's program; ``points`` are those that a solution stands for, ``evaluations`` the networks' at each."""
 
     milp: Milp
     size: Size
     points: tuple[Affine, ...]
+    evaluations: tuple[tuple[Evaluation, ...], ...]
 
 
 class Question(Protocol):
@@ -93,17 +94,17 @@ class Pair:
         u = ball.unit(milp), ball.unit(milp)
         x = tuple(map(ball.point, u))
         size = largest_norm(milp, u, ball.norm)
-        images = [evaluate(milp, self.network, ball.of(self.network), each).output for each in x]
+        evaluations = tuple(tuple(evaluate(milp, net, ball.of(net), each) for net in self.networks) for each in x)
+        images = [found[0].output for found in evaluations]
         _equal(milp, images[0] - images[1], ball.of(self.network)[self.network.output.name].width)
         if self.onto is None:
             seen, width = x, ball.region.upper - ball.region.lower
         else:
-            bounds = ball.of(self.onto)
-            seen = tuple(evaluate(milp, self.onto, bounds, each).output for each in x)
-            width = bounds[self.onto.output.name].width
+            seen = tuple(found[1].output for found in evaluations)
+            width = ball.of(self.onto)[self.onto.output.name].width
         # One sign of each difference is enough: the two points can change places.
         _apart(milp, seen[0] - seen[1], self.epsilon, width.flatten().double().numpy())
-        return Posed(milp, size, u)
+        return Posed(milp, size, u, evaluations)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,12 +122,12 @@ class Preimage:
         milp = Milp()
         u = ball.unit(milp)
         size = largest_norm(milp, [u], ball.norm)
-        image = evaluate(milp, self.network, ball.of(self.network), ball.point(u)).output
+        evaluation = evaluate(milp, self.network, ball.of(self.network), ball.point(u))
         target = self.network(ball.center[None])[0].detach()
-        _equal(milp, image.plus(-target.flatten().double().numpy()), target)
+        _equal(milp, evaluation.output.plus(-target.flatten().double().numpy()), target)
         offset, reach = ball.radius * u, np.full(2 * len(u), ball.radius)
         _apart(milp, _both_signs(offset), self.epsilon, reach)
-        return Posed(milp, size, (u,))
+        return Posed(milp, size, (u,), ((evaluation,),))
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +159,7 @@ class ClosePair:
         _equal(milp, moved, torch.from_numpy(slopes[self.network.output.name]))
         signed = _both_signs(step) if self.fixed else step
         _apart(milp, signed, 1.0, np.ones(len(signed)))
-        return Posed(milp, size, (u,))
+        return Posed(milp, size, (u,), ((evaluation,),))
 
 
 def _equal(milp: Milp, difference: Affine, scale: Tensor) -> None:

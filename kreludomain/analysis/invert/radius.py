@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kreludomain.analysis.invert.distance import check_norm
-from kreludomain.analysis.invert.milp import Solution, Status
+from kreludomain.analysis.invert.milp import Solution, Status, stacked
 from kreludomain.analysis.invert.question import Ball, ClosePair, Pair, Posed, Preimage, Question
 from kreludomain.analysis.invert.witness import APART, Witness, distance, largest_difference, polished, stands
 from kreludomain.deadline import Deadline
@@ -118,11 +118,7 @@ def pair_radius(network: Network, center: Tensor, search: Search, timeout_s: flo
     injective. ``center`` is ``(*input_shape)``. Raises :class:`InputError` for a network with fewer outputs than
     inputs, which is injective nowhere, and for what does not fit it.
     """
-    inputs, outputs = network.size(network.input.name), network.size(network.output.name)
-    if outputs < inputs:
-        raise InputError(
-            f"network: {inputs} inputs and {outputs} outputs; a map to fewer dimensions is invertible nowhere"
-        )
+    check_can_be_invertible(network)
     start = time.monotonic()
     close = None
     if search.strict:
@@ -137,6 +133,15 @@ def pair_radius(network: Network, center: Tensor, search: Search, timeout_s: flo
         notes += (f"points closer than epsilon: {close.reason}",)
     effort = close.effort + found.effort
     return replace(found, strict=min(found.lower, close.lower), effort=effort, notes=notes)
+
+
+def check_can_be_invertible(network: Network) -> None:
+    """Raises :class:`InputError` for a network with fewer outputs than inputs."""
+    inputs, outputs = network.size(network.input.name), network.size(network.output.name)
+    if outputs < inputs:
+        raise InputError(
+            f"network: {inputs} inputs and {outputs} outputs; a map to fewer dimensions is invertible nowhere"
+        )
 
 
 def preimage_radius(network: Network, center: Tensor, search: Search, timeout_s: float | None = None) -> Radius:
@@ -165,9 +170,14 @@ def transformation_radius(
 
     Raises :class:`InputError` for networks that take different inputs.
     """
+    check_same_inputs(first, second)
+    return _search(Pair(first, search.epsilon, second), center, search, Deadline.after(timeout_s), 0.0)
+
+
+def check_same_inputs(first: Network, second: Network) -> None:
+    """Raises :class:`InputError` for networks that take different inputs."""
     if first.input.shape != second.input.shape:
         raise InputError(f"networks: inputs of shapes {first.input.shape} and {second.input.shape} are not the same")
-    return _search(Pair(first, search.epsilon, second), center, search, Deadline.after(timeout_s), 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,8 +244,7 @@ class _Stage:
 
     def run(self) -> None:
         posed = self.question.pose(self.ball)
-        self._relaxation(posed)
-        start = None
+        start = self._relaxation(posed)
         while True:
             solution = posed.milp.solve(posed.size.cost, self.deadline, self.search.gap / 4, start)
             self.effort += Effort(0.0, 0.0, 1, solution.nodes, posed.milp.binary_count)
@@ -244,12 +253,27 @@ class _Stage:
                 return
             start = solution.point
 
-    def _relaxation(self, posed: Posed) -> None:
-        """Tangents for the relaxation's solutions, which cost little and are near to what the program needs."""
+    def _relaxation(self, posed: Posed) -> np.ndarray | None:
+        """Tangents for the relaxation's solutions, which cost little and are near to what the program needs.
+
+        Returns a point of the program to start from, if the linear pieces at the relaxation's points, or at the centre,
+        have one: few binaries are left when the pieces are given.
+        """
         for _ in range(_LP_ROUNDS):
-            solution = posed.milp.solve(posed.size.cost, self.deadline, relaxed=True)
-            if solution.point is None or not posed.size.refine(solution.point, tolerance=1e-5):
-                return
+            point = posed.milp.solve(posed.size.cost, self.deadline, relaxed=True).point
+            if point is None or not posed.size.refine(point, tolerance=1e-5):
+                break
+        if point is None or isinstance(self.question, ClosePair):
+            return None
+        for inputs in ([self.ball.tensor(u, point) for u in posed.points], [self.ball.center] * len(posed.points)):
+            pairs = [(each, x) for x, found in zip(inputs, posed.evaluations, strict=True) for each in found]
+            active = stacked([each.active for each, _ in pairs])
+            pattern = np.concatenate([each.pattern(x) for each, x in pairs])
+            found = posed.milp.solve(posed.size.cost, self.deadline, self.search.gap, fixed=(active, pattern))
+            if found.point is not None:
+                self._propose(posed, found.point)
+                return found.point
+        return None
 
     def _learn(self, posed: Posed, solution: Solution) -> None:
         """What a solution says: bounds, a witness, and whether to go on (no reason to stop)."""

@@ -13,6 +13,9 @@ from kreludomain.spec import Region
 #: How far two images may be apart, relative to their size (at least 1), to count as equal.
 EQUAL = 1e-7
 
+#: Entries nearer to a side of the box than this stay where they are when a pair is polished.
+EDGE = 1e-7
+
 #: How much closer than asked for two points may be to count as apart, relatively: what a solver's tolerance takes.
 APART = 1e-6
 
@@ -58,13 +61,14 @@ def polished(
     done.
     """
     best = largest_difference(network, points)
-    signs = free.double() * torch.tensor([1.0, -1.0])
+    inside = (points > region.lower + EDGE) & (points < region.upper - EDGE)
+    may_move = torch.where(free[:, None], inside.flatten(1).double(), 0.0).flatten()
     for _ in range(steps):
         images, seen = (each(points).flatten(1) for each in (network, onto or torch.clone))
         entry = int((seen[0] - seen[1]).abs().argmax())
         rows = [torch.cat([jacobian(network, x), _row(onto, x, entry)]) for x in points]
         aim = torch.cat([images[1] - images[0], images.new_zeros(1)])
-        matrix = torch.cat([sign * row for sign, row in zip(signs, rows, strict=True)], 1)
+        matrix = torch.cat([rows[0], -rows[1]], 1) * may_move
         step = torch.linalg.lstsq(matrix, aim, driver="gelsd").solution
         moved = points + step.reshape(points.shape)
         moved = torch.minimum(torch.maximum(moved, region.lower), region.upper)

@@ -11,7 +11,7 @@ integer programming*, ICLR 2019).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,13 +30,23 @@ from kreludomain.spec.region import ROUNDING
 @dataclass(frozen=True, eq=False)
 class Switches:
     """The ReLUs of a node that can be either: flat positions, bounds ``low < 0 < high``, columns of both sides, and
-    the binaries that say which are active."""
+    the binaries that say which are active. ``twins`` are pairs of them, and the factor from the first pre-activation
+    to the second, where it is the same for every input."""
 
     at: np.ndarray
     low: np.ndarray
     high: np.ndarray
     before: Affine
     active: Affine
+    twins: tuple[tuple[int, int, float], ...]
+
+    def tie(self, milp: Milp, before: Affine, after: Affine) -> None:
+        """What holds for twins, of values and of differences: ``ReLU(c a) = c ReLU(a)`` for ``c > 0``, and
+        ``ReLU(a) - ReLU(-a) = a``. So a network that copies its input by pairs of ReLUs is seen to copy it."""
+        for first, second, factor in self.twins:
+            i, j = np.array([first]), np.array([second])
+            kept = after[i] if factor > 0 else after[i] - before[i]
+            milp.require(after[j] - abs(factor) * kept, 0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +153,8 @@ def _relu(milp: Milp, bounds: Bounds, value: Affine) -> tuple[Affine, Switches]:
     milp.require(after - open_, lower=0.0)
     milp.require(after - high[at] * active, upper=0.0)
     milp.require(after - open_ - low[at] * active, upper=-low[at])
-    found = Switches(at, low[at], high[at], open_, active)
+    found = Switches(at, low[at], high[at], open_, active, tuple(_twins(value[at])))
+    found.tie(milp, open_, after)
     return steady.placed(always, len(low)) + after.placed(at, len(low)), found
 
 
@@ -163,10 +174,28 @@ def _moved(milp: Milp, value: Affine, found: Switches, slope: np.ndarray, reach:
     milp.require(move - after - slope * rising, lower=-slope)
     milp.require(after + slope * falling, upper=2 * slope)
     milp.require(move - after + slope * falling, upper=2 * slope)
+    found.tie(milp, move, after)
     below, above = -found.low + reach * slope, found.high + reach * slope
     milp.require(a + reach * move - below * rising, lower=-below)
     milp.require(a + reach * move + above * falling, upper=2 * above)
     return after
+
+
+def _twins(value: Affine) -> Iterator[tuple[int, int, float]]:
+    """Entries that are multiples of one another, to the last bit once both are scaled; each with the first of them."""
+    seen: dict[bytes, tuple[int, float]] = {}
+    for position in range(len(value)):
+        row = value.matrix[position]
+        row.sort_indices()
+        row.eliminate_zeros()
+        if not row.nnz:
+            continue
+        scale = float(row.data[0])
+        terms = np.append(row.data, value.constant[position]) / scale + 0.0  # no negative zeros
+        key = row.indices.tobytes() + terms.tobytes()
+        first, first_scale = seen.setdefault(key, (position, scale))
+        if first != position:
+            yield first, position, scale / first_scale
 
 
 def slope_bounds(network: Network, bounds: LayerBounds) -> dict[str, np.ndarray]:

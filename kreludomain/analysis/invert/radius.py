@@ -208,6 +208,8 @@ def _search(question: Question, center: Tensor, search: Search, deadline: Deadli
         notes = tuple(dict.fromkeys((*notes, *stage.notes)))
         if stage.status != Status.INFEASIBLE:
             late = stage.status == Status.TIME
+            if stage.witness is not None:  # which may be closer by what a solver's tolerance takes
+                lower = min(lower, stage.witness.distance)
             return _Found(lower, stage.witness, None, stage.reason, effort, notes, late)
     return _Found(search.radius, None, None, f"nothing within {search.radius:g}", effort, notes)
 

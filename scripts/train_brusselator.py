@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.table import Table
 from torch import Tensor, nn
 
 from kreludomain.network import from_torch, load, to_onnx
@@ -27,7 +28,8 @@ from kreludomain.network import from_torch, load, to_onnx
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 A, B, TAU = 1.0, 2.0, 0.3
 LOWER, UPPER = (0.25, 0.0), (3.5, 2.5)
-WIDTHS = (2, 16, 16, 2)
+#: The networks by their files' names: one whose pieces a picture can show, and a deep one, where bounds matter more.
+WIDTHS = {"brusselator": (2, 16, 16, 2), "brusselator_deep": (2, 10, 10, 10, 10, 10, 2)}
 
 
 def euler_step(points: Tensor) -> Tensor:
@@ -50,11 +52,11 @@ def sample(count: int, generator: torch.Generator) -> Tensor:
     return lower + (upper - lower) * torch.rand(count, 2, generator=generator, dtype=torch.float64)
 
 
-def train(seed: int, steps: int) -> nn.Sequential:
+def train(widths: tuple[int, ...], seed: int, steps: int) -> nn.Sequential:
     """The network after Adam on fresh points, then L-BFGS on a fixed set of them."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    hidden = [layer for n, m in pairwise(WIDTHS) for layer in (nn.Linear(n, m), nn.ReLU())]
+    hidden = [layer for n, m in pairwise(widths) for layer in (nn.Linear(n, m), nn.ReLU())]
     module = nn.Sequential(*hidden[:-1]).double()
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
@@ -80,29 +82,31 @@ def train(seed: int, steps: int) -> nn.Sequential:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train the Brusselator network and write it as ONNX.")
-    parser.add_argument("--output", type=Path, default=CONFIGS / "nets" / "brusselator.onnx", help="the ONNX file")
-    parser.add_argument(
-        "--curve", type=Path, default=CONFIGS / "data" / "brusselator_fold.csv", help="the curve's file"
-    )
+    parser = argparse.ArgumentParser(description="Train the Brusselator networks and write them as ONNX.")
+    parser.add_argument("--output", type=Path, default=CONFIGS, help="folder of nets/ and data/ (default: configs)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=8000, help="steps of Adam")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    start = time.perf_counter()
-    module = train(options.seed, options.steps)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_bytes(to_onnx(from_torch(module.float(), (2,))))
-    options.curve.write_text("".join(f"{x:.5f},{y:.5f}\n" for x, y in fold().tolist()), encoding="utf-8")
-    network = load(options.output)
+    nets, data = options.output / "nets", options.output / "data"
+    nets.mkdir(parents=True, exist_ok=True)
+    data.mkdir(parents=True, exist_ok=True)
+    curve = "".join(f"{x:.5f},{y:.5f}\n" for x, y in fold().tolist())
+    (data / "brusselator_fold.csv").write_text(curve, encoding="utf-8")
     points = sample(20000, torch.Generator().manual_seed(options.seed + 1))
-    error = (network(points) - euler_step(points)).abs()
-    Console().print(
-        f"{options.output.name}: {'-'.join(map(str, WIDTHS))}, mean error {float(error.mean()):.4f}, "
-        f"largest {float(error.max()):.3f}, {time.perf_counter() - start:.0f} s",
-        highlight=False,
-    )
+    table = Table("network", "widths", "mean error", "largest error", "seconds")
+    for name, widths in WIDTHS.items():
+        start = time.perf_counter()
+        module = train(widths, options.seed, options.steps)
+        path = nets / f"{name}.onnx"
+        path.write_bytes(to_onnx(from_torch(module.float(), (2,))))
+        error = (load(path)(points) - euler_step(points)).abs()
+        seconds = f"{time.perf_counter() - start:.0f}"
+        table.add_row(
+            name, "-".join(map(str, widths)), f"{float(error.mean()):.4f}", f"{float(error.max()):.3f}", seconds
+        )
+    Console().print(table)
 
 
 if __name__ == "__main__":

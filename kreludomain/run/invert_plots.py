@@ -40,7 +40,10 @@ def save_radii(path: Path, rows: Sequence[Row]) -> None:
     left.invert_yaxis()
     left.set(xlabel="radius", title=f"Radii (points at least {rows[0].epsilon:g} apart)" if rows else "Radii")
     left.set_xlim(left=0)
-    right.set(xlabel="seconds", title="Time to the bracket", xscale="log")
+    right.set(xlabel="seconds", title="Time to the bracket")
+    times = [row.seconds for row in rows]
+    if max(times, default=0.0) > 30 * max(min(times, default=0.0), 1e-3):
+        right.set_xscale("log")
     for axes in (left, right):
         axes.grid(axis="x", alpha=0.3)
     handles: list[Line2D | Patch] = [Patch(color=colours[method], label=f"bounds by {method}") for method in methods]
@@ -112,7 +115,11 @@ def _ball(axes: Axes, row: Row) -> None:
     center = np.array(row.center)
     colour, style = (_R, "-") if row.question == "r" else (_PREIMAGE, "-.")
     axes.plot(
-        *(center[:, None] + row.lower * unit_ball(row.norm)), color=colour, linestyle=style, linewidth=1.6, zorder=4
+        *(center[:, None] + row.lower * unit_ball(row.norm)),
+        color=colour,
+        linestyle=style,
+        linewidth=1.6 if row.question == "r" else 1.0,
+        zorder=4,
     )
     if row.question == "r" and row.strict is not None:
         ball = center[:, None] + row.strict * unit_ball(row.norm)

@@ -56,9 +56,9 @@ def polished(
 ) -> Tensor:
     """Points ``(2, *shape)`` with images closer to equal: Newton steps within the linear pieces the points are in.
 
-    Only points marked in ``free`` ``(2,)`` move, by the smallest steps that leave the entry that sets them apart (of
-    the points, or of their images under ``onto``) as it is, and stay in the region's box. What does not help is not
-    done.
+    Only points marked in ``free`` ``(2,)`` move, by the smallest steps, within the region's box. Where both do, the
+    entry that sets them apart (of the points, or of their images under ``onto``) stays as it is. What does not help is
+    not done.
     """
     best = largest_difference(network, points)
     inside = (points > region.lower + EDGE) & (points < region.upper - EDGE)
@@ -66,8 +66,10 @@ def polished(
     for _ in range(steps):
         images, seen = (each(points).flatten(1) for each in (network, onto or torch.clone))
         entry = int((seen[0] - seen[1]).abs().argmax())
-        rows = [torch.cat([jacobian(network, x), _row(onto, x, entry)]) for x in points]
-        aim = torch.cat([images[1] - images[0], images.new_zeros(1)])
+        rows, aim = [jacobian(network, x) for x in points], images[1] - images[0]
+        if free.all():
+            rows = [torch.cat([row, _row(onto, x, entry)]) for row, x in zip(rows, points, strict=True)]
+            aim = torch.cat([aim, aim.new_zeros(1)])
         matrix = torch.cat([rows[0], -rows[1]], 1) * may_move
         step = torch.linalg.lstsq(matrix, aim, driver="gelsd").solution
         moved = points + step.reshape(points.shape)

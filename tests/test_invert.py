@@ -5,6 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,7 @@ import torch
 import yaml
 from networks import conv, dense, residual
 from scipy.optimize import linprog
-from test_cli import call, is_refused
+from test_cli import ENVIRONMENT, call, is_refused
 from torch import Tensor, nn
 
 from kreludomain import InputError, Network, ball, bounds, from_torch, to_onnx
@@ -207,11 +211,10 @@ def turning(shallow: Network, center: Tensor, radius: float) -> float:
     return best
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("seed", [1, 4])
+@pytest.mark.parametrize(("norm", "seed"), [("1", 1), ("2", 4), ("inf", 1)])
 def test_the_nearest_preimage_is_that_of_enumeration(norm: str, seed: int) -> None:
     shallow, center = dense(2, 12, 2, seed=seed), point(0.1, -0.2)
-    search = Search(radius=3.0, epsilon=0.01, norm=norm, strict=False)
+    search = Search(radius=1.5, epsilon=0.01, norm=norm, strict=False, stages=(1.0,))
     found, best = preimage_radius(shallow, center, search), enumerated_preimage(shallow, center, search)
     if best > search.radius:
         assert (found.lower, found.upper) == (search.radius, None)
@@ -223,7 +226,7 @@ def test_the_nearest_preimage_is_that_of_enumeration(norm: str, seed: int) -> No
 
 def test_the_nearest_pair_is_that_of_enumeration_and_near_the_fold() -> None:
     shallow, center = dense(2, 6, 2, seed=3), point(0.1, -0.2)
-    search = Search(radius=2.0, epsilon=0.05)
+    search = Search(radius=1.0, epsilon=0.05, strict=False)
     found, best = pair_radius(shallow, center, search), enumerated_pair(shallow, center, search)
     assert best < search.radius
     is_sound(found, shallow, center, search)
@@ -256,7 +259,7 @@ def test_every_method_gives_the_same_radius(method: str) -> None:
 
 @pytest.mark.parametrize(("build", "epsilon"), [(conv, 0.05), (residual, 0.2)])
 def test_convolutions_and_residuals(build: Any, epsilon: float) -> None:
-    """A network onto a linear image of its own output: nothing to find; onto its input shifted: a pair to be right."""
+    """A network is a function of itself; and a map to three outputs has other preimages as near as one looks."""
     asked = build(seed=3)
     center = torch.full(asked.input.shape, 0.5, dtype=torch.float64)
     search = Search(radius=0.05, epsilon=epsilon, stages=(1.0,))
@@ -279,11 +282,11 @@ def test_slope_bounds_hold_for_pairs_of_points() -> None:
 
 def test_no_pair_of_samples_lies_within_what_is_certified() -> None:
     """Newton's method from random pairs finds equal images; none of them contradicts the strict radius."""
-    deep, center = dense(2, 8, 8, 2, seed=6), point(0.0, 0.0)
-    found = pair_radius(deep, center, Search(1.0, 0.02, "2"))
+    deep, center = dense(2, 6, 6, 2, seed=6), point(0.0, 0.0)
+    found = pair_radius(deep, center, Search(1.0, 0.02, "2", stages=(0.5, 1.0)))
     assert found.strict is not None
     generator, nearest = torch.Generator().manual_seed(0), math.inf
-    for _ in range(300):
+    for _ in range(200):
         first, second = torch.rand(2, 2, generator=generator, dtype=torch.float64) * 2 - 1
         for _ in range(8):
             aim = deep(first[None])[0] - deep(second[None])[0]
@@ -294,9 +297,14 @@ def test_no_pair_of_samples_lies_within_what_is_certified() -> None:
     assert found.strict <= found.lower <= nearest
 
 
+def test_a_network_in_float32_is_asked_about_in_float64() -> None:
+    found = preimage_radius(FOLD.to(dtype=torch.float32), point(0.7, 0.4), Search(2.0, 0.02))
+    assert found.lower == pytest.approx(1.4, rel=2e-3)
+
+
 def test_time_that_is_up_leaves_a_bracket() -> None:
     deep, center = dense(2, 40, 40, 40, 2, seed=1), point(0.0, 0.0)
-    found = pair_radius(deep, center, Search(2.0, 0.05, stages=(1.0,), strict=False), timeout_s=3.0)
+    found = pair_radius(deep, center, Search(2.0, 0.05, stages=(1.0,), strict=False), timeout_s=2.0)
     assert found.reason == "time limit"
     assert 0.025 <= found.lower < 2.0
     assert found.upper is None or found.upper > found.lower
@@ -374,14 +382,14 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_the_command_writes_rows_tables_and_pictures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    path = project(tmp_path, {"methods": ["interval", "deeppoly"]})
+    path = project(tmp_path, {"methods": ["interval", "deeppoly"], "norms": ["inf"], "stages": [1.0]})
     code, out, err = call(capfd, "invert", path)
     assert (code, err) == (0, "")
     assert "r at 0" in out
     assert "bounds by" in out
     rows = rows_of(tmp_path / "out")
     assert [(row["question"], row["norm"], row["method"]) for row in rows] == list(
-        itertools.product(("r", "R"), ("1", "inf"), ("interval", "deeppoly"))
+        itertools.product(("r", "R"), ("inf",), ("interval", "deeppoly"))
     )
     assert all(row["lower"] == pytest.approx(0.76 if row["question"] == "r" else 1.5, rel=2e-3) for row in rows)
     assert all(row["reason"] == "gap closed" and row["residual"] < 1e-9 for row in rows)
@@ -432,6 +440,24 @@ def test_bad_configurations_are_one_line(
 ) -> None:
     is_refused(call(capfd, "invert", project(tmp_path, change)), message)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_run_says_what_is_saved(tmp_path: Path) -> None:
+    """The second row takes minutes; HiGHS lets go of it at once."""
+    (tmp_path / "hard.onnx").write_bytes(to_onnx(dense(2, 60, 60, 60, 2, seed=1)))
+    project(tmp_path, {"network": "hard.onnx", "questions": ["R", "r"], "norms": ["inf"], "plane": None})
+    command = [sys.executable, "-m", "kreludomain", "invert", "run.yaml"]
+    running = subprocess.Popen(
+        command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 60
+    while not (tmp_path / "out" / "config.yaml").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=30)
+    saved = len(rows_of(tmp_path / "out")) if (tmp_path / "out" / "results.jsonl").exists() else 0
+    assert (running.returncode, out, err) == (130, "", f"stopped: {saved} rows are in out/results.jsonl\n")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("invert*.yaml")), ids=lambda path: path.stem)

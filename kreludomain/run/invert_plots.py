@@ -38,7 +38,8 @@ def save_radii(path: Path, rows: Sequence[Row]) -> None:
     shown = [name if place == 0 or names[place - 1] != name else "" for place, name in enumerate(names)]
     left.set_yticks(range(len(rows)), shown)
     left.invert_yaxis()
-    left.set(xlabel="radius", title=f"Radii (points at least {rows[0].epsilon:g} apart)" if rows else "Radii")
+    apart = "second outputs" if any(row.onto for row in rows) else "points"
+    left.set(xlabel="radius", title=f"Radii ({apart} at least {rows[0].epsilon:g} apart)" if rows else "Radii")
     left.set_xlim(left=0)
     right.set(xlabel="seconds", title="Time to the bracket")
     times = [row.seconds for row in rows]
@@ -52,6 +53,8 @@ def save_radii(path: Path, rows: Sequence[Row]) -> None:
         Line2D([], [], color="black", marker="|", linestyle="none", markersize=10, label="a pair was found here"),
         Line2D([], [], color="black", marker=">", linestyle="none", label="nothing in all of what was searched"),
     ]
+    if any(row.upper is None and row.lower < row.searched for row in rows):
+        handles.append(Line2D([], [], color="black", linestyle=":", label="not decided"))
     if any(row.strict is not None for row in rows):
         handles.append(
             Line2D([], [], color="black", marker="o", linestyle="none", label="certified for any two points")
@@ -67,6 +70,8 @@ def _bracket(axes: Axes, place: int, row: Row, colour: str) -> None:
         axes.plot(row.upper, place, marker="|", color="black", markersize=11)
     elif row.lower >= row.searched:
         axes.plot(row.lower, place, marker=">", color="black", markersize=6)
+    else:
+        axes.plot([row.lower, row.searched], [place, place], color=colour, linewidth=1.2, linestyle=":")
     if row.strict is not None:
         axes.plot(row.strict, place, marker="o", color="black", markersize=4)
 

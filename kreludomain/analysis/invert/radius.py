@@ -119,6 +119,7 @@ def pair_radius(network: Network, center: Tensor, search: Search, timeout_s: flo
     inputs, which is injective nowhere, and for what does not fit it.
     """
     check_can_be_invertible(network)
+    network = _exact(network)
     start = time.monotonic()
     close = None
     if search.strict:
@@ -150,7 +151,7 @@ def preimage_radius(network: Network, center: Tensor, search: Search, timeout_s:
     ``strict`` is ``lower`` if it is certain that no such point is nearer than ``epsilon``, else 0. As
     :func:`pair_radius` otherwise, but for a network of any shape.
     """
-    deadline = Deadline.after(timeout_s)
+    network, deadline = _exact(network), Deadline.after(timeout_s)
     isolated, effort = None, Effort()
     if search.strict:
         near = replace(search, radius=search.epsilon, norm="inf", stages=(1.0,))
@@ -171,7 +172,15 @@ def transformation_radius(
     Raises :class:`InputError` for networks that take different inputs.
     """
     check_same_inputs(first, second)
+    first, second = _exact(first), _exact(second)
     return _search(Pair(first, search.epsilon, second), center, search, Deadline.after(timeout_s), 0.0)
+
+
+def _exact(network: Network) -> Network:
+    """The network in float64 on the CPU, which is what programs and witnesses are about."""
+    if (network.dtype, network.device.type) == (torch.float64, "cpu"):
+        return network
+    return network.to(dtype=torch.float64, device="cpu")
 
 
 def check_same_inputs(first: Network, second: Network) -> None:

@@ -160,7 +160,8 @@ def preimage_radius(network: Network, center: Tensor, search: Search, timeout_s:
     found = _search(Preimage(network, search.epsilon), center, search, deadline, search.epsilon)
     if isolated is None:
         return found
-    return replace(found, strict=found.lower if isolated else 0.0, effort=effort + found.effort)
+    notes = (*found.notes, f"points closer than epsilon: {close.reason}") if close.late else found.notes
+    return replace(found, strict=found.lower if isolated else 0.0, effort=effort + found.effort, notes=notes)
 
 
 def transformation_radius(
@@ -248,6 +249,7 @@ class _Stage:
     deadline: Deadline
     lower: float = 0.0
     witness: Witness | None = None
+    nearest: float = math.inf
     status: Status = Status.TIME
     reason: str = ""
     effort: Effort = field(default_factory=Effort)
@@ -276,8 +278,12 @@ class _Stage:
                 break
         if point is None or isinstance(self.question, ClosePair):
             return None
+        # Without ReLUs there are no pieces to give.
+        evaluations = [[each for each in found if each.switches] for found in posed.evaluations]
+        if not any(evaluations):
+            return None
         for inputs in ([self.ball.tensor(u, point) for u in posed.points], [self.ball.center] * len(posed.points)):
-            pairs = [(each, x) for x, found in zip(inputs, posed.evaluations, strict=True) for each in found]
+            pairs = [(each, x) for x, found in zip(inputs, evaluations, strict=True) for each in found]
             active = stacked([each.active for each, _ in pairs])
             pattern = np.concatenate([each.pattern(x) for each, x in pairs])
             found = posed.milp.solve(posed.size.cost, self.deadline, self.search.gap, fixed=(active, pattern))
@@ -296,24 +302,25 @@ class _Stage:
         self.lower = max(self.lower, radius * min(certified, 1.0))
         if solution.point is not None:
             self._propose(posed, solution.point)
-        upper = math.inf if self.witness is None else self.witness.distance
         if solution.status != Status.OPTIMAL:
             timed = solution.status == Status.TIME
             self.reason = "time limit" if timed else f"{solution.said}; the bound so far is kept"
-        elif upper - self.lower <= self.search.gap * upper + 2 * MARGIN * radius:
+        elif self.nearest < math.inf and (1 - self.search.gap) * self.nearest <= self.lower + 2 * MARGIN * radius:
             self.reason = "gap closed"
         elif solution.point is None or not posed.size.refine(solution.point):
             self.reason = "solved"
 
     def _propose(self, posed: Posed, point: np.ndarray) -> None:
         """Takes the point's pair for the witness if it is one, and nearer than the one there is."""
-        if isinstance(self.question, ClosePair):  # a relaxation: its points show nothing
+        if isinstance(self.question, ClosePair):  # a relaxation: its points show nothing but how far it can be raised
+            reach = max(distance(self.ball.tensor(u, point), self.ball.center, self.ball.norm) for u in posed.points)
+            self.nearest = min(self.nearest, reach)
             return
         found = check_pair(self.question, self.ball, [self.ball.tensor(u, point) for u in posed.points])
         if found is None:
             self.notes += ("a solver's pair did not stand up in the network",)
         elif self.witness is None or found.distance < self.witness.distance:
-            self.witness = found
+            self.witness, self.nearest = found, found.distance
 
 
 def check_pair(question: Question, ball: Ball, proposed: Sequence[Tensor]) -> Witness | None:

@@ -14,6 +14,7 @@ from kreludomain.errors import InputError
 from kreludomain.run import commands
 from kreludomain.run.bounds import Request, show_bounds
 from kreludomain.run.moments import moments as run_moments
+from kreludomain.run.invert import invert as run_invert
 from kreludomain.run.screen import errors, screen
 from kreludomain.run.show import show as draw
 
@@ -66,6 +67,12 @@ def moments(config: ConfigPath, output: Output = None, overwrite: Overwrite = Fa
 def show(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
     """Draw reachable sets in a plane, or the relaxations of two neurons, as CONFIG says."""
     draw(config, output, overwrite)
+
+
+@app.command()
+def invert(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
+    """Certify how far around points a network is invertible, or one network a function of another."""
+    run_invert(config, output, overwrite)
 
 
 @app.command()

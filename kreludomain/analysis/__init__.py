@@ -1,0 +1,1 @@
+"""Analyses beside verdicts that the same networks and bounds make possible, one package each."""

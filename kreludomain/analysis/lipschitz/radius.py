@@ -1,0 +1,168 @@
+"""Robust radii: how far inputs may move, in ``l_p``, before another class can win.
+
+A network with Lipschitz constant ``L`` (``l_p`` to ``l_p``) moves the difference of two outputs by at most
+``2^(1 - 1/p) L`` for each unit that its input moves, the dual norm of ``(1, -1)`` times ``L``: ``sqrt(2) L`` for
+``p = 2`` (Tsuzuku, Sato and Sugiyama, NeurIPS 2018), ``2 L`` for ``p = inf``. Next to these radii are what a method
+certifies and what an attack breaks, both by bisection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kreludomain.analysis.lipschitz.local import LocalBounds
+from kreludomain.analysis.lipschitz.norms import norm_of
+from kreludomain.deadline import Deadline
+from kreludomain.domain import DeepPoly, Method
+from kreludomain.errors import InputError
+from kreludomain.network import Network, Runtime
+from kreludomain.spec import Region, ball, robustness
+from kreludomain.spec.region import ROUNDING
+from kreludomain.verify import Verdict, certify, find_counterexample
+
+Clip = tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Radius:
+    """``certified``: no input nearer changes the class. ``notes``: why the search ended before it was done, if it did.
+
+    ``refused`` is the smallest radius that was tried without success, infinite if none was.
+    """
+
+    certified: float
+    refused: float = float("inf")
+    notes: tuple[str, ...] = ()
+
+
+def margin_factor(p: float | str) -> float:
+    """How much faster than ``L`` the difference of two outputs can move: ``2^(1 - 1/p)``."""
+    return float(2.0 ** (1.0 - 1.0 / norm_of(p)))
+
+
+def margins(network: Network, x: Tensor, label: int) -> Tensor:
+    """Label's output minus every other one at ``x`` ``(1, *input_shape)``, ``(classes - 1,)``, rounded down."""
+    with torch.no_grad():
+        outputs = network(x.to(dtype=network.dtype, device=network.device)).cpu()
+    claim = robustness(label, outputs.shape[1:].numel())
+    return claim.margins(outputs)[0] - ROUNDING * (claim.C.abs() @ outputs.flatten().abs().to(claim.C))
+
+
+def lipschitz_radius(network: Network, x: Tensor, label: int, constant: float, p: float | str) -> float:
+    """The radius that a global constant of the network proves; 0 for an input that has another class."""
+    margin = float(margins(network, x, label).min())
+    if margin <= 0:
+        return 0.0
+    factor = margin_factor(p) * constant
+    return margin / factor * (1 - ROUNDING) if factor > 0 else float("inf")
+
+
+def local_radius(
+    local: LocalBounds,
+    x: Tensor,
+    label: int,
+    largest: float,
+    p: float | str = "inf",
+    clip: Clip = None,
+    method: Method = DeepPoly(),
+    tolerance: float = 0.01,
+    deadline: Deadline = Deadline(),
+) -> Radius:
+    """The radius that local constants of the margins prove, up to ``largest``.
+
+    Constants over a ball of radius ``r`` prove ``min(r, margin / constant)``. The constants grow with the ball, so the
+    best ball is where both are equal; bisection finds it to the relative ``tolerance``.
+    """
+    network, found = local.network, margins(local.network, x, label)
+    rows = robustness(label, len(found) + 1).C
+    best = 0.0
+
+    def holds(radius: float) -> bool:
+        nonlocal best
+        region = ball(x, radius, str(p), clip)
+        constants = local.gradients(method.abstract(network, region, None, deadline).bounds, rows, p)
+        proved = min(float((found / constants.clamp(min=1e-300)).min()) * (1 - ROUNDING), radius)
+        best = max(best, proved)
+        return proved >= radius
+
+    if float(found.min()) <= 0:
+        return Radius(0.0, 0.0, ("another class wins at the input",))
+    result = _bisected(holds, largest, tolerance, deadline)
+    return Radius(max(best, result.certified), result.refused, result.notes)
+
+
+def certified_radius(
+    network: Network,
+    x: Tensor,
+    label: int,
+    largest: float,
+    p: float | str = "inf",
+    clip: Clip = None,
+    method: str | Method = "deeppoly",
+    tolerance: float = 0.01,
+    deadline: Deadline = Deadline(),
+) -> Radius:
+    """The largest radius up to ``largest`` that a method certifies, to the relative ``tolerance``."""
+    claim = robustness(label, network.size(network.output.name))
+
+    def holds(radius: float) -> bool:
+        seconds = None if deadline.remaining == float("inf") else deadline.remaining
+        found = certify(network, ball(x, radius, str(p), clip), claim, method, timeout_s=seconds, attack=False)
+        return found.verdict is Verdict.VERIFIED
+
+    if float(margins(network, x, label).min()) <= 0:
+        return Radius(0.0, 0.0, ("another class wins at the input",))
+    return _bisected(holds, largest, tolerance, deadline)
+
+
+def attacked_radius(
+    network: Network,
+    x: Tensor,
+    label: int,
+    largest: float,
+    runtime: Runtime,
+    p: float | str = "inf",
+    clip: Clip = None,
+    tolerance: float = 0.01,
+    deadline: Deadline = Deadline(),
+) -> float | None:
+    """The distance of the nearest counterexample that attacks found within ``largest``: no larger radius is robust.
+
+    ``None`` if they found none. Counterexamples are confirmed by onnxruntime.
+    """
+    claim, order, nearest = robustness(label, network.size(network.output.name)), norm_of(p), float("inf")
+
+    def holds(radius: float) -> bool:
+        nonlocal nearest
+        region: Region = ball(x, radius, str(p), clip)
+        found = find_counterexample(network, region, claim, runtime)
+        if found is None:
+            return True
+        nearest = min(nearest, float(torch.linalg.vector_norm((found.double() - x).flatten(), ord=order)))
+        return False
+
+    _bisected(holds, largest, tolerance, deadline)
+    return nearest if nearest < float("inf") else None
+
+
+def _bisected(holds: Callable[[float], bool], largest: float, tolerance: float, deadline: Deadline) -> Radius:
+    """The largest radius up to ``largest`` that holds, between one that does and one that does not."""
+    if not 0 < largest < float("inf"):
+        raise InputError(f"radius: largest {largest!r} is not a number above 0")
+    if not 0 < tolerance < 1:
+        raise InputError(f"radius: tolerance {tolerance!r} is not a number between 0 and 1")
+    if deadline.passed:
+        return Radius(0.0, notes=("time limit",))
+    if holds(largest):
+        return Radius(largest)
+    low, high = 0.0, largest
+    while high - low > tolerance * high and high > 1e-6 * largest:
+        if deadline.passed:
+            return Radius(low, high, ("time limit",))
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return Radius(low, high)

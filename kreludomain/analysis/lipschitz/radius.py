@@ -9,7 +9,7 @@ certifies and what an attack breaks, both by bisection.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,9 +22,12 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
 from kreludomain.spec import Region, ball, robustness
 from kreludomain.spec.region import ROUNDING
-from kreludomain.verify import Verdict, certify, find_counterexample
+from kreludomain.verify import find_counterexample, make_method
 
 Clip = tuple[float, float] | None
+
+#: The note of an input that is classified wrongly, whose radius is 0.
+WRONG = "another class wins at the input"
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def local_radius(
     largest: float,
     p: float | str = "inf",
     clip: Clip = None,
-    method: Method = DeepPoly(),
+    method: str | Method = DeepPoly(),
     tolerance: float = 0.01,
     deadline: Deadline = Deadline(),
 ) -> Radius:
@@ -77,20 +80,20 @@ def local_radius(
     Constants over a ball of radius ``r`` prove ``min(r, margin / constant)``. The constants grow with the ball, so the
     best ball is where both are equal; bisection finds it to the relative ``tolerance``.
     """
-    network, found = local.network, margins(local.network, x, label)
+    network, found, made = local.network, margins(local.network, x, label), make_method(method)
     rows = robustness(label, len(found) + 1).C
     best = 0.0
 
     def holds(radius: float) -> bool:
         nonlocal best
         region = ball(x, radius, str(p), clip)
-        constants = local.gradients(method.abstract(network, region, None, deadline).bounds, rows, p)
+        constants = local.gradients(made.abstract(network, region, None, deadline).bounds, rows, p)
         proved = min(float((found / constants.clamp(min=1e-300)).min()) * (1 - ROUNDING), radius)
         best = max(best, proved)
         return proved >= radius
 
     if float(found.min()) <= 0:
-        return Radius(0.0, 0.0, ("another class wins at the input",))
+        return Radius(0.0, 0.0, (WRONG,))
     result = _bisected(holds, largest, tolerance, deadline)
     return Radius(max(best, result.certified), result.refused, result.notes)
 
@@ -105,18 +108,32 @@ def certified_radius(
     method: str | Method = "deeppoly",
     tolerance: float = 0.01,
     deadline: Deadline = Deadline(),
+    start: float | None = None,
 ) -> Radius:
-    """The largest radius up to ``largest`` that a method certifies, to the relative ``tolerance``."""
-    claim = robustness(label, network.size(network.output.name))
+    """The largest radius up to ``largest`` that a method certifies, to the relative ``tolerance``.
+
+    ``start`` is where to look first, such as what a cheaper method certifies; it saves slow proofs that fail far above.
+    """
+    made, claim = make_method(method), robustness(label, network.size(network.output.name))
+    found = margins(network, x, label)
+    order = found.argsort().tolist()  # the class that is nearest first: one row that fails is enough
+    notes: list[str] = []
 
     def holds(radius: float) -> bool:
-        seconds = None if deadline.remaining == float("inf") else deadline.remaining
-        found = certify(network, ball(x, radius, str(p), clip), claim, method, timeout_s=seconds, attack=False)
-        return found.verdict is Verdict.VERIFIED
+        abstraction = made.abstract(network, ball(x, radius, str(p), clip), None, deadline)
+        for row in list(order):
+            minima = abstraction.prove(claim.objective(network).rows(row, row + 1), deadline)
+            notes.extend(minima.notes)
+            if not bool((minima.lower > 0).all()):
+                order.remove(row)
+                order.insert(0, row)
+                return False
+        return True
 
-    if float(margins(network, x, label).min()) <= 0:
-        return Radius(0.0, 0.0, ("another class wins at the input",))
-    return _bisected(holds, largest, tolerance, deadline)
+    if float(found.min()) <= 0:
+        return Radius(0.0, 0.0, (WRONG,))
+    radius = _bisected(holds, largest, tolerance, deadline, start)
+    return replace(radius, notes=tuple(dict.fromkeys((*radius.notes, *notes))))
 
 
 def attacked_radius(
@@ -149,20 +166,33 @@ def attacked_radius(
     return nearest if nearest < float("inf") else None
 
 
-def _bisected(holds: Callable[[float], bool], largest: float, tolerance: float, deadline: Deadline) -> Radius:
-    """The largest radius up to ``largest`` that holds, between one that does and one that does not."""
+def _bisected(
+    holds: Callable[[float], bool], largest: float, tolerance: float, deadline: Deadline, start: float | None = None
+) -> Radius:
+    """The largest radius up to ``largest`` that holds, between one that does and one that does not.
+
+    From ``start`` it goes up or down by larger and larger steps until it has both, then halves what is between them.
+    """
     if not 0 < largest < float("inf"):
         raise InputError(f"radius: largest {largest!r} is not a number above 0")
     if not 0 < tolerance < 1:
         raise InputError(f"radius: tolerance {tolerance!r} is not a number between 0 and 1")
-    if deadline.passed:
-        return Radius(0.0, notes=("time limit",))
-    if holds(largest):
-        return Radius(largest)
-    low, high = 0.0, largest
-    while high - low > tolerance * high and high > 1e-6 * largest:
+    low, high, step = 0.0, float("inf"), 1.1
+    radius = largest if start is None or start <= 0 else min(start, largest)
+    while low < largest and high - low > tolerance * min(high, largest) and high > 1e-6 * largest:
         if deadline.passed:
             return Radius(low, high, ("time limit",))
-        middle = (low + high) / 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
+        if holds(radius):
+            low = radius
+        elif deadline.passed:  # it might have held
+            return Radius(low, high, ("time limit",))
+        else:
+            high = radius
+        if low == 0.0 and high > 1e-3 * largest:
+            radius = high / (step if start else 2.0)
+        elif high == float("inf"):
+            radius = min(low * step, largest)
+        else:
+            radius = (low + high) / 2
+        step = step * step
     return Radius(low, high)

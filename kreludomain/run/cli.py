@@ -13,6 +13,7 @@ import kreludomain
 from kreludomain.errors import InputError
 from kreludomain.run import commands
 from kreludomain.run.bounds import Request, show_bounds
+from kreludomain.run.lipschitz import lipschitz as analyse_lipschitz
 from kreludomain.run.screen import errors, screen
 
 app = typer.Typer(
@@ -52,6 +53,12 @@ def compare(config: ConfigPath, output: Output = None, overwrite: Overwrite = Fa
 
     Tables on the screen, CSV files and a plot in the folder."""
     commands.compare(config, output, overwrite)
+
+
+@app.command()
+def lipschitz(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
+    """Bracket Lipschitz constants, and compare the robust radii that follow with certified ones."""
+    analyse_lipschitz(config, output, overwrite)
 
 
 @app.command()

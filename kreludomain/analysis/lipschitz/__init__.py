@@ -19,10 +19,10 @@ from kreludomain.analysis.lipschitz.architecture import (
 )
 from kreludomain.analysis.lipschitz.bracket import Bracket
 from kreludomain.analysis.lipschitz.jacobian import jacobian_bounds, jacobians
-from kreludomain.analysis.lipschitz.lipsdp import LipSdp, lipsdp
+from kreludomain.analysis.lipschitz.semidefinite import LipSdp, lipsdp
 from kreludomain.analysis.lipschitz.local import LocalBounds
 from kreludomain.analysis.lipschitz.norms import NORMS, Norm, map_norm, operator_norm, power_iteration
-from kreludomain.analysis.lipschitz.product import MapNorm, Product, product
+from kreludomain.analysis.lipschitz.products import MapNorm, Product, product
 from kreludomain.analysis.lipschitz.radius import (
     Radius,
     attacked_radius,

@@ -1,10 +1,13 @@
 """Lipschitz estimates from an architecture alone: widths, depth, kinds of layer, initialisation. Estimates, no bounds.
 
 The norm of a matrix ``(m, n)`` with independent entries of standard deviation ``sigma`` is close to
-``sigma (sqrt(m) + sqrt(n))`` (Davidson and Szarek 2001; Vershynin, *High-Dimensional Probability*, section 4.4). A layer
-in general is such a matrix with a pattern of zeros: with at most ``r`` weights into an output and ``c`` out of an input
-it is close to ``sigma (sqrt(r) + sqrt(c))`` (Bandeira and van Handel, Annals of Probability 2016). Convolutions share
-their weights, but at each frequency they are a random matrix of just that norm.
+``sigma (sqrt(m) + sqrt(n))`` (Davidson and Szarek 2001; Vershynin, *High-Dimensional Probability*, section 4.4), less
+what finite widths take off: the largest eigenvalue of ``W W^T`` is ``sigma^2 (mu + tau X)`` with
+``mu = (sqrt(n - 1) + sqrt(m))^2``, ``tau = sqrt(mu) (1 / sqrt(n - 1) + 1 / sqrt(m))^(1/3)`` and ``X`` of Tracy and Widom's
+law, whose mean is -1.2065 (Johnstone, Annals of Statistics 2001). A convolution is a matrix with a pattern of zeros and
+shared weights: with at most ``r`` weights into an output and ``c`` out of an input its norm is close to
+``sigma (sqrt(r) + sqrt(c))`` (Bandeira and van Handel, Annals of Probability 2016, for independent entries; at each
+frequency a convolution is a random matrix of just that norm).
 """
 
 from __future__ import annotations
@@ -45,6 +48,9 @@ INITIALISATIONS: dict[str, Initialisation] = {
     "xavier": Initialisation(lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out)), _uniform),
     "torch": Initialisation(lambda fan_in, fan_out: math.sqrt(1 / (3 * fan_in)), _uniform),
 }
+
+#: The mean of Tracy and Widom's law for real matrices.
+TRACY_WIDOM = -1.2065
 
 #: Other names of them.
 ALIASES = {"kaiming": "he", "glorot": "xavier", "default": "torch"}
@@ -202,12 +208,22 @@ def _estimate(layers: Sequence[tuple[str, AffineOperator]], name: str) -> Estima
         fans = _fans(weight)
         sigma = chosen.sigma(*fans)
         into, out_of, mean_out = _connections(operator)
-        norm = sigma * (math.sqrt(into) + math.sqrt(out_of))
-        made.append(LayerEstimate(label, *fans, sigma, norm, sigma * math.sqrt(mean_out)))
+        edge = _edge(*fans) if isinstance(operator, Linear) else math.sqrt(into) + math.sqrt(out_of)
+        made.append(LayerEstimate(label, *fans, sigma, sigma * edge, sigma * math.sqrt(mean_out)))
     halves = 0.5 ** ((len(made) - 1) / 2)
     return Estimate(
         tuple(made), math.prod(layer.norm for layer in made), halves * math.prod(layer.gain for layer in made)
     )
+
+
+def _edge(m: int, n: int) -> float:
+    """The norm of a random matrix ``(m, n)`` whose entries have standard deviation 1."""
+    m, n = sorted((m, n))
+    if n == 1:
+        return math.sqrt(2 / math.pi)  # one number: its mean magnitude
+    mu = (math.sqrt(n - 1) + math.sqrt(m)) ** 2
+    tau = math.sqrt(mu) * (1 / math.sqrt(n - 1) + 1 / math.sqrt(m)) ** (1 / 3)
+    return math.sqrt(mu + TRACY_WIDOM * tau)
 
 
 def _fans(weight: Tensor) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -68,7 +69,15 @@ class Design:
 
 
 BASE = Design()
-AXES: dict[str, tuple[Any, ...]] = {"width": (8, 16, 32, 64), "depth": (1, 3, 5, 7), "initialisation": ("torch", "xavier", "he")}
+AXES: dict[str, tuple[Any, ...]] = {
+    "width": (8, 16, 32, 64),
+    "depth": (1, 3, 5, 7),
+    "initialisation": ("torch", "xavier", "he"),
+}
+
+
+#: How weights are drawn where it is not torch's own way.
+DRAWS: dict[str, Callable[[Tensor], Tensor]] = {"he": nn.init.kaiming_normal_, "xavier": nn.init.xavier_uniform_}
 
 
 def designs() -> dict[Design, dict[str, Any]]:
@@ -86,8 +95,7 @@ def build(design: Design) -> nn.Sequential:
     module = nn.Sequential(*hidden, nn.Linear(design.width, 10))
     for layer in module:
         if isinstance(layer, nn.Linear) and design.initialisation != "torch":
-            draw = {"he": nn.init.kaiming_normal_, "xavier": nn.init.xavier_uniform_}[design.initialisation]
-            draw(layer.weight)
+            DRAWS[design.initialisation](layer.weight)
             nn.init.zeros_(layer.bias)
     return module
 
@@ -141,8 +149,14 @@ def main() -> None:
             networks.append({"file": file, "initialisation": asdict(design)["initialisation"], "axes": axes})
     name = os.path.relpath(options.configuration)
     study = yaml.safe_dump(
-        {"networks": networks, **QUESTION, "output": os.path.relpath(CONFIGS.parent / "runs" / "lipschitz_study", options.configuration.parent)},
-        sort_keys=False, default_flow_style=None, width=120,
+        {
+            "networks": networks,
+            **QUESTION,
+            "output": os.path.relpath(CONFIGS.parent / "runs" / "lipschitz_study", options.configuration.parent),
+        },
+        sort_keys=False,
+        default_flow_style=None,
+        width=120,
     )
     options.configuration.write_text(HEADER.format(name=name) + study, encoding="utf-8")
     Console().print(table)

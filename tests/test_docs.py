@@ -37,7 +37,11 @@ def test_yaml_in_the_readme_is_a_configuration(text: str, tmp_path: Path) -> Non
     assert prepare(load_config(path)).size == 40
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+#: Configurations of other commands start with the command's name; its own tests read them.
+CERTIFY = [path for path in sorted((ROOT / "configs").glob("*.yaml")) if not path.stem.startswith("lipschitz")]
+
+
+@pytest.mark.parametrize("path", CERTIFY, ids=lambda path: path.stem)
 def test_configurations_are_ready_to_run(path: Path) -> None:
     assert prepare(load_config(path)).size > 0
 

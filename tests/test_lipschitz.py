@@ -24,6 +24,7 @@ from kreludomain.analysis.lipschitz import (
     Conv,
     Dense,
     LocalBounds,
+    Search,
     attacked_radius,
     certified_radius,
     estimate_of,
@@ -54,7 +55,7 @@ ORDER = {"1": 1, "2": 2, "inf": math.inf}
 
 
 def sequential(*weights: Tensor, bias: float = 0.0) -> kd.Network:
-    """Dense layers with these weights, ReLU between them; ``bias`` (and ten times more each layer) on all but the last."""
+    """Dense layers with these weights, ReLU between them; biases of all but the last: ``bias``, ten times that, ..."""
     modules: list[nn.Module] = []
     for position, weight in enumerate(weights):
         layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
@@ -293,9 +294,10 @@ def test_what_lipsdp_refuses() -> None:
 
 
 def test_lipsdp_takes_convolutions_as_matrices() -> None:
-    network = ZOO["conv"]()
+    torch.manual_seed(0)
+    network = kd.from_torch(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)), (1, 4, 4))
     lower = sampled_slope_anywhere(network, inputs(network, 20)).lower
-    assert lower <= lipsdp(network, timeout_s=1).upper <= product(network).upper * (1 + 1e-9)
+    assert lower <= lipsdp(network).upper < product(network).upper
 
 
 # Architectures --------------------------------------------------------------------------------------------------------
@@ -344,7 +346,7 @@ def test_the_slope_is_the_mean_length_of_a_jacobian_times_a_vector() -> None:
 def test_the_estimate_of_a_network_is_that_of_its_architecture() -> None:
     architecture = Architecture((1, 8, 8), (Conv(6, 3), Dense(10)))
     assert estimate_of(architecture.draw("he"), "he").lipschitz == architecture.estimate("he").lipschitz
-    with pytest.raises(kd.InputError, match="node 'stem_1.*' is no dense layer and no convolution"):
+    with pytest.raises(kd.InputError, match=r"node 'stem_1.*' is no dense layer and no convolution"):
         estimate_of(ZOO["residual"](), "he")
 
 
@@ -372,17 +374,17 @@ def test_radii_of_a_linear_network_are_exact(norm: str) -> None:
     row = (weight[0] - weight[1]).double()
     dual = {"1": math.inf, "2": 2, "inf": 1}[norm]
     true = float(row @ x[0] / torch.linalg.vector_norm(row, ord=dual))
-    assert local_radius(LocalBounds(network), x, 0, 5.0, norm).certified == pytest.approx(true, rel=1e-9)
-    by_method = certified_radius(network, x, 0, 5.0, norm, tolerance=0.001)
+    assert local_radius(LocalBounds(network), x, 0, Search(5.0, norm)).certified == pytest.approx(true, rel=1e-9)
+    by_method = certified_radius(network, x, 0, Search(5.0, norm, tolerance=0.001))
     assert true * 0.998 <= by_method.certified <= true <= by_method.refused
     constant = product(network, norm).upper
     assert lipschitz_radius(network, x, 0, constant, norm) <= true * (1 + 1e-12)
     if norm != "1":
-        attacked = attacked_radius(network, x, 0, 5.0, Runtime(network), norm)
+        attacked = attacked_radius(network, x, 0, Search(5.0, norm), Runtime(network))
         assert attacked is not None
         assert true * (1 - 1e-6) <= attacked <= 1.1 * true
-    assert local_radius(LocalBounds(network), x, 1, 5.0, norm).certified == 0
-    assert certified_radius(network, x, 1, 5.0, norm).certified == 0
+    assert local_radius(LocalBounds(network), x, 1, Search(5.0, norm)).certified == 0
+    assert certified_radius(network, x, 1, Search(5.0, norm)).certified == 0
     assert lipschitz_radius(network, x, 1, constant, norm) == 0
 
 
@@ -391,22 +393,24 @@ def test_where_the_search_starts_does_not_matter(start: float | None) -> None:
     network = dense(4, 8, 8, 3, seed=1)
     x = inputs(network, 1, 7)
     label = int(network(x).argmax())
-    plain = certified_radius(network, x, label, 2.0)
-    found = certified_radius(network, x, label, 2.0, start=start)
+    plain = certified_radius(network, x, label, Search(2.0))
+    found = certified_radius(network, x, label, Search(2.0), start=start)
     assert found.certified == pytest.approx(plain.certified, rel=0.02)
     assert found.certified < found.refused <= found.certified * 1.02
-    joint = certified_radius(network, x, label, 2.0, method=kd.KReluLP(k=2), start=found.certified)
+    joint = certified_radius(network, x, label, Search(2.0), method=kd.KReluLP(k=2), start=found.certified)
     assert joint.certified >= found.certified * 0.99
 
 
 def test_a_radius_is_cut_off_where_the_search_ends() -> None:
     network = sequential(torch.eye(2))
     x = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
-    assert certified_radius(network, x, 0, 0.25).certified == 0.25
-    late = certified_radius(network, x, 0, 0.25, deadline=kd.Deadline.after(0.0))
+    assert certified_radius(network, x, 0, Search(0.25)).certified == 0.25
+    late = certified_radius(network, x, 0, Search(0.25), deadline=kd.Deadline.after(0.0))
     assert (late.certified, late.notes) == (0.0, ("time limit",))
-    with pytest.raises(kd.InputError, match="largest 0.0 is not a number above 0"):
-        certified_radius(network, x, 0, 0.0)
+    with pytest.raises(kd.InputError, match=r"largest 0\.0 is not a number above 0"):
+        Search(0.0)
+    with pytest.raises(kd.InputError, match="norm: 3 is not one of"):
+        Search(1.0, 3)
     with pytest.raises(kd.InputError, match="norm: 3 is not one of inf, 1, 2"):
         product(network, 3)
 
@@ -477,10 +481,9 @@ def test_the_command_brackets_and_compares(tmp_path: Path, capfd: pytest.Capture
     is_refused(call(capfd, "lipschitz", tmp_path / "run.yaml"), "there are results already; use --overwrite")
 
 
-@pytest.mark.parametrize("norm", ["inf", 1])
-def test_other_norms_go_without_lipsdp(tmp_path: Path, capfd: pytest.CaptureFixture[str], norm: Any) -> None:
+def test_networks_side_by_side_in_another_norm(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     axes = [{"file": "net.onnx", "label": f"net {i}", "axes": {"width": i, "kind": "a"}} for i in (4, 8)]
-    change = {"network": None, "networks": axes, "region": {"norm": norm, "epsilon": 0.1}}
+    change = {"network": None, "networks": axes, "region": {"norm": "inf", "epsilon": 0.1}}
     code, _, err = call(capfd, "lipschitz", project(tmp_path, change))
     assert (code, err) == (0, "")
     rows = rows_of(tmp_path / "out")
@@ -511,7 +514,10 @@ def test_architectures_need_no_network(tmp_path: Path, capfd: pytest.CaptureFixt
         ({"network": "none.onnx"}, "none.onnx: no such file"),
         ({"data": None}, "run.yaml: data: missing; networks are measured around samples"),
         ({"region": {"norm": 3, "epsilon": 0.1}}, "region.norm: '3' is not 'inf', '1' or '2'"),
-        ({"region": {"norm": 2, "epsilon": 0.1, "clip": [5, 6]}}, "sample 0: region: the middle of an l_2 ball lies outside"),
+        (
+            {"region": {"norm": 2, "epsilon": 0.1, "clip": [5, 6]}},
+            "sample 0: region: the middle of an l_2 ball lies outside",
+        ),
         ({"radius": {"largest": 0}}, "radius.largest: input should be greater than 0, not 0"),
         ({"radius": {"largest": 1, "methods": ["magic"]}}, "radius.methods[0]: 'magic' is not one of interval, "),
         ({"radius": {"largest": 1, "methods": [{"name": "lp", "solver": "highs"}]}}, "run.yaml: radius.methods[0]: "),

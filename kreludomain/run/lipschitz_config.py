@@ -112,7 +112,7 @@ class LipSdpKeys(Keys):
 
     solver: Literal["scs", "clarabel"] = "scs"
     neurons: Count = 400
-    timeout_s: float = Field(120.0, gt=0)
+    timeout_s: Annotated[float, Field(gt=0)] = 120.0
 
 
 class RadiusKeys(Keys):
@@ -146,7 +146,7 @@ class LipschitzConfig(Keys):
     data: Annotated[CsvData | DigitsData, BeforeValidator(_data)] | None = None
     region: RegionConfig | None = None
     bounds: Method = Field(default_factory=lambda: parse_method("deeppoly"))
-    lipsdp: LipSdpKeys | Literal[False] = Field(default_factory=LipSdpKeys)
+    lipsdp: LipSdpKeys | Literal[False] = LipSdpKeys()
     samples: Count = 200
     seed: int = Field(0, ge=0)
     radius: RadiusKeys | None = None

@@ -1,4 +1,4 @@
-"""A run of ``kreludomain lipschitz``: what a configuration can have wrong is found first, then everything is measured."""
+"""A run of ``kreludomain lipschitz``: what its configuration can have wrong is found first, then all is measured."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kreludomain.analysis.lipschitz import (
     LipSdp,
     LocalBounds,
     Radius,
+    Search,
     attacked_radius,
     certified_radius,
     estimate_of,
@@ -194,10 +195,10 @@ def _with_radii(
     sample: Sample,
 ) -> SampleRow:
     """The row with every radius; a method begins its search where the ones before it got to."""
-    x, around = sample.x[None], case.around
-    search = {"p": around.norm, "clip": around.clip, "tolerance": keys.tolerance}
+    x, norm = sample.x[None], case.around.norm
+    search = Search(keys.largest, norm, case.around.clip, keys.tolerance)
     radii: dict[str, float] = {
-        name: min(keys.largest, lipschitz_radius(case.network, x, sample.label, constant, around.norm))
+        name: min(keys.largest, lipschitz_radius(case.network, x, sample.label, constant, norm))
         for name, constant in network.bracket.uppers.items()
     }
     notes: list[str] = []
@@ -207,19 +208,15 @@ def _with_radii(
         notes.extend(f"{name}: {text}" for text in found.notes)
 
     deadline = Deadline.after(config.timeout_s)
-    note(LOCAL, local_radius(local, x, sample.label, keys.largest, method=config.bounds.method, deadline=deadline, **search))
+    note(LOCAL, local_radius(local, x, sample.label, search, config.bounds.method, deadline))
     for method in keys.methods:
         deadline, begin = Deadline.after(config.timeout_s), 1.1 * max(radii.values())
-        found = certified_radius(
-            case.network, x, sample.label, keys.largest, method=method.method, deadline=deadline, start=begin, **search
-        )
+        found = certified_radius(case.network, x, sample.label, search, method.method, deadline, begin)
         note(method.label, found)
     attacked = None
     if keys.attack:
         deadline = Deadline.after(config.timeout_s)
-        attacked = attacked_radius(
-            case.network, x, sample.label, keys.largest, runtime=case.runtime, deadline=deadline, **search
-        )
+        attacked = attacked_radius(case.network, x, sample.label, search, case.runtime, deadline)
     return replace(row, radii=radii, attacked=attacked, notes=(*row.notes, *notes))
 
 

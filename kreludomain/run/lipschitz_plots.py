@@ -5,8 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -29,7 +31,13 @@ class Series:
 
 #: Constants, from the loosest to the sampled one.
 CONSTANTS = (
-    Series("estimate from the architecture\n(untrained; no bound)", "0.55", "x", "--", lambda network, rows: [network.estimate]),
+    Series(
+        "estimate from the architecture\n(untrained; no bound)",
+        "0.55",
+        "x",
+        "--",
+        lambda network, rows: [network.estimate],
+    ),
     Series("product of layer norms, certified", "C0", "s", "-", lambda network, rows: [network.product]),
     Series("LipSDP, certified", "C4", "D", "-", lambda network, rows: [network.lipsdp]),
     Series("local, certified", "C2", "o", "-", lambda network, rows: [row.local for row in rows]),
@@ -76,7 +84,9 @@ def _networks(report: Report) -> Figure:
     """Constants and radii side by side, or one above the other with a column for each axis of a study."""
     columns, radii, first = _columns(report), _radii(report), report.samples[0]
     norm = "\\infty" if first.norm == "inf" else first.norm
-    constant = f"Lipschitz constant, $\\ell_{{{norm}}}$ to $\\ell_{{{norm}}}$\n(local: within {first.epsilon:g} of a sample)"
+    constant = (
+        f"Lipschitz constant, $\\ell_{{{norm}}}$ to $\\ell_{{{norm}}}$\n(local: within {first.epsilon:g} of a sample)"
+    )
     panels = [(CONSTANTS, constant)] + ([(radii, f"robust radius, $\\ell_{{{norm}}}$")] if radii else [])
     stacked = len(columns) > 1
     shape = (len(panels), len(columns)) if stacked else (1, len(panels))
@@ -120,16 +130,20 @@ def _radii(report: Report) -> tuple[Series, ...]:
     for name in report.radii:
         colour, marker = LOOKS.get(name) or next(others)
         label = f"certified: {NAMES.get(name, name)}"
-        made.append(Series(label, colour, marker, "-", lambda _, rows, name=name: [r.radii.get(name) for r in rows]))
+        made.append(Series(label, colour, marker, "-", partial(_radius_of, name)))
     if any(row.attacked is not None for row in report.samples):
         label = "nearest counterexample\nfound (upper bound)"
         made.append(Series(label, "C3", "^", ":", lambda _, rows: [row.attacked for row in rows]))
     return tuple(reversed(made))
 
 
+def _radius_of(name: str, network: NetworkRow, rows: Sequence[SampleRow]) -> list[float | None]:
+    return [row.radii.get(name) for row in rows]
+
+
 def _panel(axes: Axes, column: Column, series: Sequence[Series]) -> None:
     scale = column.is_scale
-    places = [value if scale else position for position, (value, _) in enumerate(column.places)]
+    places = [float(value) if scale else position for position, (value, _) in enumerate(column.places)]
     for line in series:
         points = []
         for place, (_, pairs) in zip(places, column.places, strict=True):
@@ -141,7 +155,14 @@ def _panel(axes: Axes, column: Column, series: Sequence[Series]) -> None:
             continue
         x, low, y, high = zip(*points, strict=True)
         axes.plot(
-            x, y, color=line.colour, marker=line.marker, linestyle=line.line, markersize=5, linewidth=1.4, label=line.label
+            x,
+            y,
+            color=line.colour,
+            marker=line.marker,
+            linestyle=line.line,
+            markersize=5,
+            linewidth=1.4,
+            label=line.label,
         )
         if any(a < b for a, b in zip(low, high, strict=True)):
             axes.fill_between(x, low, high, color=line.colour, alpha=0.12, linewidth=0)
@@ -174,9 +195,17 @@ def _architectures(rows: Sequence[ArchitectureRow]) -> Figure:
         chosen = [mine[names[place]] for place in here]
         colour = f"C{position}"
         axes.plot(here, [row.estimate for row in chosen], "x--", color=colour, label=f"{name}: estimate")
-        if all(row.measured is not None for row in chosen):
-            axes.plot(here, [row.measured for row in chosen], "o", color=colour, mfc="none", label=f"{name}: measured")
-        axes.plot(here, [row.slope for row in chosen], "v:", color=colour, markersize=4, label=f"{name}: typical slope")
+        measured = [row.measured for row in chosen if row.measured is not None]
+        if len(measured) == len(here):
+            axes.plot(here, measured, "o", color=colour, mfc="none", label=f"{name}: measured")
+        axes.plot(
+            here,
+            [row.slope or np.nan for row in chosen],
+            "v:",
+            color=colour,
+            markersize=4,
+            label=f"{name}: typical slope",
+        )
     axes.set_yscale("log")
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set(title="Product of layer norms of untrained networks", ylabel="product of layer norms, and typical slope")

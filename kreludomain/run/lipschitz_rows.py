@@ -36,9 +36,9 @@ class ArchitectureRow:
 class NetworkRow:
     """A network's constants for all inputs, ``l_p`` to ``l_p`` with ``p`` the ``norm``.
 
-    ``estimate`` knows the architecture only and bounds nothing; ``product`` and ``lipsdp`` are certified; ``sampled`` is
-    a lower bound. ``lipsdp_claimed``: what the solver claims, no bound; ``lipsdp_note``: how it ended, or why there is
-    no value.
+    ``estimate`` knows the architecture only and bounds nothing; ``product`` and ``lipsdp`` are certified; ``sampled``
+    is a lower bound. ``lipsdp_claimed``: what the solver claims, no bound; ``lipsdp_note``: how it ended, or why there
+    is no value.
     """
 
     network: str

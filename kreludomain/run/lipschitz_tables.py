@@ -42,7 +42,7 @@ def _architectures(report: Report) -> Table:
         numbers = map(shown, (row.estimate, row.measured, ratio))
         table.add_row(row.architecture, row.initialisation, *numbers, each, shown(row.slope))
     table.caption = (
-        "measured: exact norms of random networks, mean; ratio: estimate / measured; the layers are in architectures.csv\n"
+        "measured: exact norms of random networks, mean; ratio: estimate / measured; layers are in architectures.csv\n"
         "slope: what an untrained network does to a random direction, root mean square"
     )
     return table
@@ -50,22 +50,23 @@ def _architectures(report: Report) -> Table:
 
 def _everywhere(report: Report) -> Table:
     norm = report.networks[0].norm
-    table = plain_table(
-        "network",
-        "sampled (at least)",
-        "LipSDP (at most)",
-        "product (at most)",
-        "upper / lower",
-        "estimate",
-        "s",
-        title=f"Lipschitz constants for all inputs, l_{norm} to l_{norm}",
-    )
-    for row in report.networks:
-        numbers = (row.sampled, row.lipsdp, row.product, row.bracket.ratio, row.estimate, row.seconds)
-        table.add_row(row.network, *map(shown, numbers))
+    every: dict[str, list[float | None]] = {
+        "sampled (at least)": [row.sampled for row in report.networks],
+        "LipSDP (at most)": [row.lipsdp for row in report.networks],
+        "product (at most)": [row.product for row in report.networks],
+        "upper / lower": [row.bracket.ratio for row in report.networks],
+        "estimate": [row.estimate for row in report.networks],
+        "s": [row.seconds for row in report.networks],
+    }
+    columns = {name: values for name, values in every.items() if any(value is not None for value in values)}
+    title = f"Lipschitz constants for all inputs, l_{norm} to l_{norm}"
+    table = plain_table("network", *columns, title=title)
+    for position, row in enumerate(report.networks):
+        table.add_row(row.network, *(shown(values[position]) for values in columns.values()))
     notes = [f"{row.network}: no LipSDP, {row.lipsdp_note}" for row in report.networks if row.lipsdp is None]
-    lines = ["estimate: from the architecture and its initialisation alone, no bound", *(notes if norm == "2" else [])]
-    table.caption = "\n".join(lines)
+    if "estimate" in columns:
+        notes.append("estimate: the product of an untrained network, from the architecture alone; no bound")
+    table.caption = "\n".join(notes) or None
     return table
 
 
@@ -96,7 +97,9 @@ def _radii(report: Report) -> Table:
         for label, rows in _lines(report, network):
             values = [_median(row.radii.get(name) for row in rows) for name in report.radii]
             table.add_row(network.network, label, *map(shown, (*values, _median(row.attacked for row in rows))))
-    notes = list(dict.fromkeys(f"{row.network}, sample {row.index}: {note}" for row in report.samples for note in row.notes))
+    notes = list(
+        dict.fromkeys(f"{row.network}, sample {row.index}: {note}" for row in report.samples for note in row.notes)
+    )
     if notes:
         table.caption = "\n".join(notes[:MOST] + ([f"and {len(notes) - MOST} more notes"] if len(notes) > MOST else []))
     return table
@@ -125,10 +128,20 @@ def csv_files(report: Report) -> dict[str, str]:
         files["architectures.csv"] = csv_text(columns, ([getattr(r, c) for c in columns] for r in report.architectures))
     if report.networks:
         axes = list(dict.fromkeys(axis for row in report.networks for axis in row.axes))
-        columns = ("network", "norm", "sampled", "lipsdp", "product", "estimate", "lipsdp_claimed", "lipsdp_note", "seconds")
-        rows = ([getattr(r, c) for c in columns] + [r.axes.get(a) for a in axes] for r in report.networks)
-        files["networks.csv"] = csv_text([*columns, *axes], rows)
-        columns = ("network", "index", "label", "predicted", "norm", "epsilon", "sampled", "local", "upper", "attacked")
-        samples = ([getattr(r, c) for c in columns] + [r.radii.get(n) for n in report.radii] for r in report.samples)
-        files["samples.csv"] = csv_text([*columns, *(f"radius by {name}" for name in report.radii)], samples)
+        names = (
+            "network",
+            "norm",
+            "sampled",
+            "lipsdp",
+            "product",
+            "estimate",
+            "lipsdp_claimed",
+            "lipsdp_note",
+            "seconds",
+        )
+        rows = ([getattr(r, name) for name in names] + [r.axes.get(axis) for axis in axes] for r in report.networks)
+        files["networks.csv"] = csv_text([*names, *axes], rows)
+        about = ("network", "index", "label", "predicted", "norm", "epsilon", "sampled", "local", "upper", "attacked")
+        samples = ([getattr(r, c) for c in about] + [r.radii.get(n) for n in report.radii] for r in report.samples)
+        files["samples.csv"] = csv_text([*about, *(f"radius by {name}" for name in report.radii)], samples)
     return files

@@ -19,12 +19,12 @@ from kreludomain.analysis.lipschitz.architecture import (
 )
 from kreludomain.analysis.lipschitz.bracket import Bracket
 from kreludomain.analysis.lipschitz.jacobian import jacobian_bounds, jacobians
-from kreludomain.analysis.lipschitz.semidefinite import LipSdp, lipsdp
 from kreludomain.analysis.lipschitz.local import LocalBounds
 from kreludomain.analysis.lipschitz.norms import NORMS, Norm, map_norm, operator_norm, power_iteration
 from kreludomain.analysis.lipschitz.products import MapNorm, Product, product
 from kreludomain.analysis.lipschitz.radius import (
     Radius,
+    Search,
     attacked_radius,
     certified_radius,
     lipschitz_radius,
@@ -33,6 +33,7 @@ from kreludomain.analysis.lipschitz.radius import (
     margins,
 )
 from kreludomain.analysis.lipschitz.sampled import Slope, sampled_slope, sampled_slope_anywhere
+from kreludomain.analysis.lipschitz.semidefinite import LipSdp, lipsdp
 
 __all__ = [
     "ALIASES",
@@ -52,6 +53,7 @@ __all__ = [
     "Norm",
     "Product",
     "Radius",
+    "Search",
     "Slope",
     "attacked_radius",
     "certified_radius",

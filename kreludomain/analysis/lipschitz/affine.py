@@ -47,7 +47,7 @@ class AffineMap:
         for node in self.nodes:
             shapes = zip(node.inputs, node.operator.in_shapes, strict=True)
             inputs = (values[name] if name in values else x.new_zeros(len(x), *shape) for name, shape in shapes)
-            values[node.name] = _affine(node).linear(*inputs)
+            values[node.name] = affine(node).linear(*inputs)
         return values[self.target.name]
 
     @torch.no_grad()
@@ -55,7 +55,7 @@ class AffineMap:
         """``A^T a``, ``(N, *in_shape)``, for ``(N, *out_shape)``."""
         on_path, pending = {self.source.name, *(n.name for n in self.nodes)}, {self.target.name: a}
         for node in reversed(self.nodes):
-            for name, part in zip(node.inputs, _affine(node).transpose(pending.pop(node.name)), strict=True):
+            for name, part in zip(node.inputs, affine(node).transpose(pending.pop(node.name)), strict=True):
                 if name in on_path:
                     pending[name] = pending[name] + part if name in pending else part
         return pending[self.source.name]
@@ -100,14 +100,16 @@ def _maps(network: Network, target: str) -> Iterator[AffineMap]:
     for source in (node for node in network.nodes if node.name in sources):
         reached, nodes = {source.name}, []
         for node in network.nodes:
-            affine = node.name in between and isinstance(node.operator, AffineOperator)
-            if affine and reached & set(node.inputs):
+            if not (node.name in between and isinstance(node.operator, AffineOperator)):
+                continue
+            if reached & set(node.inputs):
                 reached.add(node.name)
                 nodes.append(node)
         yield AffineMap(source, network[target], tuple(nodes))
 
 
-def _affine(node: Node) -> AffineOperator:
+def affine(node: Node) -> AffineOperator:
+    """The node's operator, which is affine."""
     if not isinstance(node.operator, AffineOperator):
         raise TypeError(f"node '{node.name}': {type(node.operator).__name__} is not affine")
     return node.operator

@@ -3,9 +3,9 @@
 The norm of a matrix ``(m, n)`` with independent entries of standard deviation ``sigma`` is close to
 ``sigma (sqrt(m) + sqrt(n))`` (Davidson and Szarek 2001; Vershynin, *High-Dimensional Probability*, section 4.4), less
 what finite widths take off: the largest eigenvalue of ``W W^T`` is ``sigma^2 (mu + tau X)`` with
-``mu = (sqrt(n - 1) + sqrt(m))^2``, ``tau = sqrt(mu) (1 / sqrt(n - 1) + 1 / sqrt(m))^(1/3)`` and ``X`` of Tracy and Widom's
-law, whose mean is -1.2065 (Johnstone, Annals of Statistics 2001). A convolution is a matrix with a pattern of zeros and
-shared weights: with at most ``r`` weights into an output and ``c`` out of an input its norm is close to
+``mu = (sqrt(n - 1) + sqrt(m))^2``, ``tau = sqrt(mu) (1 / sqrt(n - 1) + 1 / sqrt(m))^(1/3)`` and ``X`` of Tracy and
+Widom's law, whose mean is -1.2065 (Johnstone, Annals of Statistics 2001). A convolution is a matrix with a pattern of
+zeros and shared weights: with at most ``r`` weights into an output and ``c`` out of an input its norm is close to
 ``sigma (sqrt(r) + sqrt(c))`` (Bandeira and van Handel, Annals of Probability 2016, for independent entries; at each
 frequency a convolution is a random matrix of just that norm).
 """

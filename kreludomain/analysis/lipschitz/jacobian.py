@@ -72,7 +72,7 @@ def _backwards(network: Network, bounds: Mapping[str, Bounds], rows: Tensor, bat
             continue
         centre, radius = pending.pop(node.name)
         if isinstance(node.operator, Activation):
-            to_inputs = (_through_slopes(bounds[node.inputs[0]], centre, radius),)
+            to_inputs = [_through_slopes(bounds[node.inputs[0]], centre, radius)]
         else:
             to_inputs = _transposed(node.operator, centre, radius)
         for name, (c, r) in zip(node.inputs, to_inputs, strict=True):

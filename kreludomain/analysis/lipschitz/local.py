@@ -5,12 +5,13 @@ Two bounds of all Jacobians are made, and the smaller norm counts:
 - *entries*: intervals of the Jacobian's entries (:mod:`.jacobian`); right for ``l_1`` and ``l_inf``, where norms are
   sums of magnitudes, and where few neurons are unstable;
 - *ball* (``l_2`` only): a matrix and a spectral radius around it. A diagonal of slopes in [0, 1] is ``I/2`` and
-  something of norm at most 1/2 on unstable neurons, so one layer ``A`` takes ``{C + E : ||E|| <= r}`` to
+  something of norm at most 1/2 on unstable
+  neurons, so a layer ``A`` and the slopes below it take ``{C + E : ||E|| <= r}`` to
 
-      C' = C D A,    r' = r ||A_live|| + ||C_unstable|| ||A_unstable|| / 2,
+      C' = C A D,    r' = r ||A_live|| + ||(C A)_unstable|| / 2,
 
-  with ``D`` the middle slopes, ``A_live`` the rows of ``A`` of neurons that are not inactive and ``A_unstable`` those of
-  unstable ones. Errors do not add up in magnitude, entry by entry, so it is the better one deep inside a network.
+  with ``D`` the middle slopes, ``A_live`` the columns of neurons that are not inactive, and those of unstable ones in
+  the last term. Magnitudes are not added entry by entry, so it is the better one where many neurons are unstable.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class LocalBounds:
     def gradients(self, bounds: Mapping[str, Bounds], rows: Tensor, p: float | str = 2) -> Tensor:
         """A Lipschitz constant, ``l_p`` to the real line, of each of ``rows . f``, ``(m,)``, over one region.
 
-        Bounds of the gradients' dual norms: a margin ``m`` at the region's middle stays positive within ``m / constant``
-        of it in ``l_p``, as far as the region goes.
+        These are bounds of the gradients' dual norms: a margin ``m`` at the region's middle stays positive within
+        ``m / constant`` of it in ``l_p``, as far as the region goes.
         """
         order = norm_of(p)
         largest = _magnitudes(jacobian_bounds(self.network, bounds, rows))[0]

@@ -1,8 +1,8 @@
 """Norms of affine maps, certified from both sides.
 
 The norm is the one induced by ``l_p`` on both sides, ``p`` one of 1, 2, inf: the largest column sum, the spectral norm,
-the largest row sum. Spectral norms of maps whose smaller side has at most ``EXACT`` entries come from the eigenvalues of
-their Gram matrix. Of larger ones, power iteration gives the lower side; the upper side cannot come from an iteration
+the largest row sum. Spectral norms of maps whose smaller side has at most ``EXACT`` entries come from the Gram matrix's
+eigenvalues. Of larger ones, power iteration gives the lower side; the upper side cannot come from an iteration
 (a residual says that *some* singular value is near, not that it is the largest), so it is the best of
 
 - the operators' own norms, multiplied along the paths; a convolution with padding is a piece of a convolution on a
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kreludomain.analysis.lipschitz.affine import CHUNK, AffineMap
+from kreludomain.analysis.lipschitz.affine import CHUNK, AffineMap, affine
 from kreludomain.errors import InputError
 from kreludomain.network.operators import (
     AffineOperator,
@@ -96,7 +96,9 @@ def map_norm(mapping: AffineMap, p: float) -> Norm:
 
 
 @torch.no_grad()
-def power_iteration(mapping: AffineMap, steps: int = 60, width: int = 8, tolerance: float = 1e-7, seed: int = 0) -> float:
+def power_iteration(
+    mapping: AffineMap, steps: int = 60, width: int = 8, tolerance: float = 1e-7, seed: int = 0
+) -> float:
     """``||A v|| / ||v||`` for a vector that power iteration on ``A^T A`` finds: a lower bound of ``||A||_2``.
 
     ``width`` vectors go together and are kept orthogonal: the error then shrinks by the ratio of the first to the
@@ -118,7 +120,7 @@ def power_iteration(mapping: AffineMap, steps: int = 60, width: int = 8, toleran
     return found
 
 
-def operator_norm(operator: Operator, p: float) -> float:
+def operator_norm(operator: AffineOperator, p: float) -> float:
     """An upper bound of the norm of one affine operator, all inputs of which move by at most one together.
 
     For a sum, inputs that move by ``d_i`` move it by at most ``sum_i d_i``, which is what its 1 stands for.
@@ -153,7 +155,7 @@ def _along_paths(mapping: AffineMap, p: float) -> float:
     """The norms of the operators, multiplied along paths and added where paths meet."""
     found = {mapping.source.name: 1.0}
     for node in mapping.nodes:
-        found[node.name] = operator_norm(node.operator, p) * sum(found.get(name, 0.0) for name in node.inputs)
+        found[node.name] = operator_norm(affine(node), p) * sum(found.get(name, 0.0) for name in node.inputs)
     return found[mapping.target.name] * (1 + SLACK)
 
 

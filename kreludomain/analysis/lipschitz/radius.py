@@ -17,7 +17,7 @@ from torch import Tensor
 from kreludomain.analysis.lipschitz.local import LocalBounds
 from kreludomain.analysis.lipschitz.norms import norm_of
 from kreludomain.deadline import Deadline
-from kreludomain.domain import DeepPoly, Method
+from kreludomain.domain import Method
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
 from kreludomain.spec import Region, ball, robustness
@@ -28,6 +28,30 @@ Clip = tuple[float, float] | None
 
 #: The note of an input that is classified wrongly, whose radius is 0.
 WRONG = "another class wins at the input"
+
+
+@dataclass(frozen=True)
+class Search:
+    """Balls in ``l_p`` (``norm`` is 1, 2 or inf), within ``clip``, of radii up to ``largest``.
+
+    Radii are found to the relative ``tolerance``. Raises :class:`InputError` for values that make no sense.
+    """
+
+    largest: float
+    norm: float | str = "inf"
+    clip: Clip = None
+    tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        norm_of(self.norm)
+        if not 0 < self.largest < float("inf"):
+            raise InputError(f"radius: largest {self.largest!r} is not a number above 0")
+        if not 0 < self.tolerance < 1:
+            raise InputError(f"radius: tolerance {self.tolerance!r} is not a number between 0 and 1")
+
+    def ball(self, x: Tensor, radius: float) -> Region:
+        """The inputs that ``radius`` is about."""
+        return ball(x, radius, str(self.norm), self.clip)
 
 
 @dataclass(frozen=True)
@@ -68,17 +92,14 @@ def local_radius(
     local: LocalBounds,
     x: Tensor,
     label: int,
-    largest: float,
-    p: float | str = "inf",
-    clip: Clip = None,
-    method: str | Method = DeepPoly(),
-    tolerance: float = 0.01,
+    search: Search,
+    method: str | Method = "deeppoly",
     deadline: Deadline = Deadline(),
 ) -> Radius:
-    """The radius that local constants of the margins prove, up to ``largest``.
+    """The radius that local constants of the margins prove.
 
     Constants over a ball of radius ``r`` prove ``min(r, margin / constant)``. The constants grow with the ball, so the
-    best ball is where both are equal; bisection finds it to the relative ``tolerance``.
+    best ball is where both are equal; bisection finds it.
     """
     network, found, made = local.network, margins(local.network, x, label), make_method(method)
     rows = robustness(label, len(found) + 1).C
@@ -86,15 +107,15 @@ def local_radius(
 
     def holds(radius: float) -> bool:
         nonlocal best
-        region = ball(x, radius, str(p), clip)
-        constants = local.gradients(made.abstract(network, region, None, deadline).bounds, rows, p)
+        bounds = made.abstract(network, search.ball(x, radius), None, deadline).bounds
+        constants = local.gradients(bounds, rows, search.norm)
         proved = min(float((found / constants.clamp(min=1e-300)).min()) * (1 - ROUNDING), radius)
         best = max(best, proved)
         return proved >= radius
 
     if float(found.min()) <= 0:
         return Radius(0.0, 0.0, (WRONG,))
-    result = _bisected(holds, largest, tolerance, deadline)
+    result = _bisected(holds, search, deadline)
     return Radius(max(best, result.certified), result.refused, result.notes)
 
 
@@ -102,15 +123,12 @@ def certified_radius(
     network: Network,
     x: Tensor,
     label: int,
-    largest: float,
-    p: float | str = "inf",
-    clip: Clip = None,
+    search: Search,
     method: str | Method = "deeppoly",
-    tolerance: float = 0.01,
     deadline: Deadline = Deadline(),
     start: float | None = None,
 ) -> Radius:
-    """The largest radius up to ``largest`` that a method certifies, to the relative ``tolerance``.
+    """The largest radius that a method certifies.
 
     ``start`` is where to look first, such as what a cheaper method certifies; it saves slow proofs that fail far above.
     """
@@ -120,7 +138,7 @@ def certified_radius(
     notes: list[str] = []
 
     def holds(radius: float) -> bool:
-        abstraction = made.abstract(network, ball(x, radius, str(p), clip), None, deadline)
+        abstraction = made.abstract(network, search.ball(x, radius), None, deadline)
         for row in list(order):
             minima = abstraction.prove(claim.objective(network).rows(row, row + 1), deadline)
             notes.extend(minima.notes)
@@ -132,7 +150,7 @@ def certified_radius(
 
     if float(found.min()) <= 0:
         return Radius(0.0, 0.0, (WRONG,))
-    radius = _bisected(holds, largest, tolerance, deadline, start)
+    radius = _bisected(holds, search, deadline, start)
     return replace(radius, notes=tuple(dict.fromkeys((*radius.notes, *notes))))
 
 
@@ -140,43 +158,36 @@ def attacked_radius(
     network: Network,
     x: Tensor,
     label: int,
-    largest: float,
+    search: Search,
     runtime: Runtime,
-    p: float | str = "inf",
-    clip: Clip = None,
-    tolerance: float = 0.01,
     deadline: Deadline = Deadline(),
 ) -> float | None:
-    """The distance of the nearest counterexample that attacks found within ``largest``: no larger radius is robust.
+    """The distance of the nearest counterexample that attacks found: no larger radius is robust.
 
     ``None`` if they found none. Counterexamples are confirmed by onnxruntime.
     """
-    claim, order, nearest = robustness(label, network.size(network.output.name)), norm_of(p), float("inf")
+    claim, nearest = robustness(label, network.size(network.output.name)), float("inf")
 
     def holds(radius: float) -> bool:
         nonlocal nearest
-        region: Region = ball(x, radius, str(p), clip)
-        found = find_counterexample(network, region, claim, runtime)
+        found = find_counterexample(network, search.ball(x, radius), claim, runtime)
         if found is None:
             return True
-        nearest = min(nearest, float(torch.linalg.vector_norm((found.double() - x).flatten(), ord=order)))
+        nearest = min(
+            nearest, float(torch.linalg.vector_norm((found.double() - x).flatten(), ord=norm_of(search.norm)))
+        )
         return False
 
-    _bisected(holds, largest, tolerance, deadline)
+    _bisected(holds, search, deadline)
     return nearest if nearest < float("inf") else None
 
 
-def _bisected(
-    holds: Callable[[float], bool], largest: float, tolerance: float, deadline: Deadline, start: float | None = None
-) -> Radius:
-    """The largest radius up to ``largest`` that holds, between one that does and one that does not.
+def _bisected(holds: Callable[[float], bool], search: Search, deadline: Deadline, start: float | None = None) -> Radius:
+    """The largest radius that holds, between one that does and one that does not.
 
     From ``start`` it goes up or down by larger and larger steps until it has both, then halves what is between them.
     """
-    if not 0 < largest < float("inf"):
-        raise InputError(f"radius: largest {largest!r} is not a number above 0")
-    if not 0 < tolerance < 1:
-        raise InputError(f"radius: tolerance {tolerance!r} is not a number between 0 and 1")
+    largest, tolerance = search.largest, search.tolerance
     low, high, step = 0.0, float("inf"), 1.1
     radius = largest if start is None or start <= 0 else min(start, largest)
     while low < largest and high - low > tolerance * min(high, largest) and high > 1e-6 * largest:

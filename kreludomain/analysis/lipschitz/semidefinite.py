@@ -1,4 +1,4 @@
-"""LipSDP: the tightest global bound that treats neurons by incremental quadratic constraints, as a semidefinite program.
+"""LipSDP: global bounds from incremental quadratic constraints on neurons, as a semidefinite program.
 
 Fazlyab, Robey, Hassani, Morari and Pappas, *Efficient and accurate estimation of Lipschitz constants for deep neural
 networks*, NeurIPS 2019, with diagonal multipliers (LipSDP-Neuron; coupled multipliers are not sound: Pauli et al., IEEE
@@ -154,7 +154,7 @@ def _narrowed(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The same chain with a first layer of no more inputs than neurons: turning the inputs changes no norm."""
     first = weights[0]
     if first.shape[0] < first.shape[1]:
-        first = np.linalg.qr(first.T, mode="r").T
+        first = np.asarray(np.linalg.qr(first.T, mode="r")).T
     return [first, *weights[1:]]
 
 

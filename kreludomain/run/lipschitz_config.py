@@ -115,6 +115,10 @@ class LipSdpKeys(Keys):
     timeout_s: Annotated[float, Field(gt=0)] = 120.0
 
 
+def _lipsdp(value: Any) -> Any:
+    return value if value is False else LipSdpKeys.model_validate(value)
+
+
 class RadiusKeys(Keys):
     """Robust radii, searched up to ``largest``, to the relative ``tolerance``; each of ``methods`` certifies one."""
 
@@ -146,7 +150,7 @@ class LipschitzConfig(Keys):
     data: Annotated[CsvData | DigitsData, BeforeValidator(_data)] | None = None
     region: RegionConfig | None = None
     bounds: Method = Field(default_factory=lambda: parse_method("deeppoly"))
-    lipsdp: LipSdpKeys | Literal[False] = LipSdpKeys()
+    lipsdp: Annotated[LipSdpKeys | Literal[False], BeforeValidator(_lipsdp)] = LipSdpKeys()
     samples: Count = 200
     seed: int = Field(0, ge=0)
     radius: RadiusKeys | None = None

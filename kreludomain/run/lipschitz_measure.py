@@ -210,7 +210,7 @@ def _with_radii(
     deadline = Deadline.after(config.timeout_s)
     note(LOCAL, local_radius(local, x, sample.label, search, config.bounds.method, deadline))
     for method in keys.methods:
-        deadline, begin = Deadline.after(config.timeout_s), 1.1 * max(radii.values())
+        deadline, begin = Deadline.after(config.timeout_s), max(radii.values())
         found = certified_radius(case.network, x, sample.label, search, method.method, deadline, begin)
         note(method.label, found)
     attacked = None

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cvxpy
@@ -39,10 +39,20 @@ SCALES = (1.0, *(1.0 + 10.0**k for k in np.arange(-10, 0, 0.5)), 2.0, 4.0)
 #: What rounding may do to an eigenvalue, relative to the norm of the matrix.
 ROUNDING = 1e-12
 
-#: Options of solvers, by cvxpy's name: accuracy, and the time limit in seconds.
-SOLVERS = {
-    "scs": lambda seconds: {"eps_abs": 1e-5, "eps_rel": 1e-5, "max_iters": 100_000, "time_limit_secs": seconds},
-    "clarabel": lambda seconds: {"time_limit": seconds},
+#: Options of solvers, by name: from the accuracy and the time limit in seconds.
+SOLVERS: dict[str, Callable[[float, float], dict[str, float]]] = {
+    "scs": lambda tolerance, seconds: {
+        "eps_abs": tolerance,
+        "eps_rel": tolerance,
+        "max_iters": 100_000,
+        "time_limit_secs": seconds,
+    },
+    "clarabel": lambda tolerance, seconds: {
+        "tol_gap_abs": tolerance,
+        "tol_gap_rel": tolerance,
+        "tol_feas": tolerance,
+        "time_limit": seconds,
+    },
 }
 
 
@@ -59,8 +69,10 @@ class LipSdp:
     seconds: float
 
 
-def lipsdp(network: Network, solver: str = "scs", timeout_s: float = 120.0, neurons: int = 500) -> LipSdp:
-    """The semidefinite bound of a chain of layers.
+def lipsdp(
+    network: Network, solver: str = "scs", timeout_s: float = 120.0, neurons: int = 400, tolerance: float = 1e-5
+) -> LipSdp:
+    """The semidefinite bound of a chain of layers. The solver works to ``tolerance``; any proves its bound.
 
     Raises :class:`InputError` for a network that is no chain (paths that meet), for one of more than ``neurons`` hidden
     neurons (the program grows with the squares of the layers' widths) and for an unknown solver.
@@ -76,7 +88,7 @@ def lipsdp(network: Network, solver: str = "scs", timeout_s: float = 120.0, neur
     unit = [weight / norm for weight, norm in zip(weights, norms, strict=True)]
     if len(unit) == 1:
         return LipSdp(scale, scale, "linear", time.monotonic() - start)
-    rho, multipliers, status = _solve(_narrowed(unit), solver, timeout_s)
+    rho, multipliers, status = _solve(_narrowed(unit), solver, tolerance, timeout_s)
     upper = min(1.0, certified(unit, multipliers)) if multipliers is not None else 1.0
     claimed = None if rho is None else scale * math.sqrt(max(0.0, rho))
     return LipSdp(scale * upper * (1 + 1e-11), claimed, status, time.monotonic() - start)
@@ -159,7 +171,7 @@ def _narrowed(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _solve(
-    weights: Sequence[np.ndarray], solver: str, timeout_s: float
+    weights: Sequence[np.ndarray], solver: str, tolerance: float, timeout_s: float
 ) -> tuple[float | None, list[np.ndarray] | None, str]:
     """``rho``, multipliers and the status of the solver.
 
@@ -183,7 +195,7 @@ def _solve(
     try:
         with warnings.catch_warnings():  # inaccurate solutions are reported by their status
             warnings.simplefilter("ignore")
-            problem.solve(solver=solver.upper(), **SOLVERS[solver](timeout_s))
+            problem.solve(solver=solver.upper(), **SOLVERS[solver](tolerance, timeout_s))
     except (cvxpy.error.SolverError, ValueError, ArithmeticError) as error:
         return None, None, f"{solver}: {str(error).splitlines()[0]}"
     if rho.value is None or any(t.value is None for t in multipliers):

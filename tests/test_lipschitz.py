@@ -481,6 +481,9 @@ def test_the_command_brackets_and_compares(tmp_path: Path, capfd: pytest.Capture
     assert prepare(resolved).size == 4
     assert resolved.config.samples == 20
     is_refused(call(capfd, "lipschitz", tmp_path / "run.yaml"), "there are results already; use --overwrite")
+    (tmp_path / "arch.yaml").write_text("architectures: [{input: [4], layers: [3], draws: 0}]\noutput: out\n")
+    assert call(capfd, "lipschitz", tmp_path / "arch.yaml", "--overwrite")[0] == 0
+    assert not (tmp_path / "out" / "samples.csv").exists()  # of the run before
 
 
 def test_networks_side_by_side_in_another_norm(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

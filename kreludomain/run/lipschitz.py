@@ -18,6 +18,9 @@ from kreludomain.run.lipschitz_rows import ALL, ArchitectureRow, Report, Row
 from kreludomain.run.results import CONFIG, ROWS, Folder
 from kreludomain.run.screen import errors, progress, screen
 
+#: What only these runs write: an earlier run's are removed when a folder is used again.
+WRITTEN = ("networks.csv", "samples.csv", "architectures.*", "lipschitz.png", "lipschitz.svg")
+
 
 def lipschitz(path: Path, output: Path | None, overwrite: bool) -> None:
     """Runs a configuration: rows, tables and a plot into the output folder, tables on the screen."""
@@ -30,6 +33,8 @@ def lipschitz(path: Path, output: Path | None, overwrite: bool) -> None:
         Folder.check(target, overwrite)  # before anything that takes time
         plan = prepare(file)
         folder = Folder(target, overwrite)
+        for old in (file for pattern in WRITTEN for file in target.glob(pattern)):
+            old.unlink()
         folder.write(CONFIG, file.resolved(target, _versions()))
         report = _measured(plan, folder)
     except KeyboardInterrupt:

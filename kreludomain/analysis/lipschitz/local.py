@@ -28,6 +28,7 @@ from kreludomain.analysis.lipschitz.norms import SLACK, dual, map_norm, matrix_n
 from kreludomain.domain import Bounds
 from kreludomain.network import Network
 from kreludomain.network.operators import Activation
+from kreludomain.spec.region import ROUNDING
 
 #: Entries of a layer's matrix up to which its columns are told apart; larger layers count with their whole norm.
 ENTRIES = 2**22
@@ -89,7 +90,8 @@ class LocalBounds:
                 continue
             for mapping in self._layers[node.name].maps:
                 pulled = mapping.transpose(centre.reshape(-1, *mapping.out_shape)).flatten(1)
-                _add(pending, mapping.source.name, pulled, distance * self._live_norm(mapping, bounds))
+                widened = distance + ROUNDING * length(centre)  # what rounding may do to the new centre
+                _add(pending, mapping.source.name, pulled, widened * self._live_norm(mapping, bounds))
         return pending[self.network.input.name]
 
     def _live_norm(self, mapping: AffineMap, bounds: Mapping[str, Bounds]) -> float:

@@ -104,12 +104,13 @@ def test_identity_by_two_relus() -> None:
 
 
 def test_lipsdp_of_one_hidden_neuron_and_of_the_absolute_value() -> None:
-    # one neuron: w relu(v x) has constant |w||v|; |x| = relu(x) + relu(-x) has 1, which multipliers can prove:
-    # with T = I / 2 + ... the best is the norm of the slopes' extremes, found here by search over all slopes
     assert lipsdp(sequential(torch.tensor([[3.0, 4.0]]), torch.tensor([[-2.0]]))).upper == pytest.approx(10, rel=1e-3)
+    # |x| = relu(x) + relu(-x): with T = t I, M <= 0 asks for t >= 1 and rho >= t, so the program's value is 1; for
+    # x = relu(x) - relu(-x) it asks for t > 1 and rho >= t^2 / (t - 1), which is 4 at best: L <= 2, as the product says
     eye = torch.eye(1)
-    absolute = lipsdp(sequential(torch.cat([eye, -eye]), torch.ones(1, 2))).upper
-    assert 1 <= absolute <= 2
+    both = torch.cat([eye, -eye])
+    assert lipsdp(sequential(both, torch.ones(1, 2))).upper == pytest.approx(1, rel=1e-3)
+    assert lipsdp(sequential(both, both.T)).upper == pytest.approx(2, rel=1e-3)
 
 
 def test_where_paths_meet_constants_add_up() -> None:

@@ -15,6 +15,7 @@ from kreludomain.run import commands
 from kreludomain.run.bounds import Request, show_bounds
 from kreludomain.run.moments import moments as run_moments
 from kreludomain.run.invert import invert as run_invert
+from kreludomain.run.lipschitz import lipschitz as analyse_lipschitz
 from kreludomain.run.screen import errors, screen
 from kreludomain.run.show import show as draw
 
@@ -73,6 +74,12 @@ def show(config: ConfigPath, output: Output = None, overwrite: Overwrite = False
 def invert(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
     """Certify how far around points a network is invertible, or one network a function of another."""
     run_invert(config, output, overwrite)
+
+
+@app.command()
+def lipschitz(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
+    """Bracket Lipschitz constants, and compare the robust radii that follow with certified ones."""
+    analyse_lipschitz(config, output, overwrite)
 
 
 @app.command()

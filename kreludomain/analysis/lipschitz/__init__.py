@@ -1,0 +1,75 @@
+"""Lipschitz constants: estimates from architectures, certified bounds, sampled ones, and the radii that follow.
+
+Everything is for ``l_p`` to ``l_p``, ``p`` one of 1, 2, inf. What is *certified*: :func:`product` and :func:`lipsdp`
+(global), :class:`LocalBounds` (over a region), all upper bounds; :func:`sampled_slope` and
+:func:`sampled_slope_anywhere`, lower bounds; the radii of :func:`lipschitz_radius`, :func:`local_radius` and
+:func:`certified_radius`. What is an *estimate* and no bound: :class:`Architecture` and :func:`estimate_of`.
+"""
+
+from kreludomain.analysis.lipschitz.affine import AffineMap, Layer, layers
+from kreludomain.analysis.lipschitz.architecture import (
+    ALIASES,
+    INITIALISATIONS,
+    Architecture,
+    Conv,
+    Dense,
+    Estimate,
+    LayerEstimate,
+    estimate_of,
+)
+from kreludomain.analysis.lipschitz.bracket import Bracket
+from kreludomain.analysis.lipschitz.jacobian import jacobian_bounds, jacobians
+from kreludomain.analysis.lipschitz.local import LocalBounds
+from kreludomain.analysis.lipschitz.norms import NORMS, Norm, map_norm, operator_norm, power_iteration
+from kreludomain.analysis.lipschitz.products import MapNorm, Product, product
+from kreludomain.analysis.lipschitz.radius import (
+    Radius,
+    Search,
+    attacked_radius,
+    certified_radius,
+    lipschitz_radius,
+    local_radius,
+    margin_factor,
+    margins,
+)
+from kreludomain.analysis.lipschitz.sampled import Slope, sampled_slope, sampled_slope_anywhere
+from kreludomain.analysis.lipschitz.semidefinite import LipSdp, lipsdp
+
+__all__ = [
+    "ALIASES",
+    "INITIALISATIONS",
+    "NORMS",
+    "AffineMap",
+    "Architecture",
+    "Bracket",
+    "Conv",
+    "Dense",
+    "Estimate",
+    "Layer",
+    "LayerEstimate",
+    "LipSdp",
+    "LocalBounds",
+    "MapNorm",
+    "Norm",
+    "Product",
+    "Radius",
+    "Search",
+    "Slope",
+    "attacked_radius",
+    "certified_radius",
+    "estimate_of",
+    "jacobian_bounds",
+    "jacobians",
+    "layers",
+    "lipschitz_radius",
+    "lipsdp",
+    "local_radius",
+    "map_norm",
+    "margin_factor",
+    "margins",
+    "operator_norm",
+    "power_iteration",
+    "product",
+    "sampled_slope",
+    "sampled_slope_anywhere",
+]

@@ -13,9 +13,9 @@ import kreludomain
 from kreludomain.errors import InputError
 from kreludomain.run import commands
 from kreludomain.run.bounds import Request, show_bounds
-from kreludomain.run.moments import moments as run_moments
 from kreludomain.run.invert import invert as run_invert
 from kreludomain.run.lipschitz import lipschitz as analyse_lipschitz
+from kreludomain.run.moments import moments as run_moments
 from kreludomain.run.screen import errors, screen
 from kreludomain.run.show import show as draw
 

@@ -9,10 +9,10 @@ The whole public API is on this page. A session::
     claim = kd.robustness(label=3, classes=10)                   # or kd.claim(C, d): C f(x) + d > 0
 
     layers = kd.bounds(network, region, "deeppoly")              # bounds of every layer, by node name
-    result = kd.certify(network, region, claim, kd.KReluLP(k=3))
+    result = kd.certify(network, region, claim)                  # or method="deeppoly", kd.KReluLP(k=3), ...
     result.verdict, result.lower_bounds
 
-To put in something of your own: ``KReluLP(grouping=function)``, ``KReluLP(solver=object)``, ``Refined(function)``, or
+To put in something of your own: ``KRelu(grouping=function)``, ``KReluLP(solver=object)``, ``Refined(function)``, or
 any object with the one function of :class:`Method`.
 """
 

@@ -17,6 +17,7 @@ from kreludomain.spec import Objective
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "lp": [{"refine": "all"}],
     "krelu-lp": [{"k": 2, "chunk": 6, "refine": "all"}, {"k": 3, "chunk": 5, "base": "zonotope"}],
+    "krelu": [{"preset": "fast", "k": 2, "dtype": "float64"}, {"preset": "tight", "grouping": "coupling", "chunk": 8}],
 }
 CASES = [(name, options) for name in kd.METHODS for options in [{}, *VARIANTS.get(name, [])]]
 methods = pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def certify(
     network: Network,
     region: Region,
     claim: Claim,
-    method: str | Method = "deeppoly",
+    method: str | Method = "krelu",
     known: Known | None = None,
     timeout_s: float | None = None,
     attack: bool = True,
@@ -89,7 +89,7 @@ def certify(
 ) -> Certificate:
     """Whether ``C f(x) + d > 0`` for all ``x`` of a region (one, not a batch).
 
-    ``method``, ``options`` and ``known`` as in :func:`bounds`. What is not proved is attacked if ``attack`` is set; a
+    ``method``, ``options`` and ``known`` as in :func:`bounds`, k-ReLU by the vertex dual unless told otherwise. What is not proved is attacked if ``attack`` is set; a
     counterexample counts only when onnxruntime confirms it (``runtime``: a session to use again). A row that is proved
     is left at the first positive bound unless ``tight`` is set. After ``timeout_s`` seconds the bounds found by then
     decide. Raises :class:`InputError` for what does not fit the network.

@@ -172,6 +172,87 @@ def test_a_claim_that_just_fails_is_not_proved() -> None:
         assert kd.certify(network, region, kd.claim(row, torch.tensor([-shift])), "krelu").verdict != "verified"
 
 
+def seq(*layers: tuple[Tensor, Tensor]) -> kd.Network:
+    """A network of these weights and biases with ReLU between them."""
+    modules: list[torch.nn.Module] = []
+    for weight, bias in layers:
+        linear = torch.nn.Linear(weight.shape[1], weight.shape[0], dtype=torch.float64)
+        linear.weight.data, linear.bias.data = weight, bias
+        modules += [linear, torch.nn.ReLU()]
+    return kd.from_torch(torch.nn.Sequential(*modules[:-1]), (layers[0][0].shape[1],))
+
+
+@pytest.mark.parametrize("tiny", [1e-20, 1e-38, 1e-42, 1e-46, 1e-320])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dead", [False, True])
+def test_what_float32_cannot_hold_proves_nothing(tiny: float, dtype: str, dead: bool) -> None:
+    """Two neurons that are equal but for a denormal weight, or one whose weights all are: a direction of nothing."""
+    generator, n = torch.Generator().manual_seed(3), 6
+    weight = torch.randn(n, n, generator=generator, dtype=torch.float64)
+    bias = torch.randn(n, generator=generator, dtype=torch.float64) / 20
+    weight[:, 0] = 0
+    weight[1], bias[1] = weight[0], bias[0]
+    weight[1, 0] = tiny
+    if dead:
+        weight[1], bias[1] = tiny, 0.0
+    first = torch.randn(n, 2, generator=generator, dtype=torch.float64)
+    last = torch.randn(1, n, generator=generator, dtype=torch.float64)
+    network = seq((first, bias), (weight, bias), (last, torch.zeros(1).double()))
+    region = kd.ball(torch.zeros(1, 2), 0.5)
+    smallest = float(network(region.sample(20_000, generator)).min())
+    claim = kd.claim(torch.ones(1, 1), torch.tensor([-smallest - 1e-3 * abs(smallest)]))
+    row = torch.ones(1, 1, dtype=torch.float64)
+    deeppoly = float(kd.abstract(network, region, "deeppoly").minimise(outputs_of(network, row)).lower)
+    for preset in PRESETS:
+        for tight in (False, True):
+            found = kd.certify(network, region, claim, "krelu", preset=preset, dtype=dtype, attack=False, tight=tight)
+            assert found.verdict == "unknown"
+        lower = float(
+            kd.abstract(network, region, "krelu", preset=preset, dtype=dtype).minimise(outputs_of(network, row)).lower
+        )
+        assert deeppoly - 1e-9 <= lower <= smallest
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30, 1e38])
+def test_weights_at_the_ends_of_float32(scale: float) -> None:
+    """Sums overflow or vanish in float32 though the network's own values are of usual size."""
+    generator = torch.Generator().manual_seed(1)
+    a, b, c = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((6, 2), (6, 6), (1, 6)))
+    bias = torch.randn(6, generator=generator, dtype=torch.float64) / 20
+    network = seq((a, bias), (b * scale, bias * scale), (c / scale, torch.zeros(1).double()))
+    region, row = kd.ball(torch.zeros(1, 2), 0.5), torch.ones(1, 1, dtype=torch.float64)
+    smallest = float(network(region.sample(20_000, generator)).min())
+    deeppoly = float(kd.abstract(network, region, "deeppoly").minimise(outputs_of(network, row)).lower)
+    for preset in PRESETS:
+        for dtype in ("float32", "float64"):
+            made = kd.abstract(network, region, "krelu", preset=preset, dtype=dtype)
+            lower = float(made.minimise(outputs_of(network, row)).lower)
+            assert deeppoly - 1e-9 <= lower <= smallest
+
+
+def test_multipliers_that_are_not_finite_prove_nothing() -> None:
+    network, objective = NETWORKS["dense"], outputs(NETWORKS["dense"])
+    problem = dual_of(lp(network, around_middle(network), k=3, chunk=5), 0).problem(network.output.name)
+    for value in (math.nan, math.inf, -math.inf, 1e308):
+        multipliers = random_multipliers(problem, objective.count, 0)
+        multipliers.slope[:, 1] = value
+        found = problem.certified(objective, multipliers)
+        assert found[1] == -math.inf
+        assert found[[0, 2, 3]].isfinite().all()
+
+
+def test_a_float32_network_is_certified_in_float64() -> None:
+    network = NETWORKS["dense"].to(dtype=torch.float32)
+    point = kd.ball(torch.full((1, 4), 0.4, dtype=torch.float64), 0.0)
+    exact = network.to(dtype=torch.float64)(point.center)[0]
+    for method in kd.METHODS:
+        found = kd.certify(network, point, kd.claim(torch.eye(3)), method, attack=False, tight=True).lower_bounds
+        assert found.dtype == torch.float64
+        assert (found <= exact).all()
+    with pytest.raises(kd.InputError, match="float64"):
+        kd.DeepPoly().abstract(network, point)
+
+
 # ---- the function that is climbed -----------------------------------------------------------------------------------
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import math
 
 import pytest
 import torch
@@ -264,3 +266,23 @@ def test_a_million_samples_of_degenerate_networks(k: int) -> None:
                     assert (occurring @ functional.T >= bound - 1e-7).all()
                     if k == 2:
                         assert joint_hull(vertices).contains(occurring, tolerance=1e-7).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_bounds_that_are_not_finite_are_no_bounds(bad: float) -> None:
+    """A direction without a finite bound keeps what the box implies; a box without one is refused."""
+    whole = implied_by_box(torch.tensor([[0, 1, 2]]), -torch.ones(1, 3).double(), torch.ones(1, 3).double())
+    lower = whole.lower.clone()
+    lower[0, 5] = bad
+    spoiled = dataclasses.replace(whole, lower=lower)
+    torch.testing.assert_close(piece_vertices(spoiled), piece_vertices(whole))
+    lower[0, 0] = bad
+    with pytest.raises(ValueError, match="not finite"):
+        piece_vertices(dataclasses.replace(whole, lower=lower))
+
+
+def test_an_empty_octahedron_far_away_gets_its_box() -> None:
+    """Bounds that contradict each other by far say nothing about how finely the box's vertices are told apart."""
+    whole = implied_by_box(torch.tensor([[0, 1]]), -torch.ones(1, 2).double(), torch.ones(1, 2).double())
+    far = dataclasses.replace(whole, lower=whole.lower.clone().index_fill_(1, torch.tensor([2]), 1e30))
+    assert len(piece_vertices(far)[0].unique(dim=0)) == len(piece_vertices(whole)[0].unique(dim=0))

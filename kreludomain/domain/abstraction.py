@@ -28,7 +28,8 @@ class Minima:
 
     def __or__(self, other: Minima) -> Minima:
         """The better of two sets of bounds of the same objectives, entry by entry."""
-        return Minima(torch.maximum(self.lower, other.lower), _unique(self.notes + other.notes))
+        # fmax: a bound that is not a number is no bound, and must not displace one
+        return Minima(torch.fmax(self.lower, other.lower), _unique(self.notes + other.notes))
 
 
 def _unique(notes: tuple[str, ...]) -> tuple[str, ...]:
@@ -104,6 +105,8 @@ def prepare(network: Network, region: Region, known: Known | None) -> tuple[Regi
     Raises :class:`InputError` for a region or bounds whose shape does not fit, for bounds of a node that does not
     exist, and for empty or non-finite ones.
     """
+    if network.dtype != torch.float64:
+        raise InputError("network: bounds are computed in float64; use network.to(dtype=torch.float64)")
     region, fitted = region.fit(network), {}
     for name, bounds in (known or {}).items():
         shape = (region.batch, *network[name].shape)

@@ -79,17 +79,34 @@ def piece_vertices(octahedra: Octahedra, memory_mb: int = 16) -> Tensor:
     for start in range(0, len(octahedra.groups), most):
         some = slice(start, start + most)
         part = Octahedra(octahedra.groups[some], octahedra.lower[some].double(), octahedra.upper[some].double())
+        part = _finite(part)
         points, valid = _candidates(part, lines)
-        empty = ~valid.any(1)
+        scale, empty = _scale(part), ~valid.any(1)
         if empty.any():
             box = part.box
             chosen = Octahedra(part.groups[empty.cpu()], box.lower[empty], box.upper[empty])
             points[empty], valid[empty] = _candidates(chosen, lines)
-        parts.append(_distinct(points, valid, _scale(part)))
+            scale[empty] = _scale(chosen)
+        parts.append(_distinct(points, valid, scale))
     if not parts:
         return octahedra.lower.new_zeros(0, 1, k, dtype=torch.float64)
     longest = max(part.shape[1] for part in parts)
     return torch.cat([torch.cat([p, p[:, :1].expand(-1, longest - p.shape[1], -1)], dim=1) for p in parts])
+
+
+def _finite(octahedra: Octahedra) -> Octahedra:
+    """The octahedra with what the neurons' own bounds imply in place of bounds that are not finite.
+
+    Raises ``ValueError`` where these are not finite: there is nothing to bound the group by.
+    """
+    if bool(octahedra.lower.isfinite().all() and octahedra.upper.isfinite().all()):
+        return octahedra
+    box = octahedra.box
+    if not bool(box.lower.isfinite().all() and box.upper.isfinite().all()):
+        raise ValueError("vertices: a neuron's bounds are not finite")
+    lower = torch.where(octahedra.lower.isfinite(), octahedra.lower, box.lower)
+    upper = torch.where(octahedra.upper.isfinite(), octahedra.upper, box.upper)
+    return Octahedra(octahedra.groups, lower, upper)
 
 
 def _scale(octahedra: Octahedra) -> Tensor:

@@ -71,6 +71,10 @@ class Region(ABC):
             raise InputError(f"region: shape {tuple(self.lower.shape)}, the network takes (batch,) + {wanted}")
         return region._map(lambda value: value.to(dtype=network.dtype, device=network.device))
 
+    def to(self, dtype: torch.dtype, device: torch.device) -> Region:
+        """The region in another dtype, on another device; rounded to nearest, so for estimates only."""
+        return self._map(lambda value: value.to(dtype=dtype, device=device))
+
     def __getitem__(self, position: int) -> Region:
         """Region ``position`` of the batch, as a batch of one."""
         return self._map(lambda value: value[position : position + 1])

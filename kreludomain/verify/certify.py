@@ -56,6 +56,7 @@ def abstract(
     **options: object,
 ) -> Abstraction:
     """The network over the region as a method sees it: ``.bounds`` of every layer, ``.minimise`` for any objective."""
+    network = network.to(dtype=torch.float64)  # whatever it was given in: rounding is accounted for in float64
     return make_method(method, **options).abstract(network, region, known, Deadline.after(timeout_s))
 
 
@@ -89,12 +90,14 @@ def certify(
 ) -> Certificate:
     """Whether ``C f(x) + d > 0`` for all ``x`` of a region (one, not a batch).
 
-    ``method``, ``options`` and ``known`` as in :func:`bounds`, k-ReLU by the vertex dual unless told otherwise. What is not proved is attacked if ``attack`` is set; a
-    counterexample counts only when onnxruntime confirms it (``runtime``: a session to use again). A row that is proved
-    is left at the first positive bound unless ``tight`` is set. After ``timeout_s`` seconds the bounds found by then
+    ``method``, ``options`` and ``known`` as in :func:`bounds`; k-ReLU by the vertex dual unless told otherwise. What is
+    not proved is attacked if ``attack`` is set; a counterexample counts only when onnxruntime confirms it (``runtime``:
+    a session to use again). A row that is proved is left at the first positive bound unless ``tight`` is set. After
+    ``timeout_s`` seconds the bounds found by then
     decide. Raises :class:`InputError` for what does not fit the network.
     """
     start, deadline = time.monotonic(), Deadline.after(timeout_s)
+    network = network.to(dtype=torch.float64)
     made, region, objective = make_method(method, **options), region.fit(network), claim.objective(network)
     if region.batch != 1:
         raise InputError(f"region: a batch of {region.batch}; certify takes one region at a time")
@@ -108,7 +111,7 @@ def certify(
     if bool((lower > 0).all()):
         verdict, reason = Verdict.VERIFIED, "every row's lower bound is positive"
     else:
-        rows = int((lower <= 0).sum())
+        rows = int((~(lower > 0)).sum())
         verdict, reason = (
             Verdict.UNKNOWN,
             f"{rows} of {len(lower)} rows not proved, the worst is {float(lower.min()):.4g}",

@@ -50,6 +50,10 @@ class Ascent:
         return step_size, temperature, first + (last - first) * done
 
 
+#: The least size of coefficients that temperatures are relative to: far above where float32 ends.
+_LEAST = 1e-30
+
+
 @torch.no_grad()
 def climb(
     exact: DualProblem,
@@ -71,13 +75,13 @@ def climb(
         return exact.certified(objective, none), none
     climber = _Climber(fast, objective, ascent, start)
     lower = objective.constant.new_full((objective.count,), -torch.inf)
-    proofs = Multipliers(*(climber.theta.new_zeros(fast.slots, objective.count) for _ in range(2)))
+    proofs = Multipliers(*(lower.new_zeros(fast.slots, objective.count) for _ in range(2)))
 
     def certify(positions: Tensor) -> None:
         """Certifies the climber's objectives at these of its positions."""
         rows, found = climber.rows[positions], climber.multipliers(positions)
-        lower[rows] = exact.certified(objective.select(rows.to(lower.device)), found)
-        proofs.split[:, rows], proofs.slope[:, rows] = found.split, found.slope
+        lower[rows] = exact.certified(objective.select(rows), found)
+        proofs.split[:, rows], proofs.slope[:, rows] = found.split.to(lower), found.slope.to(lower)
 
     for step in range(ascent.steps):
         if deadline.passed or not len(climber.rows):
@@ -95,23 +99,26 @@ def climb(
 
 
 class _Climber:
-    """The state of an ascent: ``theta`` ``(2, S, m)``, splits and offsets, of the objectives ``rows`` ``(m,)``."""
+    """The state of an ascent: ``theta`` ``(2, S, m)``, splits and offsets, of the objectives ``rows`` ``(m,)``.
+
+    ``rows`` are where the objectives are, all else is where steps are made.
+    """
 
     def __init__(self, problem: DualProblem, objective: Objective, ascent: Ascent, start: Multipliers | None) -> None:
         self.problem, self.ascent = problem, ascent
         self.objective = objective.to(problem.region.lower)
-        self.rows = torch.arange(objective.count, device=problem.region.lower.device)
+        self.rows = torch.arange(objective.count, device=objective.constant.device)
         begin = problem.start(self.objective)
         self.reference, size = begin.reference, begin.size
         self.theta = size.new_zeros(2, *size.shape)
         if start is not None:
-            self.theta[0] = start.split
-            self.theta[1] = problem.offsets(self.objective, start, self.reference)
+            split, slope = start.split.to(size), start.slope.to(size)
+            self.theta[0] = split
+            self.theta[1] = problem.offsets(self.objective, Multipliers(split, slope), self.reference)
         self.mean, self.square, self.memory = torch.zeros_like(self.theta), torch.zeros_like(self.theta), 1.0
         means = [layer.mean(0, keepdim=True).expand_as(layer) for layer in problem.per_activation(size).values()]
         self.scale = size / 2 + torch.cat(means)
-        unit = size.mean(0)
-        self.unit = torch.where(unit > 0, unit, 1.0)
+        self.unit = size.mean(0).clamp(min=_LEAST)
 
     def step(self, number: int) -> Tensor:
         """Makes a step; returns the values ``(m,)`` from before it."""
@@ -127,15 +134,18 @@ class _Climber:
 
     def multipliers(self, positions: Tensor) -> Multipliers:
         """What theta means, without reference to where it started, for the objectives at these positions."""
-        split, offset = self.theta.index_select(2, positions)
+        positions = positions.to(self.theta.device)
+        # Where float32 overflowed, DeepPoly's slopes are as good as anything.
+        split, offset = self.theta.index_select(2, positions).nan_to_num(0.0, 0.0, 0.0)
         return self.problem.multipliers(
             self.objective.select(positions), split, offset, self.reference.index_select(1, positions)
         )
 
     def keep(self, chosen: Tensor) -> None:
         """Goes on with the chosen objectives only."""
-        positions = chosen.nonzero()[:, 0]
-        self.rows, self.unit = self.rows[positions], self.unit[positions]
+        self.rows = self.rows[chosen]
+        positions = chosen.nonzero()[:, 0].to(self.theta.device)
+        self.unit = self.unit[positions]
         self.objective = self.objective.select(positions)
         self.reference, self.scale = (v.index_select(1, positions) for v in (self.reference, self.scale))
         self.theta, self.mean, self.square = (

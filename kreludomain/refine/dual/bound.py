@@ -68,7 +68,7 @@ def bound(
     """
     lower = problem.region.lower.new_empty(objective.count)
     shape = (problem.slots, objective.count)
-    proofs = Multipliers(*(torch.zeros(shape, dtype=torch.float32, device=lower.device) for _ in range(2)))
+    proofs = Multipliers(*(lower.new_zeros(shape) for _ in range(2)))
     for rows in _runs(objective, machine.rows(problem), block):
         part = objective.select(rows)
         local, kept = problem.restricted(part)

@@ -51,11 +51,11 @@ class DualAbstraction(Abstraction):
 
     def prove(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
         known = self.base.prove(objective, deadline)
-        rows = (known.lower[0] <= 0).nonzero()[:, 0]
+        rows = (~(known.lower[0] > 0)).nonzero()[:, 0]
         lower = known.lower.clone()
         if len(rows):
             found = self._bounded(objective.select(rows), lambda bounds: bounds > 0, deadline)
-            lower[0, rows] = torch.maximum(lower[0, rows], found.lower[0])
+            lower[0, rows] = torch.fmax(lower[0, rows], found.lower[0])
         return Minima(lower, known.notes)
 
     def neurons(self, node: str, indices: Tensor, deadline: Deadline = Deadline()) -> tuple[Bounds, Multipliers]:
@@ -225,14 +225,14 @@ class KRelu:
         minima = reached.prove(objective, deadline)
         gain = torch.inf
         for stage in self._stages():
-            rows = (minima.lower[0] <= 0).nonzero()[:, 0]
+            rows = (~(minima.lower[0] > 0)).nonzero()[:, 0]
             worst = float(minima.lower.min())
             if not len(rows) or deadline.passed or worst < -stage.hope * gain:
                 break
             reached = self._refined(self._over(reached, deadline), stage, deadline)
             found = reached.prove(objective.select(rows), deadline)
             lower = minima.lower.clone()
-            lower[0, rows] = torch.maximum(lower[0, rows], found.lower[0])
+            lower[0, rows] = torch.fmax(lower[0, rows], found.lower[0])
             minima, gain = Minima(lower, minima.notes + found.notes), float(lower.min()) - worst
         return reached, minima
 

@@ -55,7 +55,7 @@ class DualProblem:
         """The same problem in another dtype, on another device."""
         network = self.network.to(dtype=dtype, device=device)
         moved = {name: relaxation.to(dtype, device) for name, relaxation in self.relaxations.items()}
-        return DualProblem(network, self.region.fit(network), moved)
+        return DualProblem(network, self.region.to(dtype, device), moved)
 
     def restricted(self, objective: Objective) -> tuple[DualProblem, Tensor]:
         """The problem without the groups that the objectives do not reach, and the positions of the slots that stay.
@@ -79,9 +79,13 @@ class DualProblem:
         return dict(zip(self.relaxations, slots.split(sizes) if sizes else (), strict=True))
 
     def certified(self, objective: Objective, multipliers: Multipliers) -> Tensor:
-        """The bounds ``(m,)`` that multipliers prove; in float64 with outward slack for rounding, so sound."""
+        """The bounds ``(m,)`` that multipliers prove, in float64 with outward slack for rounding.
+
+        Multipliers that are not finite, or too large, prove nothing: minus infinity.
+        """
         split, slope = (v.to(self.region.lower) for v in (multipliers.split, multipliers.slope))
-        return back_substitute(self.network, objective, self._steps(split, slope), self.region)[0]
+        found = back_substitute(self.network, objective, self._steps(split, slope), self.region)[0]
+        return torch.where(found.isfinite(), found, -torch.inf)
 
     def start(self, objective: Objective) -> Start:
         """Reference slopes (DeepPoly's) and the size of the coefficients that each slot meets with them."""

@@ -29,6 +29,8 @@ from kreludomain.krelu import JointRelaxation, lifted
 
 #: Products of multipliers and vertices that are worked on at once, in MiB: what a core's cache holds.
 CACHE_MB = 1
+#: The least unit of a neuron: what is left of smaller ones in float32 cannot be divided by.
+_LEAST = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +152,7 @@ class GroupedRelu:
 def grouped_relu(bounds: Bounds, joint: Sequence[JointRelaxation]) -> GroupedRelu:
     """The dual relaxation of a ReLU from its pre-activation ``bounds`` (batch of one) and its groups' relaxations."""
     lower, upper, unstable = (v.flatten() for v in (bounds.lower, bounds.upper, bounds.unstable))
-    unit = torch.where(unstable, (upper - lower) / 2, 1.0)
+    unit = torch.where(unstable, ((upper - lower) / 2).clamp(min=_LEAST), 1.0)
     blocks, single = [], unstable.clone()
     for same in joint:
         groups = same.groups.to(lower.device)

@@ -508,3 +508,15 @@ def test_compare_writes_tables_and_plots(tmp_path: Path) -> None:
 def test_compare_of_samples_that_no_method_bounds(tmp_path: Path) -> None:
     commands.compare(project(tmp_path, {"data": {"csv": "data.csv", "first": 5}}), None, overwrite=False)
     assert (tmp_path / "out" / "comparison.png").exists()
+
+
+def test_folder_takes_mappings_and_has_no_number_that_json_has_not(tmp_path: Path) -> None:
+    (tmp_path / "curve.svg").write_text("of an earlier run")
+    (tmp_path / "notes.svg").write_text("somebody's")
+    folder = Folder(tmp_path, besides=("curve.*",))
+    folder.append({"name": "a", "values": {"x": float("inf")}, "corners": [(0.5, float("nan"))]})
+    folder.append(Row(3, 1, 1, "deeppoly", lower_bounds=(float("-inf"), 1.0)))
+    first, second = rows_of(tmp_path)
+    assert first == {"name": "a", "values": {"x": None}, "corners": [[0.5, None]]}
+    assert (second["index"], second["lower_bounds"], folder.count) == (3, [None, 1.0], 2)
+    assert {file.name for file in tmp_path.iterdir()} == {"notes.svg", "results.jsonl"}

@@ -76,7 +76,7 @@ class Folder:
         """
         self.check(path, overwrite)
         path.mkdir(parents=True, exist_ok=True)
-        for old in (file for pattern in (*WRITTEN, *besides) for file in path.glob(pattern)):
+        for old in (file for pattern in (*WRITTEN, *besides) for file in path.glob(pattern) if file.is_file()):
             old.unlink()
         self.path = path
         self.count = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import kreludomain as kd
-from kreludomain.run.config import load_config
+from kreludomain.run.config import Config, load_config
 from kreludomain.run.runner import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,7 @@ def test_yaml_in_the_readme_is_a_configuration(text: str, tmp_path: Path) -> Non
     (tmp_path / "nets").symlink_to(ROOT / "configs" / "nets")
     path = tmp_path / "example.yaml"
     path.write_text(text, encoding="utf-8")
-    assert prepare(load_config(path)).size == 40
+    assert prepare(load_config(path, Config)).size == 40
 
 
 #: What the file names of the analyses' configurations start with; each analysis tests its own.
@@ -44,7 +44,7 @@ CONFIGS = [path for path in sorted((ROOT / "configs").glob("*.yaml")) if not pat
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configurations_are_ready_to_run(path: Path) -> None:
-    assert prepare(load_config(path)).size > 0
+    assert prepare(load_config(path, Config)).size > 0
 
 
 def test_the_api_page_is_all_there_is() -> None:

@@ -45,7 +45,8 @@ from kreludomain.analysis.lipschitz import (
 from kreludomain.analysis.lipschitz.semidefinite import certified, chain
 from kreludomain.network import Runtime
 from kreludomain.network.operators import Conv2d, Linear, Scale, Sum
-from kreludomain.run.lipschitz_config import load_lipschitz
+from kreludomain.run.config import load_config
+from kreludomain.run.lipschitz_config import LipschitzConfig
 from kreludomain.run.lipschitz_measure import prepare
 from kreludomain.run.lipschitz_rows import NetworkRow, Report, SampleRow
 
@@ -478,7 +479,7 @@ def test_the_command_brackets_and_compares(tmp_path: Path, capfd: pytest.Capture
         assert (tmp_path / "out" / name).stat().st_size > 0
     with (tmp_path / "out" / "samples.csv").open() as file:
         assert [row["index"] for row in csv.DictReader(file)] == ["0", "1", "2"]
-    resolved = load_lipschitz(tmp_path / "out" / "config.yaml")
+    resolved = load_config(tmp_path / "out" / "config.yaml", LipschitzConfig)
     assert prepare(resolved).size == 4
     assert resolved.config.samples == 20
     is_refused(call(capfd, "lipschitz", tmp_path / "run.yaml"), "there are results already; use --overwrite")
@@ -508,7 +509,8 @@ def test_architectures_need_no_network(tmp_path: Path, capfd: pytest.CaptureFixt
     assert [row["initialisation"] for row in rows] == ["he"] * 4 + ["torch"] * 4
     whole = [row for row in rows if row["layer"] == "all"]
     assert all(0.5 < row["estimate"] / row["measured"] < 2 for row in whole)
-    assert load_lipschitz(tmp_path / "out" / "config.yaml").config.architectures[0].initialisations == ("he", "torch")
+    again = load_config(tmp_path / "out" / "config.yaml", LipschitzConfig)
+    assert again.config.architectures[0].initialisations == ("he", "torch")
     assert (tmp_path / "out" / "architectures.svg").exists()
 
 
@@ -545,4 +547,4 @@ def test_bad_configurations_are_one_line(
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("lipschitz*.yaml")), ids=lambda path: path.stem)
 def test_configurations_are_ready_to_run(path: Path) -> None:
-    assert prepare(load_lipschitz(path)).size > 0
+    assert prepare(load_config(path, LipschitzConfig)).size > 0

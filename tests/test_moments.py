@@ -47,7 +47,8 @@ from kreludomain.analysis.moments import (
     sparse_attack,
 )
 from kreludomain.analysis.moments.network import _push, _values
-from kreludomain.run.moments_config import load_moments_config
+from kreludomain.run.config import load_config
+from kreludomain.run.moments_config import MomentsConfig
 from kreludomain.run.moments_study import image_shape, prepare
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -475,7 +476,7 @@ def test_sampled_moments_and_their_errors() -> None:
 @pytest.fixture(scope="module")
 def digit() -> tuple[kd.Network, Tensor, int]:
     network = kd.load(ROOT / "configs" / "nets" / "digits_shallow.onnx")
-    (sample,) = prepare(load_moments_config(ROOT / "configs" / "moments_exact.yaml")).samples[:1]
+    (sample,) = prepare(load_config(ROOT / "configs" / "moments_exact.yaml", MomentsConfig)).samples[:1]
     assert int(network(sample.x[None]).argmax()) == sample.label
     return network, sample.x, sample.label
 
@@ -569,8 +570,8 @@ def test_the_command_from_outside(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert int((np.abs(kept["factor"]).sum(1) > 0).sum()) == 2
     is_refused(call(capfd, "moments", path), "there are results already; use --overwrite")
     # What the run wrote about itself is a configuration that says the same from where it is.
-    again = load_moments_config(tmp_path / "out" / "config.yaml")
-    assert again.config.noise == load_moments_config(path).config.noise
+    again = load_config(tmp_path / "out" / "config.yaml", MomentsConfig)
+    assert again.config.noise == load_config(path, MomentsConfig).config.noise
     assert prepare(again).size == 2 * 4
 
 
@@ -652,7 +653,7 @@ def test_shapes_of_images() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("moments*.yaml")), ids=lambda path: path.stem)
 def test_configurations_are_ready_to_run(path: Path) -> None:
-    assert prepare(load_moments_config(path)).size > 0
+    assert prepare(load_config(path, MomentsConfig)).size > 0
 
 
 def test_python_in_the_document_runs(capfd: pytest.CaptureFixture[str]) -> None:

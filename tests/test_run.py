@@ -52,7 +52,7 @@ def project(folder: Path, config: dict[str, Any] | None = None, network: Network
 
 def run(path: Path, output: Path) -> list[Outcome]:
     """The outcomes of a configuration."""
-    return list(prepare(load_config(path)).outcomes(Folder(output)))
+    return list(prepare(load_config(path, Config)).outcomes(Folder(output)))
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -176,7 +176,7 @@ def test_yaml_errors_name_the_file_and_the_line(text: str | bytes, message: str)
 def test_config_errors_name_the_file_and_the_key(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = project(tmp_path, change)
     with pytest.raises(InputError) as error:
-        load_config(path)
+        load_config(path, Config)
     assert str(error.value).startswith(f"{path}: {message}")
     assert "\n" not in str(error.value)
 
@@ -185,7 +185,7 @@ def test_config_errors_name_the_file_and_the_key(tmp_path: Path, change: dict[st
 def test_a_config_that_is_no_mapping(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.yaml").write_text(text)
     with pytest.raises(InputError, match=r"run.yaml: should be a mapping of keys \(network, data, "):
-        load_config(tmp_path / "run.yaml")
+        load_config(tmp_path / "run.yaml", Config)
 
 
 @pytest.mark.parametrize(("given", "norm"), [("inf", "inf"), (float("inf"), "inf"), (1, "1"), (2.0, "2"), ("2", "2")])
@@ -194,11 +194,11 @@ def test_norms_are_numbers_or_text(given: object, norm: str) -> None:
 
 
 def test_output_is_the_files_or_the_command_lines(tmp_path: Path) -> None:
-    file = load_config(project(tmp_path))
+    file = load_config(project(tmp_path), Config)
     assert file.output(None) == tmp_path / "out"
     assert file.output(Path("elsewhere")) == Path("elsewhere")
     with pytest.raises(InputError, match="output: missing"):
-        load_config(project(tmp_path, {"output": None})).output(None)
+        load_config(project(tmp_path, {"output": None}), Config).output(None)
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_rows_of_a_run(tmp_path: Path) -> None:
 def test_counterexamples_are_files_that_break_the_claim(tmp_path: Path) -> None:
     path = project(tmp_path, {"region": {"epsilon": 2.0}})
     run(path, tmp_path / "out")
-    loaded = prepare(load_config(path))
+    loaded = prepare(load_config(path, Config))
     falsified = [row for row in rows_of(tmp_path / "out") if row["verdict"] == "falsified"]
     assert falsified
     for row in falsified:
@@ -408,7 +408,7 @@ def test_what_would_go_wrong_in_every_row_is_found_first(tmp_path: Path, change:
     path = project(tmp_path, change)
     (tmp_path / "labels.csv").write_text("9,0,0,0,0\n")
     with pytest.raises(InputError, match=message):
-        prepare(load_config(path))
+        prepare(load_config(path, Config))
 
 
 def test_numbers_that_are_not_finite_are_null() -> None:
@@ -442,7 +442,7 @@ def test_results_are_overwritten_only_when_asked_and_nothing_else_is(tmp_path: P
 
 def test_images_go_through_a_run(tmp_path: Path) -> None:
     outcomes = run(project(tmp_path, {"region": {"epsilon": 0.01}}, conv(seed=3)), tmp_path / "out")
-    loaded: Run = prepare(load_config(tmp_path / "run.yaml"))
+    loaded: Run = prepare(load_config(tmp_path / "run.yaml", Config))
     assert loaded.samples[0].x.shape == (2, 6, 6)
     assert list(outcomes[0].widths) == [*loaded.network.pre_activations, loaded.network.output.name]
 
@@ -508,3 +508,15 @@ def test_compare_writes_tables_and_plots(tmp_path: Path) -> None:
 def test_compare_of_samples_that_no_method_bounds(tmp_path: Path) -> None:
     commands.compare(project(tmp_path, {"data": {"csv": "data.csv", "first": 5}}), None, overwrite=False)
     assert (tmp_path / "out" / "comparison.png").exists()
+
+
+def test_folder_takes_mappings_and_has_no_number_that_json_has_not(tmp_path: Path) -> None:
+    (tmp_path / "curve.svg").write_text("of an earlier run")
+    (tmp_path / "notes.svg").write_text("somebody's")
+    folder = Folder(tmp_path, besides=("curve.*",))
+    folder.append({"name": "a", "values": {"x": float("inf")}, "corners": [(0.5, float("nan"))]})
+    folder.append(Row(3, 1, 1, "deeppoly", lower_bounds=(float("-inf"), 1.0)))
+    first, second = rows_of(tmp_path)
+    assert first == {"name": "a", "values": {"x": None}, "corners": [[0.5, None]]}
+    assert (second["index"], second["lower_bounds"], folder.count) == (3, [None, 1.0], 2)
+    assert {file.name for file in tmp_path.iterdir()} == {"notes.svg", "results.jsonl"}

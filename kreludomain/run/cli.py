@@ -14,10 +14,10 @@ from kreludomain.errors import InputError
 from kreludomain.run import commands
 from kreludomain.run.bounds import Request, show_bounds
 from kreludomain.run.invert import invert as run_invert
-from kreludomain.run.lipschitz import lipschitz as analyse_lipschitz
+from kreludomain.run.lipschitz import lipschitz as run_lipschitz
 from kreludomain.run.moments import moments as run_moments
 from kreludomain.run.screen import errors, screen
-from kreludomain.run.show import show as draw
+from kreludomain.run.show import show as run_show
 
 app = typer.Typer(
     help="Certifies ReLU networks with joint relaxations of groups of neurons (k-ReLU).",
@@ -67,7 +67,7 @@ def moments(config: ConfigPath, output: Output = None, overwrite: Overwrite = Fa
 @app.command()
 def show(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
     """Draw reachable sets in a plane, or the relaxations of two neurons, as CONFIG says."""
-    draw(config, output, overwrite)
+    run_show(config, output, overwrite)
 
 
 @app.command()
@@ -79,7 +79,7 @@ def invert(config: ConfigPath, output: Output = None, overwrite: Overwrite = Fal
 @app.command()
 def lipschitz(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
     """Bracket Lipschitz constants, and compare the robust radii that follow with certified ones."""
-    analyse_lipschitz(config, output, overwrite)
+    run_lipschitz(config, output, overwrite)
 
 
 @app.command()

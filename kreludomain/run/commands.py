@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy
-import torch
 import typer
 
-import kreludomain
 from kreludomain.run import tables
-from kreludomain.run.config import ConfigFile, load_config
-from kreludomain.run.results import CONFIG, ROWS, Folder
+from kreludomain.run.config import Config, ConfigFile, load_config
+from kreludomain.run.results import CONFIG, ROWS, Folder, versions
 from kreludomain.run.runner import Outcome, Run, prepare
 from kreludomain.run.screen import errors, progress, screen
 from kreludomain.run.summary import Summary, joint_gains, summarise
@@ -27,7 +23,7 @@ COUNTED = (Verdict.VERIFIED, Verdict.FALSIFIED, Verdict.UNKNOWN)
 
 def certify(path: Path, output: Path | None, overwrite: bool) -> None:
     """Runs a configuration; the rows go to the output folder, a summary to the screen."""
-    _run(load_config, path, output, overwrite)
+    _run(_load, path, output, overwrite)
 
 
 def compare(path: Path, output: Path | None, overwrite: bool) -> None:
@@ -47,14 +43,18 @@ def compare(path: Path, output: Path | None, overwrite: bool) -> None:
     console.print(f"{files} are in {folder.path}", soft_wrap=True)
 
 
-def _load_tight(path: Path) -> ConfigFile:
+def _load(path: Path) -> ConfigFile[Config]:
+    return load_config(path, Config)
+
+
+def _load_tight(path: Path) -> ConfigFile[Config]:
     """A configuration with margins that can be compared: each method's best, not the first that is positive."""
-    file = load_config(path)
+    file = _load(path)
     return replace(file, config=file.config.model_copy(update={"tight": True}))
 
 
 def _run(
-    load: Callable[[Path], ConfigFile], path: Path, output: Path | None, overwrite: bool
+    load: Callable[[Path], ConfigFile[Config]], path: Path, output: Path | None, overwrite: bool
 ) -> tuple[Folder, list[Outcome], list[Summary]]:
     folder = None
     try:
@@ -63,7 +63,7 @@ def _run(
         Folder.check(target, overwrite)  # before anything that takes time
         run = prepare(file)
         folder = Folder(target, overwrite)
-        folder.write(CONFIG, file.resolved(target, _versions()))
+        folder.write(CONFIG, file.resolved(target, versions()))
         outcomes = _outcomes(run, folder)
     except KeyboardInterrupt:
         saved = "nothing is saved" if folder is None else f"{folder.count} rows are in {folder.path / ROWS}"
@@ -88,12 +88,3 @@ def _outcomes(run: Run, folder: Folder) -> list[Outcome]:
             counts[outcome.row.verdict] += 1
             bar.update(task, advance=1, description=", ".join(f"{counts[v]} {v.value}" for v in COUNTED))
     return outcomes
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "kreludomain": kreludomain.__version__,
-        "torch": str(torch.__version__),
-        "numpy": numpy.__version__,
-        "python": platform.python_version(),
-    }

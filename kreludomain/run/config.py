@@ -1,29 +1,48 @@
-"""A run's configuration: the YAML file's keys, their types and defaults. Paths in it are relative to the file."""
+"""Configuration files: what all commands share of them, and the keys of ``certify`` and ``compare``.
+
+Paths in a file are relative to it.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, Protocol, TypeVar
 
 import yaml
-from pydantic import BeforeValidator, Field, PlainValidator, Strict, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    Strict,
+    field_validator,
+    model_validator,
+)
 
 from kreludomain.errors import InputError
-from kreludomain.run.options import NamedMethod, parse_method
-from kreludomain.run.schema import Keys, check, wrong
+from kreludomain.run.options import MethodItem, NamedMethod
+from kreludomain.run.schema import Keys, Model, check, wrong
 from kreludomain.run.yaml_text import read_yaml
 
+
+def _moved(path: str, info: SerializationInfo) -> str:
+    return path if info.context is None else info.context(path)  # from ConfigFile.resolved
+
+
 Text = Annotated[str, Field(min_length=1)]
+#: A file's path, relative to the configuration's file.
+FilePath = Annotated[Text, PlainSerializer(_moved)]
 Numbers = Annotated[tuple[float, ...], Strict(False)]
+Interval = Annotated[tuple[float, float], Strict(False)]
 Norm = Annotated[Literal["inf", "1", "2"], BeforeValidator(lambda v: {"1.0": "1", "2.0": "2"}.get(str(v), str(v)))]
 
 
 class CsvData(Keys):
     """A CSV file with a row a sample: label, values. Values are divided by ``scale``."""
 
-    csv: Text
+    csv: FilePath
     scale: float = Field(1.0, gt=0)
     layout: Literal["hwc", "chw"] = "chw"
     first: int = Field(0, ge=0)
@@ -45,12 +64,15 @@ def _data(value: Any) -> CsvData | DigitsData:
     return (CsvData if "csv" in value else DigitsData).model_validate(value)
 
 
+Data = Annotated[CsvData | DigitsData, BeforeValidator(_data)]
+
+
 class RegionConfig(Keys):
     """All inputs within ``epsilon`` of a sample, each entry within ``clip``."""
 
     norm: Norm = "inf"
     epsilon: float = Field(ge=0)
-    clip: Annotated[tuple[float, float], Strict(False)] | None = None
+    clip: Interval | None = None
 
     @field_validator("clip")
     @classmethod
@@ -79,17 +101,17 @@ class ClaimConfig(Keys):
 
 
 class Config(Keys):
-    """A configuration file.
+    """A configuration file of ``kreludomain certify`` and ``kreludomain compare``.
 
     ``claim``: robustness of each sample's label where it is not given. ``attack``: what is not proved is searched for
     counterexamples. ``tight``: bounds as good as the method can, also of what is proved already.
     """
 
-    network: Text
-    data: Annotated[CsvData | DigitsData, BeforeValidator(_data)]
+    network: FilePath
+    data: Data
     region: RegionConfig
     claim: ClaimConfig | None = None
-    methods: Annotated[tuple[Annotated[NamedMethod, PlainValidator(parse_method)], ...], Strict(False)]
+    methods: Annotated[tuple[MethodItem, ...], Strict(False)]
     timeout_s: float | None = Field(None, gt=0)
     attack: bool = True
     tight: bool = False
@@ -110,18 +132,30 @@ class Config(Keys):
         return methods
 
 
+class RunKeys(Protocol):
+    """What every configuration has, whatever it is about."""
+
+    @property
+    def output(self) -> str | None: ...
+
+    def model_dump(self, *, context: Any = ..., exclude_none: bool = ...) -> dict[str, Any]: ...
+
+
+Config_co = TypeVar("Config_co", covariant=True)
+
+
 @dataclass(frozen=True)
-class ConfigFile:
+class ConfigFile(Generic[Config_co]):
     """A configuration and the file it is from."""
 
     source: Path
-    config: Config
+    config: Config_co
 
     def path(self, given: str) -> Path:
         """A path that the file gives, as seen from the working directory."""
         return self.source.parent / given
 
-    def output(self, given: Path | None) -> Path:
+    def output(self: ConfigFile[RunKeys], given: Path | None) -> Path:
         """The run's folder: the one given on the command line, else the file's."""
         if given is not None:
             return given
@@ -129,23 +163,23 @@ class ConfigFile:
             raise InputError(f"{self.source}: output: missing; give it here or as --output")
         return self.path(self.config.output)
 
-    def resolved(self, folder: Path, versions: dict[str, str]) -> str:
+    def resolved(self: ConfigFile[RunKeys], folder: Path, versions: dict[str, str]) -> str:
         """The whole configuration, with every default, as a YAML file that says the same from within ``folder``."""
-        values = self.config.model_dump(mode="json", exclude={"methods"}, exclude_none=True)
-        values["network"] = self._from(folder, self.config.network)
-        if isinstance(self.config.data, CsvData):
-            values["data"]["csv"] = self._from(folder, self.config.data.csv)
-        values["methods"] = [method.resolved() for method in self.config.methods]
+
+        def moved(given: str) -> str:
+            if os.path.isabs(given):
+                return given
+            path = self.path(given)
+            return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
+
+        values = self.config.model_dump(context=moved, exclude_none=True)
         values |= {"output": ".", "versions": versions}
         return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
 
-    def _from(self, folder: Path, given: str) -> str:
-        if os.path.isabs(given):
-            return given
-        path = self.path(given)
-        return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
 
+def load_config(path: Path, model: type[Model]) -> ConfigFile[Model]:
+    """Reads a configuration with the keys of ``model``.
 
-def load_config(path: Path) -> ConfigFile:
-    """Reads a configuration. Raises :class:`InputError`, one line that names the file and the key or line."""
-    return ConfigFile(path, check(Config, read_yaml(path), str(path)))
+    Raises :class:`InputError`, one line that names the file and the key or line.
+    """
+    return ConfigFile(path, check(model, read_yaml(path), str(path)))

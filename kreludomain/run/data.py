@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kreludomain.errors import InputError
 from kreludomain.network.operators import Shape
-from kreludomain.run.config import CsvData, DigitsData
+from kreludomain.run.config import ConfigFile, CsvData, DigitsData
 
 #: How many of scikit-learn's digits are for training; the rest are for tests.
 DIGITS_TRAIN = 1437
@@ -32,6 +32,11 @@ class Sample:
     index: int
     label: int
     x: Tensor
+
+
+def load_samples(file: ConfigFile[object], data: CsvData | DigitsData, shape: Shape) -> list[Sample]:
+    """The samples that ``data`` of a configuration names, for a network that takes inputs of ``shape``."""
+    return load_csv(file.path(data.csv), data, shape) if isinstance(data, CsvData) else load_digits(data, shape)
 
 
 def load_csv(path: Path, data: CsvData, shape: Shape) -> list[Sample]:

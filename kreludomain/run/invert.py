@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import highspy
 import numpy
 import torch
 import typer
-import yaml
-from pydantic import BeforeValidator, Field, PlainValidator, Strict, model_validator
+from pydantic import Field, Strict, model_validator
 from torch import Tensor
 
-import kreludomain
 from kreludomain.analysis.invert import (
     Radius,
     Search,
@@ -33,13 +28,12 @@ from kreludomain.analysis.invert import (
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
 from kreludomain.run import invert_tables
-from kreludomain.run.config import CsvData, DigitsData, Norm, Numbers, Text, _data
-from kreludomain.run.data import load_csv, load_digits
-from kreludomain.run.options import NamedMethod, parse_method
-from kreludomain.run.results import CONFIG, ROWS, Folder
-from kreludomain.run.schema import Keys, check, wrong
+from kreludomain.run.config import ConfigFile, Data, FilePath, Interval, Norm, Numbers, Text, load_config
+from kreludomain.run.data import load_samples
+from kreludomain.run.options import MethodItem, NamedMethod, parse_method
+from kreludomain.run.results import CONFIG, ROWS, Folder, versions
+from kreludomain.run.schema import Keys, wrong
 from kreludomain.run.screen import errors, progress, screen
-from kreludomain.run.yaml_text import read_yaml
 
 #: What this command writes beside rows and configuration.
 WRITTEN = ("radii.csv", "radii.png", "radii.svg", "plane.png", "plane.svg")
@@ -50,15 +44,15 @@ Asked = Literal["r", "R", "transformation"]
 class CurveConfig(Keys):
     """A curve to draw: a CSV file with a row ``x,y`` a point."""
 
-    csv: Text
+    csv: FilePath
     label: Text
 
 
 class PlaneConfig(Keys):
     """The part of the plane that a picture shows, for networks from two inputs to two outputs."""
 
-    lower: Annotated[tuple[float, float], Strict(False)]
-    upper: Annotated[tuple[float, float], Strict(False)]
+    lower: Interval
+    upper: Interval
     curve: CurveConfig | None = None
 
     @model_validator(mode="after")
@@ -75,22 +69,20 @@ class InvertConfig(Keys):
     with ``both_ways`` the network of them. ``questions``: r and R, or the transformation where ``onto`` is given.
     """
 
-    network: Text
-    onto: Annotated[tuple[Text, ...], Strict(False)] = ()
+    network: FilePath
+    onto: Annotated[tuple[FilePath, ...], Strict(False)] = ()
     both_ways: bool = False
     points: Annotated[tuple[Numbers, ...], Strict(False)] | None = None
-    data: Annotated[CsvData | DigitsData, BeforeValidator(_data)] | None = None
+    data: Data | None = None
     questions: Annotated[tuple[Asked, ...], Strict(False)] | None = None
     norms: Annotated[tuple[Norm, ...], Strict(False), Field(min_length=1)] = ("inf",)
     radius: float = Field(gt=0)
     epsilon: float = Field(gt=0)
-    clip: Annotated[tuple[float, float], Strict(False)] | None = None
+    clip: Interval | None = None
     stages: Annotated[tuple[float, ...], Strict(False)] = (0.125, 0.25, 0.5, 1.0)
     strict: bool = True
     gap: float = Field(1e-3, gt=0)
-    methods: Annotated[
-        tuple[Annotated[NamedMethod, PlainValidator(parse_method)], ...], Strict(False), Field(min_length=1)
-    ] = (parse_method("deeppoly"),)
+    methods: Annotated[tuple[MethodItem, ...], Strict(False), Field(min_length=1)] = (parse_method("deeppoly"),)
     plane: PlaneConfig | None = None
     timeout_s: float | None = Field(None, gt=0)
     output: Text | None = None
@@ -176,41 +168,6 @@ class Task:
             return replace(self.row, reason=reason, seconds=time.monotonic() - start)
 
 
-@dataclass(frozen=True)
-class InvertFile:
-    """A configuration and the file it is from."""
-
-    source: Path
-    config: InvertConfig
-
-    def path(self, given: str) -> Path:
-        """A path that the file gives, as seen from the working directory."""
-        return self.source.parent / given
-
-    def output(self, given: Path | None) -> Path:
-        """The run's folder: the one given on the command line, else the file's."""
-        if given is None and self.config.output is None:
-            raise InputError(f"{self.source}: output: missing; give it here or as --output")
-        return given or self.path(self.config.output or "")
-
-    def resolved(self, folder: Path, versions: dict[str, str]) -> str:
-        """The whole configuration, with every default, as a YAML file that says the same from within ``folder``."""
-        values = self.config.model_dump(mode="json", exclude={"methods"}, exclude_none=True)
-
-        def moved(given: str) -> str:
-            path = self.path(given)
-            return given if os.path.isabs(given) else os.path.relpath(path.resolve(), folder.resolve())
-
-        values |= {"network": moved(self.config.network), "onto": [moved(each) for each in self.config.onto]}
-        if isinstance(self.config.data, CsvData):
-            values["data"]["csv"] = moved(self.config.data.csv)
-        if self.config.plane is not None and self.config.plane.curve is not None:
-            values["plane"]["curve"]["csv"] = moved(self.config.plane.curve.csv)
-        values["methods"] = [method.resolved() for method in self.config.methods]
-        values |= {"output": ".", "versions": versions}
-        return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
-
-
 @dataclass(frozen=True, eq=False)
 class InvertRun:
     """A configuration with everything that it names: loaded, checked, ready to go."""
@@ -270,12 +227,7 @@ def _transformation(first: Network, second: Network) -> _Compute:
     return lambda *given: transformation_radius(first, second, *given)
 
 
-def load_invert_config(path: Path) -> InvertFile:
-    """Reads a configuration. Raises :class:`InputError`, one line that names the file and the key or line."""
-    return InvertFile(path, check(InvertConfig, read_yaml(path), str(path)))
-
-
-def prepare_invert(file: InvertFile) -> InvertRun:
+def prepare_invert(file: ConfigFile[InvertConfig]) -> InvertRun:
     """Loads and checks everything. Raises :class:`InputError` for what would go wrong in every row."""
     config = file.config
     network = load(file.path(config.network))
@@ -298,12 +250,10 @@ def prepare_invert(file: InvertFile) -> InvertRun:
     return InvertRun(config, network, onto, centers, curve)
 
 
-def _centers(file: InvertFile, network: Network) -> Iterator[tuple[int, Tensor]]:
+def _centers(file: ConfigFile[InvertConfig], network: Network) -> Iterator[tuple[int, Tensor]]:
     config, shape = file.config, network.input.shape
-    if isinstance(config.data, CsvData):
-        yield from ((sample.index, sample.x) for sample in load_csv(file.path(config.data.csv), config.data, shape))
-    elif config.data is not None:
-        yield from ((sample.index, sample.x) for sample in load_digits(config.data, shape))
+    if config.data is not None:
+        yield from ((sample.index, sample.x) for sample in load_samples(file, config.data, shape))
     size = network.size(network.input.name)
     for index, point in enumerate(config.points or ()):
         if len(point) != size:
@@ -332,37 +282,23 @@ def read_curve(path: Path) -> numpy.ndarray:
     return points
 
 
-class InvertFolder(Folder):
-    """A run's folder, with the rows of this command."""
-
-    def __init__(self, path: Path, overwrite: bool = False) -> None:
-        super().__init__(path, overwrite)
-        for name in WRITTEN:
-            (path / name).unlink(missing_ok=True)
-
-    def add(self, row: Row) -> None:
-        with (self.path / ROWS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dataclasses.asdict(row), allow_nan=False) + "\n")
-        self.count += 1
-
-
 def invert(path: Path, output: Path | None, overwrite: bool) -> None:
     """Runs a configuration; rows, a CSV file and pictures go to the output folder, a table to the screen."""
     folder, rows = None, []
     try:
-        file = load_invert_config(path)
+        file = load_config(path, InvertConfig)
         target = file.output(output)
         Folder.check(target, overwrite)  # before anything that takes time
         run = prepare_invert(file)
-        folder = InvertFolder(target, overwrite)
-        folder.write(CONFIG, file.resolved(target, _versions()))
+        folder = Folder(target, overwrite, WRITTEN)
+        folder.write(CONFIG, file.resolved(target, versions(highs=str(highspy.Highs().version()))))
         with progress() as bar:
             tasks = list(run.tasks())
             shown = bar.add_task("", total=len(tasks))
             for task in tasks:
                 bar.update(shown, description=f"{task.row.question} at {task.row.index}, norm {task.row.norm}")
                 rows.append(task.done())
-                folder.add(rows[-1])
+                folder.append(rows[-1])
                 bar.update(shown, advance=1)
     except KeyboardInterrupt:
         saved = "nothing is saved" if folder is None else f"{folder.count} rows are in {folder.path / ROWS}"
@@ -371,7 +307,7 @@ def invert(path: Path, output: Path | None, overwrite: bool) -> None:
     _report(run, folder, rows)
 
 
-def _report(run: InvertRun, folder: InvertFolder, rows: list[Row]) -> None:
+def _report(run: InvertRun, folder: Folder, rows: list[Row]) -> None:
     from kreludomain.run.invert_plots import save_plane, save_radii  # matplotlib: imports for a second, and only here
 
     folder.write("radii.csv", invert_tables.radii_csv(rows))
@@ -385,14 +321,3 @@ def _report(run: InvertRun, folder: InvertFolder, rows: list[Row]) -> None:
     if len(run.config.methods) > 1:
         console.print(invert_tables.methods_table(rows))
     console.print(f"{folder.count} rows in {folder.path / ROWS}; {', '.join(files)} beside it", soft_wrap=True)
-
-
-def _versions() -> dict[str, str]:
-    version: Any = highspy.Highs().version()
-    return {
-        "kreludomain": kreludomain.__version__,
-        "highs": str(version),
-        "torch": str(torch.__version__),
-        "numpy": numpy.__version__,
-        "python": platform.python_version(),
-    }

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from kreludomain.run import lipschitz_tables as tables
-from kreludomain.run.commands import _versions
-from kreludomain.run.lipschitz_config import load_lipschitz
+from kreludomain.run.config import load_config
+from kreludomain.run.lipschitz_config import LipschitzConfig
 from kreludomain.run.lipschitz_measure import Plan, prepare
 from kreludomain.run.lipschitz_rows import ALL, ArchitectureRow, Report, Row
-from kreludomain.run.results import CONFIG, ROWS, Folder
+from kreludomain.run.results import CONFIG, ROWS, Folder, versions
 from kreludomain.run.screen import errors, progress, screen
 
 #: What only these runs write: an earlier run's are removed when a folder is used again.
@@ -28,14 +24,12 @@ def lipschitz(path: Path, output: Path | None, overwrite: bool) -> None:
 
     folder = None
     try:
-        file = load_lipschitz(path)
+        file = load_config(path, LipschitzConfig)
         target = file.output(output)
         Folder.check(target, overwrite)  # before anything that takes time
         plan = prepare(file)
-        folder = Folder(target, overwrite)
-        for old in (file for pattern in WRITTEN for file in target.glob(pattern)):
-            old.unlink()
-        folder.write(CONFIG, file.resolved(target, _versions()))
+        folder = Folder(target, overwrite, WRITTEN)
+        folder.write(CONFIG, file.resolved(target, versions()))
         report = _measured(plan, folder)
     except KeyboardInterrupt:
         saved = "nothing is saved" if folder is None else f"{folder.count} rows are in {folder.path / ROWS}"
@@ -60,20 +54,6 @@ def _measured(plan: Plan, folder: Folder) -> Report:
         task = bar.add_task("", total=plan.size)
         for row in plan.rows(lambda text: bar.update(task, description=text)):
             rows.append(row)
-            _append(folder, row)
+            folder.append(row)
             bar.update(task, advance=0 if isinstance(row, ArchitectureRow) and row.layer != ALL else 1)
     return Report.of(rows)
-
-
-def _append(folder: Folder, row: Row) -> None:
-    """A row into the folder's file, on the disk at once."""
-    with (folder.path / ROWS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(_json(dataclasses.asdict(row)), allow_nan=False) + "\n")
-    folder.count += 1
-
-
-def _json(value: Any) -> Any:
-    """A value that JSON has: numbers that are not finite are ``None``."""
-    if isinstance(value, dict):
-        return {key: _json(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

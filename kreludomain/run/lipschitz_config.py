@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BeforeValidator, Field, PlainValidator, Strict, field_validator, model_validator
+from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
 
 from kreludomain.analysis.lipschitz import ALIASES, INITIALISATIONS, Architecture, Conv, Dense
 from kreludomain.errors import InputError
-from kreludomain.run.config import CsvData, DigitsData, RegionConfig, Text, _data
-from kreludomain.run.options import NamedMethod, parse_method
-from kreludomain.run.schema import Keys, check, wrong
-from kreludomain.run.yaml_text import read_yaml
+from kreludomain.run.config import Data, FilePath, RegionConfig, Text
+from kreludomain.run.options import MethodItem, NamedMethod, parse_method
+from kreludomain.run.schema import Keys, wrong
 
 Count = Annotated[int, Field(ge=1)]
-Method = Annotated[NamedMethod, PlainValidator(parse_method)]
 
 
 def _initialisation(value: Any) -> Any:
@@ -97,7 +92,7 @@ class NetworkKeys(Keys):
     ``axes``: where it stands in a study, a value by the name of each axis; the plot has a column for each axis.
     """
 
-    file: Text
+    file: FilePath
     label: Text | None = None
     initialisation: Initial | None = None
     axes: dict[Text, int | float | Text] = Field(default_factory=dict)
@@ -124,7 +119,7 @@ class RadiusKeys(Keys):
 
     largest: float = Field(gt=0)
     tolerance: float = Field(0.02, gt=0, lt=1)
-    methods: Annotated[tuple[Method, ...], Strict(False)] = ()
+    methods: Annotated[tuple[MethodItem, ...], Strict(False)] = ()
     attack: bool = True
 
     @field_validator("methods")
@@ -144,12 +139,12 @@ class LipschitzConfig(Keys):
     ``timeout_s``: for one sample and method.
     """
 
-    network: Text | None = None
+    network: FilePath | None = None
     networks: Annotated[tuple[NetworkKeys, ...], Strict(False)] = ()
     architectures: Annotated[tuple[ArchitectureKeys, ...], Strict(False)] = ()
-    data: Annotated[CsvData | DigitsData, BeforeValidator(_data)] | None = None
+    data: Data | None = None
     region: RegionConfig | None = None
-    bounds: Method = Field(default_factory=lambda: parse_method("deeppoly"))
+    bounds: MethodItem = Field(default_factory=lambda: parse_method("deeppoly"))
     lipsdp: Annotated[LipSdpKeys | Literal[False], BeforeValidator(_lipsdp)] = LipSdpKeys()
     samples: Count = 200
     seed: int = Field(0, ge=0)
@@ -179,50 +174,3 @@ class LipschitzConfig(Keys):
     @property
     def all_networks(self) -> tuple[NetworkKeys, ...]:
         return self.networks if self.network is None else (NetworkKeys(file=self.network),)
-
-
-@dataclass(frozen=True)
-class LipschitzFile:
-    """A configuration and the file it is from."""
-
-    source: Path
-    config: LipschitzConfig
-
-    def path(self, given: str) -> Path:
-        """A path that the file gives, as seen from the working directory."""
-        return self.source.parent / given
-
-    def output(self, given: Path | None) -> Path:
-        """The run's folder: the one given on the command line, else the file's."""
-        if given is not None:
-            return given
-        if self.config.output is None:
-            raise InputError(f"{self.source}: output: missing; give it here or as --output")
-        return self.path(self.config.output)
-
-    def resolved(self, folder: Path, versions: dict[str, str]) -> str:
-        """The whole configuration, with every default, as a YAML file that says the same from within ``folder``."""
-        config = self.config
-        values = config.model_dump(mode="json", exclude={"bounds": True, "radius": {"methods"}}, exclude_none=True)
-        if config.network is not None:
-            values["network"] = self._from(folder, config.network)
-        for item, network in zip(values["networks"], config.networks, strict=True):
-            item["file"] = self._from(folder, network.file)
-        if isinstance(config.data, CsvData):
-            values["data"]["csv"] = self._from(folder, config.data.csv)
-        values["bounds"] = config.bounds.resolved()
-        if config.radius is not None:
-            values["radius"]["methods"] = [method.resolved() for method in config.radius.methods]
-        values |= {"output": ".", "versions": versions}
-        return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
-
-    def _from(self, folder: Path, given: str) -> str:
-        if os.path.isabs(given):
-            return given
-        path = self.path(given)
-        return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
-
-
-def load_lipschitz(path: Path) -> LipschitzFile:
-    """Reads a configuration. Raises :class:`InputError`, one line that names the file and the key or line."""
-    return LipschitzFile(path, check(LipschitzConfig, read_yaml(path), str(path)))

@@ -28,12 +28,11 @@ from kreludomain.analysis.lipschitz import (
 from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime, load
-from kreludomain.run.config import Config, CsvData, RegionConfig
-from kreludomain.run.data import Sample, load_csv, load_digits
+from kreludomain.run.config import Config, ConfigFile, RegionConfig
+from kreludomain.run.data import Sample, load_samples
 from kreludomain.run.lipschitz_config import (
     ArchitectureKeys,
     LipschitzConfig,
-    LipschitzFile,
     NetworkKeys,
     RadiusKeys,
 )
@@ -81,7 +80,7 @@ class Plan:
                 yield sample_row(self.config, case, network, local, sample)
 
 
-def prepare(file: LipschitzFile) -> Plan:
+def prepare(file: ConfigFile[LipschitzConfig]) -> Plan:
     """Loads and checks everything. Raises :class:`InputError` for what would go wrong in every row."""
     config, cases = file.config, []
     if config.region is not None:
@@ -220,11 +219,9 @@ def _with_radii(
     return replace(row, radii=radii, attacked=attacked, notes=(*row.notes, *notes))
 
 
-def _samples(file: LipschitzFile, network: Network) -> list[Sample]:
-    data, shape = file.config.data, network.input.shape
-    if data is None:
-        return []
-    return load_csv(file.path(data.csv), data, shape) if isinstance(data, CsvData) else load_digits(data, shape)
+def _samples(file: ConfigFile[LipschitzConfig], network: Network) -> list[Sample]:
+    data = file.config.data
+    return [] if data is None else load_samples(file, data, network.input.shape)
 
 
 def _ball(around: RegionConfig, sample: Sample) -> Region:

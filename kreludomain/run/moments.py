@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
 from pathlib import Path
 
 import numpy as np
 import typer
 
-from kreludomain.run.commands import _versions
-from kreludomain.run.moments_config import load_moments_config
+from kreludomain.run.config import load_config
+from kreludomain.run.moments_config import MomentsConfig
 from kreludomain.run.moments_study import Attacked, AttackRow, MomentRow, Portrait, Study, prepare
 from kreludomain.run.moments_tables import attacks_csv, attacks_table, cheap_line, error_table, moments_csv
-from kreludomain.run.results import CONFIG, ROWS, Folder
+from kreludomain.run.results import CONFIG, ROWS, Folder, versions
 from kreludomain.run.screen import errors, progress, screen
 
 #: What a run writes besides what every run writes: removed, and nothing else, when a folder is used again.
@@ -34,40 +32,16 @@ TABLES = (
 )
 
 
-class MomentsFolder(Folder):
-    """Where a run writes; rows are on the disk as soon as they are added."""
-
-    def __init__(self, path: Path, overwrite: bool = False) -> None:
-        super().__init__(path, overwrite)
-        for old in (file for pattern in WRITTEN for file in path.glob(pattern)):
-            if old.is_file():
-                old.unlink()
-
-    def add(self, row: MomentRow | AttackRow) -> None:
-        with (self.path / ROWS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dataclasses.asdict(row), allow_nan=False) + "\n")
-        self.count += 1
-
-    def keep_attack(self, found: Attacked) -> None:
-        """Saves an attack's image, the mean of its noise and the factor of its covariance."""
-        folder = self.path / "attacks"
-        folder.mkdir(exist_ok=True)
-        noise = found.attack.noise
-        name = re.sub(r"[^A-Za-z0-9]+", "_", found.row.attack)
-        path = folder / f"{found.row.index}_{name}.npz"
-        np.savez(path, image=found.sample.x.numpy(), mean=noise.mean.numpy(), factor=noise.factor.numpy())
-
-
 def moments(path: Path, output: Path | None, overwrite: bool) -> None:
     """Runs a configuration: rows, tables and figures go to the output folder, the tables also to the screen."""
     folder = None
     try:
-        file = load_moments_config(path)
+        file = load_config(path, MomentsConfig)
         target = file.output(output)
         Folder.check(target, overwrite)  # before anything that takes time
         study = prepare(file)
-        folder = MomentsFolder(target, overwrite)
-        folder.write(CONFIG, file.resolved(target, _versions()))
+        folder = Folder(target, overwrite, WRITTEN)
+        folder.write(CONFIG, file.resolved(target, versions()))
         _work(study, folder)
     except KeyboardInterrupt:
         saved = "nothing is saved" if folder is None else f"{folder.count} rows are in {folder.path / ROWS}"
@@ -76,7 +50,7 @@ def moments(path: Path, output: Path | None, overwrite: bool) -> None:
     screen().print(f"{folder.count} rows in {folder.path / ROWS}; tables and figures beside it", soft_wrap=True)
 
 
-def _work(study: Study, folder: MomentsFolder) -> None:
+def _work(study: Study, folder: Folder) -> None:
     rows: list[MomentRow] = []
     portraits: list[Portrait] = []
     tried: list[AttackRow] = []
@@ -85,7 +59,7 @@ def _work(study: Study, folder: MomentsFolder) -> None:
         task = bar.add_task("moments", total=study.size)
         for found, portrait in study.moments():
             for row in found:
-                folder.add(row)
+                folder.append(row)
             rows += found
             portraits.append(portrait)
             bar.update(task, advance=1)
@@ -93,9 +67,9 @@ def _work(study: Study, folder: MomentsFolder) -> None:
         for outcome in study.attacks():
             if isinstance(outcome, Attacked):
                 attacked.append(outcome)
-                folder.keep_attack(outcome)
+                _keep(outcome, folder)
             tried.append(outcome.row if isinstance(outcome, Attacked) else outcome)
-            folder.add(tried[-1])
+            folder.append(tried[-1])
             bar.update(task, advance=1)
     if rows:
         _report_moments(rows, portraits, folder)
@@ -103,7 +77,7 @@ def _work(study: Study, folder: MomentsFolder) -> None:
         _report_attacks(tried, attacked, study, folder)
 
 
-def _report_moments(rows: list[MomentRow], portraits: list[Portrait], folder: MomentsFolder) -> None:
+def _report_moments(rows: list[MomentRow], portraits: list[Portrait], folder: Folder) -> None:
     from kreludomain.run.moments_plots import save_errors, save_outputs  # matplotlib: imports for a second
 
     folder.write("moments.csv", moments_csv(rows))
@@ -118,10 +92,20 @@ def _report_moments(rows: list[MomentRow], portraits: list[Portrait], folder: Mo
     save_outputs(folder.path, portraits[len({portrait.noise for portrait in portraits}) - 1])  # largest of the first
 
 
-def _report_attacks(rows: list[AttackRow], attacked: list[Attacked], study: Study, folder: MomentsFolder) -> None:
+def _report_attacks(rows: list[AttackRow], attacked: list[Attacked], study: Study, folder: Folder) -> None:
     from kreludomain.run.moments_plots import save_attacks
 
     folder.write("attacks.csv", attacks_csv(rows))
     screen().print(attacks_table(rows))
     if attacked:
         save_attacks(folder.path, attacked, study.shape)
+
+
+def _keep(found: Attacked, folder: Folder) -> None:
+    """Saves an attack's image, the mean of its noise and the factor of its covariance."""
+    attacks = folder.path / "attacks"
+    attacks.mkdir(exist_ok=True)
+    noise = found.attack.noise
+    name = re.sub(r"[^A-Za-z0-9]+", "_", found.row.attack)
+    path = attacks / f"{found.row.index}_{name}.npz"
+    np.savez(path, image=found.sample.x.numpy(), mean=noise.mean.numpy(), factor=noise.factor.numpy())

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
 
-from kreludomain.errors import InputError
-from kreludomain.run.config import CsvData, DigitsData, Text, _data
-from kreludomain.run.schema import Keys, check, wrong
-from kreludomain.run.yaml_text import read_yaml
-
-Data = Annotated[CsvData | DigitsData, BeforeValidator(_data)]
-Interval = Annotated[tuple[float, float], Strict(False)]
+from kreludomain.run.config import Data, FilePath, Interval, Text
+from kreludomain.run.schema import Keys, wrong
 
 
 def _listed(value: Any) -> Any:
@@ -35,7 +26,7 @@ class NoiseConfig(Keys):
 
     std: Several | None = None
     correlation: float = Field(0.0, ge=0)
-    covariance: Text | None = None
+    covariance: FilePath | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> NoiseConfig:
@@ -94,7 +85,7 @@ class MomentsConfig(Keys):
     and width of the input, where its shape does not say. ``timeout_s`` is for one Monte Carlo run or one attack.
     """
 
-    network: Text
+    network: FilePath
     data: Data
     noise: NoiseConfig | None = None
     samples: int = Field(100_000, ge=2)
@@ -113,43 +104,3 @@ class MomentsConfig(Keys):
         if self.noise is None and not self.attacks:
             raise wrong({(): "give noise, attacks or both"})
         return self
-
-
-@dataclass(frozen=True)
-class MomentsFile:
-    """A configuration and the file it is from."""
-
-    source: Path
-    config: MomentsConfig
-
-    def path(self, given: str) -> Path:
-        """A path that the file gives, as seen from the working directory."""
-        return self.source.parent / given
-
-    def output(self, given: Path | None) -> Path:
-        """The run's folder: the one given on the command line, else the file's."""
-        if given is not None:
-            return given
-        if self.config.output is None:
-            raise InputError(f"{self.source}: output: missing; give it here or as --output")
-        return self.path(self.config.output)
-
-    def resolved(self, folder: Path, versions: dict[str, str]) -> str:
-        """The whole configuration, with every default, as a YAML file that says the same from within ``folder``."""
-        values = self.config.model_dump(mode="json", exclude_none=True)
-        values["network"] = self._from(folder, self.config.network)
-        if isinstance(self.config.data, CsvData):
-            values["data"]["csv"] = self._from(folder, self.config.data.csv)
-        if self.config.noise is not None and self.config.noise.covariance is not None:
-            values["noise"]["covariance"] = self._from(folder, self.config.noise.covariance)
-        values |= {"output": ".", "versions": versions}
-        return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
-
-    def _from(self, folder: Path, given: str) -> str:
-        path = self.path(given)
-        return given if os.path.isabs(given) else os.path.relpath(path.resolve(), folder.resolve())
-
-
-def load_moments_config(path: Path) -> MomentsFile:
-    """Reads a configuration. Raises :class:`InputError`, one line that names the file and the key or line."""
-    return MomentsFile(path, check(MomentsConfig, read_yaml(path), str(path)))

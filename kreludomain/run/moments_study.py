@@ -34,9 +34,9 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network, load
 from kreludomain.network.operators import Shape
 from kreludomain.run.bounds import read_array
-from kreludomain.run.config import CsvData
-from kreludomain.run.data import Sample, load_csv, load_digits
-from kreludomain.run.moments_config import AttackConfig, MomentsConfig, MomentsFile
+from kreludomain.run.config import ConfigFile
+from kreludomain.run.data import Sample, load_samples
+from kreludomain.run.moments_config import AttackConfig, MomentsConfig
 
 #: What the estimates that keep no layer, and every layer, are called.
 NONE, EVERY = "none (linear)", "every layer"
@@ -269,14 +269,11 @@ def make_attack(config: AttackConfig, shape: Shape) -> Callable[..., Attack]:
     return partial(kinds[config.kind], shape=shape)
 
 
-def prepare(file: MomentsFile) -> Study:
+def prepare(file: ConfigFile[MomentsConfig]) -> Study:
     """Loads and checks everything. Raises :class:`InputError` for what would go wrong later on."""
     config = file.config
     network = load(file.path(config.network))
-    if isinstance(config.data, CsvData):
-        samples = load_csv(file.path(config.data.csv), config.data, network.input.shape)
-    else:
-        samples = load_digits(config.data, network.input.shape)
+    samples = load_samples(file, config.data, network.input.shape)
     shape = image_shape(network.input.shape, config.image, f"{file.source}: image")
     known = relu_layers(network)
     for position, name in enumerate(() if config.layers == "all" else config.layers):
@@ -329,7 +326,7 @@ def image_shape(shape: Shape, given: tuple[int, int] | None, where: str) -> Shap
     return (1, side, side) if side * side == size else (1, 1, size)
 
 
-def _noises(file: MomentsFile, shape: Shape) -> dict[str, Tensor]:
+def _noises(file: ConfigFile[MomentsConfig], shape: Shape) -> dict[str, Tensor]:
     """Covariances of the input, ``(n, n)``, by what tables call them."""
     noise = file.config.noise
     if noise is None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import Field, Strict, ValidationError, create_model
+from pydantic import Field, PlainSerializer, PlainValidator, Strict, ValidationError, create_model
 
 from kreludomain.domain import Method
 from kreludomain.errors import InputError
@@ -60,6 +60,10 @@ def parse_method(value: Any) -> NamedMethod:
         raise wrong({(key,): text} if colon and key in options else {(): str(error)}) from None
     given = {key: v for key, v in options.items() if key in item and (key == JOINT or v != _defaults(name).get(key))}
     return NamedMethod(name, label or " ".join([name, *(f"{k}={v}" for k, v in given.items())]), method, options)
+
+
+#: A key that holds a method.
+MethodItem = Annotated[NamedMethod, PlainValidator(parse_method), PlainSerializer(NamedMethod.resolved)]
 
 
 def named_method(value: Any, source: str) -> NamedMethod:

@@ -12,8 +12,8 @@ from torch import Tensor
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Node, Runtime, load
 from kreludomain.network.operators import Input, Linear, Relu
-from kreludomain.run.config import Config, ConfigFile, CsvData
-from kreludomain.run.data import Sample, load_csv, load_digits
+from kreludomain.run.config import Config, ConfigFile
+from kreludomain.run.data import Sample, load_samples
 from kreludomain.run.options import NamedMethod
 from kreludomain.run.results import Folder, Row, finite
 from kreludomain.spec import Claim, Region, ball, claim, robustness
@@ -95,14 +95,11 @@ def layers(network: Network) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*network.pre_activations, network.output.name)))
 
 
-def prepare(file: ConfigFile) -> Run:
+def prepare(file: ConfigFile[Config]) -> Run:
     """Loads and checks everything. Raises :class:`InputError` for what would go wrong in every row."""
     config = file.config
     network = load(file.path(config.network))
-    if isinstance(config.data, CsvData):
-        samples = load_csv(file.path(config.data.csv), config.data, network.input.shape)
-    else:
-        samples = load_digits(config.data, network.input.shape)
+    samples = load_samples(file, config.data, network.input.shape)
     for sample in samples:
         try:
             region_of(config, sample.x).fit(network)

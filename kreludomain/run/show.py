@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,9 +27,8 @@ from kreludomain.analysis.show import (
 from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
 from kreludomain.network import Network
-from kreludomain.run.commands import _versions
 from kreludomain.run.options import NamedMethod
-from kreludomain.run.results import CONFIG, ROWS, Folder
+from kreludomain.run.results import CONFIG, ROWS, Folder, versions
 from kreludomain.run.screen import errors, progress, screen
 from kreludomain.run.show_config import GroupShow, PlaneShow, ShowFile, load_show
 from kreludomain.run.tables import Cell, csv_text, plain_table, shown
@@ -88,10 +86,10 @@ def show(path: Path, output: Path | None, overwrite: bool) -> None:
         start = time.monotonic()
         found = truth(network, region, plane, config.samples, config.seed)
         sets.append(_truth_row(config, found, time.monotonic() - start))
-        _save(folder, sets)
+        folder.append(sets[-1])
         for row in _sets(file, config, network, region, plane):
             sets.append(row)
-            _save(folder, sets)
+            folder.append(row)
     except KeyboardInterrupt:
         saved = "nothing is saved" if folder is None else f"{len(sets)} sets are in {folder.path / ROWS}"
         errors().print(f"stopped: {saved}", soft_wrap=True)
@@ -100,15 +98,9 @@ def show(path: Path, output: Path | None, overwrite: bool) -> None:
 
 
 def _folder(file: ShowFile, target: Path, overwrite: bool) -> Folder:
-    folder = Folder(target, overwrite)
-    for old in (found for pattern in WRITTEN for found in target.glob(pattern)):
-        old.unlink()
-    folder.write(CONFIG, file.resolved(target, _versions()))
+    folder = Folder(target, overwrite, WRITTEN)
+    folder.write(CONFIG, file.resolved(target, versions()))
     return folder
-
-
-def _save(folder: Folder, sets: list[SetRow]) -> None:
-    folder.write(ROWS, "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in sets))
 
 
 # Reachable sets -------------------------------------------------------------------------------------------------------
@@ -279,7 +271,8 @@ def _show_group(config: GroupShow, pair: Pair, folder: Folder) -> None:
         rows.append((kind, volumes[kind], ratio, float(height.min()), float(height.max())))
         table.add_row(kind, *map(shown, rows[-1][1:]))
     folder.write("group.csv", csv_text(("relaxation", "volume", "volume_of_joint", "lowest", "highest"), rows))
-    folder.write(ROWS, "".join(json.dumps({"relaxation": k, "corners": c.tolist()}) + "\n" for k, c in found.items()))
+    for kind, corners in found.items():
+        folder.append({"relaxation": kind, "corners": corners.tolist()})
     save_group(folder.path, config, pair, found)
     console = screen()
     console.print(table)

@@ -5,30 +5,35 @@ Paths are relative to the file, as in every run.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-import yaml
 from pydantic import BeforeValidator, Field, PlainValidator, Strict, field_validator, model_validator
 from torch import Tensor
 
 from kreludomain.analysis.show import RELAXATIONS, Pair, Plane
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
-from kreludomain.run.config import CsvData, DigitsData, Numbers, RegionConfig, Text, _data
-from kreludomain.run.data import load_csv, load_digits
-from kreludomain.run.options import NamedMethod, parse_method
+from kreludomain.run.config import (
+    ConfigFile,
+    CsvData,
+    Data,
+    DigitsData,
+    FilePath,
+    Interval,
+    Numbers,
+    RegionConfig,
+    Text,
+)
+from kreludomain.run.data import load_samples
+from kreludomain.run.options import MethodItem, NamedMethod, parse_method
 from kreludomain.run.schema import Keys, check, wrong
 from kreludomain.run.yaml_text import read_yaml
 from kreludomain.spec import Region, ball, box
 from kreludomain.verify import abstract
-
-Interval = Annotated[tuple[float, float], Strict(False)]
-MethodItem = Annotated[NamedMethod, PlainValidator(parse_method)]
 
 
 class BoxConfig(Keys):
@@ -53,9 +58,9 @@ class _Scene(Keys):
     """A network and a region: a box, or a ball around ``input`` (numbers in flat order) or the first row of
     ``data``."""
 
-    network: Text
+    network: FilePath
     input: Numbers | None = None
-    data: Annotated[CsvData | DigitsData, BeforeValidator(_data)] | None = None
+    data: Data | None = None
     region: Annotated[RegionConfig | BoxConfig, BeforeValidator(_region)]
 
     @model_validator(mode="after")
@@ -186,46 +191,8 @@ class GroupShow(Keys):
 
 
 @dataclass(frozen=True)
-class ShowFile:
-    """A configuration and the file it is from."""
-
-    source: Path
-    config: PlaneShow | GroupShow
-
-    def path(self, given: str) -> Path:
-        """A path that the file gives, as seen from the working directory."""
-        return self.source.parent / given
-
-    def output(self, given: Path | None) -> Path:
-        """The run's folder: the one given on the command line, else the file's."""
-        if given is not None:
-            return given
-        if self.config.output is None:
-            raise InputError(f"{self.source}: output: missing; give it here or as --output")
-        return self.path(self.config.output)
-
-    def resolved(self, folder: Path, versions: dict[str, str]) -> str:
-        """The whole configuration, with every default, as a YAML file that says the same from within ``folder``."""
-        config = self.config
-        values = config.model_dump(mode="json", exclude={"methods": True, "group": {"method"}}, exclude_none=True)
-        scene = values if isinstance(config, PlaneShow) else values["group"]
-        if "network" in scene:
-            scene["network"] = self._from(folder, scene["network"])
-        if "csv" in scene.get("data", {}):
-            scene["data"]["csv"] = self._from(folder, scene["data"]["csv"])
-        if isinstance(config, PlaneShow):
-            values["plane"] |= {"x": config.plane.x, "y": config.plane.y}
-            values["methods"] = [method.resolved() for method in config.methods]
-        elif isinstance(config.group, InNetwork):
-            scene["method"] = config.group.method.resolved()
-        values |= {"output": ".", "versions": versions}
-        return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
-
-    def _from(self, folder: Path, given: str) -> str:
-        if os.path.isabs(given):
-            return given
-        path = self.path(given)
-        return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
+class ShowFile(ConfigFile[PlaneShow | GroupShow]):
+    """A configuration, the file it is from, and what they name."""
 
     def scene(self, scene: _Scene) -> tuple[Network, Region]:
         """The network, and the region as a batch of one that fits it."""
@@ -243,9 +210,8 @@ class ShowFile:
         return ball(x, region.epsilon, region.norm, region.clip)
 
     def _sample(self, data: CsvData | DigitsData, shape: tuple[int, ...]) -> Tensor:
-        one = data.model_copy(update={"count": 1})
-        samples = load_csv(self.path(one.csv), one, shape) if isinstance(one, CsvData) else load_digits(one, shape)
-        return samples[0].x
+        (sample,) = load_samples(self, data.model_copy(update={"count": 1}), shape)
+        return sample.x
 
     def plane(self, config: PlaneShow, network: Network) -> Plane:
         """The picture's plane."""

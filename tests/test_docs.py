@@ -34,7 +34,7 @@ def test_yaml_in_the_readme_is_a_configuration(text: str, tmp_path: Path) -> Non
     (tmp_path / "nets").symlink_to(ROOT / "configs" / "nets")
     path = tmp_path / "example.yaml"
     path.write_text(text, encoding="utf-8")
-    assert prepare(load_config(path, Config)).size == 40
+    assert prepare(load_config(path, Config)).size == 20 * 3  # images and methods
 
 
 #: What the file names of the analyses' configurations start with; each analysis tests its own.

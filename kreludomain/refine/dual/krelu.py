@@ -128,8 +128,8 @@ class _Stage:
     """Steps for inner bounds (0: DeepPoly's stay) and for octahedra (0: superposed), and when it is worth beginning.
 
     ``hope``: how many times the gain of the stage before the worst margin may lack. Measured on three images
-    of a network of 6 x 100: inner bounds gain 0.5 to 1.1 times what joint relaxations over DeepPoly's bounds did, octahedra 0.15 to
-    0.3 times what inner bounds did.
+    of a network of 6 x 100: inner bounds gain 0.5 to 1.1 times what joint relaxations over DeepPoly's bounds did,
+    octahedra 0.15 to 0.3 times what inner bounds did.
     """
 
     inner_steps: int

@@ -106,8 +106,7 @@ class DualProblem:
         steps, start = self._steps(theta[0], theta[1], reference, temperature), InputStep(self.region)
         value = back_substitute(self.network, objective, {**steps, self.network.input.name: start}, self.region)
         found = gradient(self.network, objective.node, steps, start)
-        sides = [torch.cat([found[name][side] for name in self.relaxations]) for side in (0, 1)]
-        return value[0], torch.stack(sides)
+        return value[0], torch.cat([found[name] for name in self.relaxations], dim=1)
 
     def multipliers(self, objective: Objective, split: Tensor, offset: Tensor, reference: Tensor) -> Multipliers:
         """Splits with slopes ``reference * part + offset`` as splits with slopes."""

@@ -28,7 +28,7 @@ from kreludomain.domain.relu import linear_relu
 from kreludomain.krelu import JointRelaxation, lifted
 
 #: Products of multipliers and vertices that are worked on at once, in MiB: what a core's cache holds.
-CACHE_MB = 1
+CACHE_MB = 8
 #: The least unit of a neuron: what is left of smaller ones in float32 cannot be divided by.
 _LEAST = 1e-30
 
@@ -122,10 +122,6 @@ class GroupedRelu:
     def summed(self, slots: Tensor) -> Tensor:
         """Values of slots ``(S, m)`` added up for each neuron, ``(n, m)``."""
         return slots.new_zeros(len(self.unit), slots.shape[1]).index_add_(0, self.neuron, slots)
-
-    def centred(self, slots: Tensor) -> Tensor:
-        """Values of slots ``(S, m)`` less their mean over each neuron's slots: they add up to zero for every neuron."""
-        return slots - self.gathered(self.summed(slots) * self.share[:, None])
 
     def to(self, dtype: torch.dtype, device: torch.device) -> GroupedRelu:
         """The same relaxation in another dtype, on another device."""

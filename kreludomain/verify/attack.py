@@ -14,27 +14,27 @@ def find_counterexample(
 ) -> Tensor | None:
     """An input ``(1, *input_shape)`` of a region (batch of one) that breaks the claim, or ``None``.
 
-    Every row of the claim is attacked from ``restarts`` starting points, the region's centre first. What is returned
+    Every clause of the claim is attacked from ``restarts`` starting points, the region's centre first. What is returned
     has been replayed: it is a float32 point exactly inside the region, and onnxruntime's float32 outputs break the
     claim.
     """
     generator = torch.Generator().manual_seed(seed)
-    region, rows = region.fit(network), len(claim.C)
+    region, clauses = region.fit(network), claim.clause_count
     starts = torch.cat([region.center, region.sample(restarts - 1, generator)]) if restarts > 1 else region.center
-    x = starts.repeat(rows, *[1] * (starts.dim() - 1))
-    target = torch.arange(rows, device=x.device).repeat_interleave(len(starts))
+    x = starts.repeat(clauses, *[1] * (starts.dim() - 1))
+    target = torch.arange(clauses, device=x.device).repeat_interleave(len(starts))
     width = region.upper - region.lower
     for step in range(steps + 1):
         x = x.detach().requires_grad_()
         margins = claim.margins(network(x))
-        broken = (margins.min(1).values <= 0).nonzero()[:, 0]
+        broken = claim.broken(margins).nonzero()[:, 0]
         for position in broken[:8].tolist():
             found = replayed(x[position : position + 1].detach(), region, claim, runtime)
             if found is not None:
                 return found
         if step == steps:
             break
-        (gradient,) = torch.autograd.grad(margins.gather(1, target[:, None]).sum(), x)
+        (gradient,) = torch.autograd.grad(claim.merits(margins).gather(1, target[:, None]).sum(), x)
         size = 0.25 * (1 - step / steps) + 0.01
         x = region.project(x.detach() - size * width * gradient.sign())
     return None
@@ -46,4 +46,4 @@ def replayed(x: Tensor, region: Region, claim: Claim, runtime: Runtime) -> Tenso
     if not bool(region.contains(point.to(region.lower)).all()):
         return None
     outputs = runtime(point)
-    return point if bool((claim.margins(outputs.double()) <= 0).any()) else None
+    return point if bool(claim.broken(claim.margins(outputs.double())).all()) else None

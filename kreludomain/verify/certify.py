@@ -33,7 +33,7 @@ class Verdict(StrEnum):
 class Certificate:
     """A verdict and what it rests on.
 
-    ``lower_bounds`` ``(m,)``: sound lower bounds of the claim's rows; all positive is what *verified* means.
+    ``lower_bounds`` ``(m,)``: sound lower bounds of the claim's rows; *verified* means that they prove every clause.
     ``counterexample`` ``(*input_shape)``, float32, breaks the claim in onnxruntime; it is there if *falsified*.
     ``bounds`` are those of all layers, ``reason`` why it stopped there, ``notes`` what else is worth knowing.
     """
@@ -88,7 +88,7 @@ def certify(
     runtime: Runtime | None = None,
     **options: object,
 ) -> Certificate:
-    """Whether ``C f(x) + d > 0`` for all ``x`` of a region (one, not a batch).
+    """Whether a claim holds for all ``x`` of a region (one, not a batch): ``C f(x) + d > 0``, or a row in every clause.
 
     ``method``, ``options`` and ``known`` as in :func:`bounds`; k-ReLU by the vertex dual unless told otherwise. What is
     not proved is attacked if ``attack`` is set; a counterexample counts only when onnxruntime confirms it (``runtime``:
@@ -108,14 +108,13 @@ def certify(
         minima = (abstraction.minimise if tight else abstraction.prove)(objective, deadline)
     lower = minima.lower[0].cpu()
     counterexample = None
-    if bool((lower > 0).all()):
-        verdict, reason = Verdict.VERIFIED, "every row's lower bound is positive"
+    proved = claim.proved(lower)
+    if bool(proved.all()):
+        verdict, reason = Verdict.VERIFIED, "every clause has a row whose lower bound proves it"
     else:
-        rows = int((~(lower > 0)).sum())
-        verdict, reason = (
-            Verdict.UNKNOWN,
-            f"{rows} of {len(lower)} rows not proved, the worst is {float(lower.min()):.4g}",
-        )
+        open_clauses, worst = int((~proved).sum()), float(claim.merits(lower[None]).min())
+        verdict = Verdict.UNKNOWN
+        reason = f"{open_clauses} of {len(proved)} clauses not proved, the worst is {worst:.4g}"
         if deadline.passed:
             verdict, reason = Verdict.TIMEOUT, f"time limit of {timeout_s:g} s; {reason}"
         elif attack:

@@ -31,17 +31,22 @@ from kreludomain.krelu import JointRelaxation, lifted
 CACHE_MB = 8
 #: The least unit of a neuron: what is left of smaller ones in float32 cannot be divided by.
 _LEAST = 1e-30
+#: A vertex so near to a coordinate plane, relative to its group's largest, may belong to either side: far more than
+#: vertices are off by.
+_DUST = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
     """``G`` groups of one size: ``groups`` ``(G, k)`` are neurons, ``table`` ``(G, 2 k, V)`` their lifted vertices.
 
-    A column of the table is ``(ReLU(v), -v)``, in units of the neurons' half widths.
+    A column of the table is ``(ReLU(v), -v)``, in units of the neurons' half widths. ``sides`` ``(G, 2 k, V)``: 1 where
+    a vertex is on a neuron's negative side, and on its positive one; 0 elsewhere, and where rounding cannot tell.
     """
 
     groups: Tensor
     table: Tensor
+    sides: Tensor
 
     @property
     def k(self) -> int:
@@ -55,6 +60,11 @@ class Block:
     def reach(self) -> Tensor:
         """The largest magnitude in each row of the table, ``(G, 2 k, 1)``: what rounding is measured by."""
         return self.table.abs().amax(2, keepdim=True)
+
+    @cached_property
+    def sided(self) -> Tensor:
+        """The table and the sides below it, ``(G, 4 k, V)``."""
+        return torch.cat([self.table, self.sides], dim=1)
 
     def parts(self, rows: int) -> Iterator[slice]:
         """Runs of groups whose products with ``rows`` objectives fit the cache."""
@@ -125,7 +135,9 @@ class GroupedRelu:
 
     def to(self, dtype: torch.dtype, device: torch.device) -> GroupedRelu:
         """The same relaxation in another dtype, on another device."""
-        blocks = tuple(Block(b.groups.to(device), b.table.to(device, dtype)) for b in self.blocks)
+        blocks = tuple(
+            Block(b.groups.to(device), b.table.to(device, dtype), b.sides.to(device, dtype)) for b in self.blocks
+        )
         names = [f.name for f in dataclasses.fields(self) if f.name != "blocks"]
         return GroupedRelu(blocks, **{name: getattr(self, name).to(device, dtype) for name in names})
 
@@ -141,7 +153,7 @@ class GroupedRelu:
             kept.append(positions[chosen].flatten())
             first += block.slots
             if bool(chosen.any()):
-                blocks.append(Block(block.groups[chosen], block.table[chosen]))
+                blocks.append(Block(block.groups[chosen], block.table[chosen], block.sides[chosen]))
         return dataclasses.replace(self, blocks=tuple(blocks), share=_share(blocks, self.unit)), torch.cat(kept)
 
 
@@ -173,7 +185,9 @@ def _block(groups: Tensor, vertices: Tensor, unit: Tensor) -> Block:
     k = groups.shape[1]
     scaled = vertices / unit[groups][:, None]
     table = torch.cat([lifted(scaled)[..., k:], -scaled], dim=2)
-    return Block(groups, table.transpose(1, 2).contiguous())
+    dust = _DUST * vertices.abs().amax((1, 2), keepdim=True)
+    sides = torch.cat([vertices < -dust, vertices > dust], dim=2).to(table)
+    return Block(groups, table.transpose(1, 2).contiguous(), sides.transpose(1, 2).contiguous())
 
 
 def _share(blocks: Sequence[Block], unit: Tensor) -> Tensor:

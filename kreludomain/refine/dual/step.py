@@ -19,6 +19,9 @@ from kreludomain.refine.dual.relaxation import Block, GroupedRelu
 from kreludomain.spec import Region
 from kreludomain.spec.region import ROUNDING
 
+#: What a vertex costs that a split removes. Any number is sound: no value on the other side is where the vertex is.
+REMOVED = 1e30
+
 
 @dataclass(eq=False)
 class GroupStep:
@@ -26,6 +29,9 @@ class GroupStep:
 
     ``split`` ``(S, m)`` is what each slot gets besides its equal share of its neuron's coefficient (only differences
     between a neuron's slots matter), and its slope is ``reference * part + offset``, all ``(S, m)``.
+
+    ``removal`` ``(2, S, m)``: :data:`REMOVED` where a split leaves no negative values of a slot's neuron, and where it
+    leaves no positive ones; 0 elsewhere. It is what vertices there cost, so they are not where a minimum is.
 
     ``temperature`` ``(m,)``: the vertices noted are weighted by ``exp(-value / temperature)``; ``None``: nothing is
     noted. The constant is the exact minimum either way.
@@ -36,6 +42,7 @@ class GroupStep:
     offset: Tensor
     reference: Tensor | None = None
     temperature: Tensor | None = None
+    removal: Tensor | None = None
     parts: Tensor = field(init=False)
     slopes: Tensor = field(init=False)
     vertices: list[Tensor] = field(init=False, default_factory=list)
@@ -54,9 +61,9 @@ class GroupStep:
             of = slice(first, first + block.slots)
             first = of.stop
             if self.temperature is None:
-                constant += _minimum(block, parts[of], slopes[of])
+                constant += self._minimum(block, of, parts, slopes)
             else:
-                constant += self._noted(block, parts[of], slopes[of])
+                constant += self._noted(block, of, parts, slopes)
         self.parts, self.slopes = parts, slopes
         self.line, self.shift = r.passing, None
         if r.loose:
@@ -65,19 +72,49 @@ class GroupStep:
         below = torch.addcmul(r.summed(slopes).div_(r.unit[:, None]), above, self.line)
         return (below.T.reshape(shape),), constant[None]
 
-    def _noted(self, block: Block, parts: Tensor, slopes: Tensor) -> Tensor:
+    def _noted(self, block: Block, of: slice, parts: Tensor, slopes: Tensor) -> Tensor:
         """The sum of the groups' minima ``(m,)``; which vertices they are at, weighted, is kept for :meth:`forward`."""
         assert self.temperature is not None
         rows, sharpness = parts.shape[1], -1 / self.temperature[:, None]
+        table = block.table if self.removal is None else block.sided
         least = parts.new_zeros(rows)
         vertices = parts.new_empty(len(block.groups), 2 * block.k, rows)
         for some in block.parts(rows):
-            scores = torch.bmm(_by_group(block, some, parts, slopes, sharpness), block.table[some])
+            scores = torch.bmm(self._by_group(block, of, some, parts, slopes, sharpness), table[some])
             least += scores.amax(2).sum(0)
             weights = torch.softmax(scores, 2, out=scores)
             torch.bmm(block.table[some], weights.transpose(1, 2), out=vertices[some])
         self.vertices.append(vertices)
         return least.mul_(-self.temperature)
+
+    def _minimum(self, block: Block, of: slice, parts: Tensor, slopes: Tensor) -> Tensor:
+        """The sum of the groups' minima ``(m,)``, less what rounding can do to them."""
+        total, both = parts.new_zeros(parts.shape[1]), slice(0, 2 * block.k)
+        table = block.table if self.removal is None else block.sided
+        for some in block.parts(parts.shape[1]):
+            multipliers = self._by_group(block, of, some, parts, slopes, 1.0)
+            least = torch.bmm(multipliers, table[some]).amin(2)
+            total += (least - ROUNDING * torch.bmm(multipliers[..., both].abs(), block.reach[some])[..., 0]).sum(0)
+        return total
+
+    def _by_group(
+        self, block: Block, of: slice, some: slice, parts: Tensor, slopes: Tensor, weight: Tensor | float
+    ) -> Tensor:
+        """Parts and slopes of some of a block's groups side by side, times ``weight`` ``(m, 1)``: ``(G, m, 2 k)``.
+
+        With splits, what removes vertices stands beside them: ``(G, m, 4 k)``. Its weight has the sign of ``weight``.
+        """
+        rows, (groups, k) = parts.shape[1], block.groups[some].shape
+        chosen = slice(of.start + some.start * k, of.start + (some.start + groups) * k)
+        beside = [(parts, weight), (slopes, weight)]
+        if self.removal is not None:
+            sign = weight if isinstance(weight, float) else -1.0
+            beside += [(side, sign) for side in self.removal]
+        result = parts.new_empty(groups, rows, len(beside) * k)
+        for position, (values, factor) in enumerate(beside):
+            here = result[..., position * k : (position + 1) * k]
+            torch.mul(values[chosen].view(groups, k, rows).transpose(1, 2), factor, out=here)
+        return result
 
     def forward(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """The node's values from its input's, ``(m, *shape)``, and the gradients in split and offset, ``(2, S, m)``."""
@@ -99,26 +136,6 @@ class GroupStep:
         if self.shift is not None:
             above += self.shift
         return above.T.reshape(value.shape), gradients
-
-
-def _by_group(block: Block, some: slice, parts: Tensor, slopes: Tensor, weight: Tensor | float) -> Tensor:
-    """Parts and slopes of some of a block's groups side by side, times ``weight`` ``(m, 1)``: ``(G, m, 2 k)``."""
-    rows, (groups, k) = parts.shape[1], block.groups[some].shape
-    both = parts.new_empty(groups, rows, 2 * k)
-    of = slice(some.start * k, some.start * k + groups * k)
-    for values, half in ((parts, both[..., :k]), (slopes, both[..., k:])):
-        torch.mul(values[of].view(groups, k, rows).transpose(1, 2), weight, out=half)
-    return both
-
-
-def _minimum(block: Block, parts: Tensor, slopes: Tensor) -> Tensor:
-    """The sum of the groups' minima ``(m,)``, less what rounding can do to them."""
-    total = parts.new_zeros(parts.shape[1])
-    for some in block.parts(parts.shape[1]):
-        both = _by_group(block, some, parts, slopes, 1.0)
-        least = torch.bmm(both, block.table[some]).amin(2)
-        total += (least - ROUNDING * torch.bmm(both.abs(), block.reach[some])[..., 0]).sum(0)
-    return total
 
 
 @dataclass(eq=False)

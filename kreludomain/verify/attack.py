@@ -47,3 +47,13 @@ def replayed(x: Tensor, region: Region, claim: Claim, runtime: Runtime) -> Tenso
         return None
     outputs = runtime(point)
     return point if bool(claim.broken(claim.margins(outputs.double())).all()) else None
+
+
+def refuted(network: Network, x: Tensor, region: Region, claim: Claim, runtime: Runtime) -> Tensor | None:
+    """The first of inputs ``(n, *input_shape)`` that breaks the claim, as :func:`replayed` confirms; or ``None``."""
+    x = x.to(region.lower)
+    for position in claim.broken(claim.margins(network(x))).nonzero()[:, 0].tolist():
+        found = replayed(x[position : position + 1], region, claim, runtime)
+        if found is not None:
+            return found
+    return None

@@ -160,6 +160,8 @@ class KRelu:
     triangles and the linear program, 100 97 %, 200 99 %.
     ``octahedron_steps``: of the ascent for each direction of an octahedron; 0 adds up what bounds the neurons, which
     takes one step's time. Precise octahedra are worth more than many groups, and cost the most.
+    ``patience``: a stage is not begun when the claim lacks more than this many times what such a stage is expected to
+    gain; infinite: all stages are gone through, unless the claim is proved.
     ``dtype``, ``device``: of the steps, ``float32`` or ``float64``; whatever they are, bounds are certified in float64.
     ``memory_mb`` bounds what is held at once: more makes larger batches.
     """
@@ -173,6 +175,7 @@ class KRelu:
     steps: int | None = None
     inner_steps: int | None = None
     octahedron_steps: int | None = None
+    patience: float = 1.0
     dtype: str = "float32"
     device: str = "cpu"
     memory_mb: int = 512
@@ -188,6 +191,8 @@ class KRelu:
         for name in ("steps", "inner_steps", "octahedron_steps"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: {getattr(self, name)} is not a number from 0 up")
+        if not self.patience >= 0:
+            raise InputError(f"patience: {self.patience} is not a number from 0 up")
         self._grouping(), self._machine()  # raise for what they do not take
 
     def _machine(self) -> Machine:
@@ -227,7 +232,7 @@ class KRelu:
         for stage in self._stages():
             rows = (~(minima.lower[0] > 0)).nonzero()[:, 0]
             worst = float(minima.lower.min())
-            if not len(rows) or deadline.passed or worst < -stage.hope * gain:
+            if not len(rows) or deadline.passed or worst < -stage.hope * self.patience * gain:
                 break
             reached = self._refined(self._over(reached, deadline), stage, deadline)
             found = reached.prove(objective.select(rows), deadline)

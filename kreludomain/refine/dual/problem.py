@@ -86,7 +86,7 @@ class DualProblem:
         Multipliers that are not finite, or too large, prove nothing: minus infinity.
         """
         split, slope = (v.to(self.region.lower) for v in (multipliers.split, multipliers.slope))
-        steps = self._steps(split, slope, removal=removal)
+        steps = self.steps(split, slope, removal=removal)
         found = back_substitute(self.network, objective, steps, self.region)[0]
         return torch.where(found.isfinite(), found, -torch.inf)
 
@@ -111,24 +111,24 @@ class DualProblem:
         ``theta`` ``(2, S, m)`` are splits and offsets; the gradients are of the value smoothed at ``temperature``
         ``(m,)``.
         """
-        steps, start = self._steps(theta[0], theta[1], reference, temperature, removal), InputStep(self.region)
+        steps, start = self.steps(theta[0], theta[1], reference, temperature, removal), InputStep(self.region)
         value = back_substitute(self.network, objective, {**steps, self.network.input.name: start}, self.region)
         found = gradient(self.network, objective.node, steps, start)
         return value[0], torch.cat([found[name] for name in self.relaxations], dim=1)
 
     def multipliers(self, objective: Objective, split: Tensor, offset: Tensor, reference: Tensor) -> Multipliers:
         """Splits with slopes ``reference * part + offset`` as splits with slopes."""
-        steps = self._steps(split, offset, reference)
+        steps = self.steps(split, offset, reference)
         back_substitute(self.network, objective, steps, self.region)
         return Multipliers(split, torch.cat([split[:0], *(step.slopes for step in steps.values())]))
 
     def offsets(self, objective: Objective, multipliers: Multipliers, reference: Tensor) -> Tensor:
         """The offsets ``(S, m)`` with which multipliers are relative to ``reference``."""
-        steps = self._steps(multipliers.split, multipliers.slope)
+        steps = self.steps(multipliers.split, multipliers.slope)
         back_substitute(self.network, objective, steps, self.region)
         return multipliers.slope - reference * torch.cat([step.parts for step in steps.values()])
 
-    def _steps(
+    def steps(
         self,
         split: Tensor,
         offset: Tensor,

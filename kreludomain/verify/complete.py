@@ -1,0 +1,135 @@
+"""The complete method: attack, bounds, and branch and bound in turn, each where it pays."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from kreludomain.deadline import Deadline
+from kreludomain.domain import Known
+from kreludomain.krelu import Grouping
+from kreludomain.network import Network
+from kreludomain.refine import KRelu
+from kreludomain.refine.dual import DualAbstraction, Machine, SplitDual
+from kreludomain.spec import Region
+from kreludomain.verify.branch import Branching, branch_and_bound
+from kreludomain.verify.decision import Decision, Question
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Proves or refutes a claim, in whatever time that takes.
+
+    A short attack; k-ReLU bounds, from quick to thorough, as in :class:`KRelu` with ``patience`` infinite; a long
+    attack; and branch and bound over the signs of neurons, on the bounds found by then.
+
+    ``preset``, ``k``, ``chunk``, ``grouping``, ``dtype`` and ``device``: as in :class:`KRelu`. ``batch`` and
+    ``branch_steps``: as ``batch`` and ``steps`` in :class:`Branching`. ``memory_mb`` bounds what is held at once, and
+    what waits in memory.
+    """
+
+    preset: str = "tight"
+    k: int = 3
+    chunk: int | None = None
+    grouping: str | Grouping = "auto"
+    batch: int = 32
+    branch_steps: int = 30
+    dtype: str = "float32"
+    device: str = "cpu"
+    memory_mb: int = 512
+
+    def __post_init__(self) -> None:
+        self._krelu(), self._branching()  # raise for what they do not take
+
+    def _krelu(self) -> KRelu:
+        return KRelu(
+            preset=self.preset,
+            k=self.k,
+            chunk=self.chunk,
+            grouping=self.grouping,
+            patience=float("inf"),
+            dtype=self.dtype,
+            device=self.device,
+            memory_mb=self.memory_mb,
+        )
+
+    def _branching(self) -> Branching:
+        return Branching(self.batch, self.branch_steps, self.memory_mb)
+
+    def abstract(
+        self, network: Network, region: Region, known: Known | None = None, deadline: Deadline = Deadline()
+    ) -> DualAbstraction:
+        """The abstraction that branching starts from."""
+        return self._krelu().abstract(network, region, known, deadline)
+
+    def decide(self, question: Question) -> Decision:
+        return _Cascade(question, self).run()
+
+
+#: How long the first attack may take, in seconds: what a quick look costs next to the first bounds.
+_GLANCE = 1.0
+
+
+class _Cascade:
+    """One question on its way through the stages."""
+
+    def __init__(self, question: Question, options: Complete) -> None:
+        self.question, self.options = question, options
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> Decision:
+        q = self.question
+        found = self._attacked(Deadline(min(q.deadline.at, time.monotonic() + _GLANCE)))
+        objective = q.claim.objective(q.network)
+        with self._timed("bounds"):
+            reached, minima = self.options._krelu().prove(
+                q.network, q.region, objective, q.known, Deadline(0.0) if found is not None else q.deadline
+            )
+        decision = Decision(minima.lower[0].cpu(), reached.bounds, found, reached.notes + minima.notes)
+        if self._open(decision):
+            decision = replace(decision, counterexample=self._attacked(q.deadline))
+        if self._open(decision) and isinstance(reached, DualAbstraction):
+            with self._timed("branching"):
+                decision = self._branched(decision, reached)
+        return replace(decision, seconds=self.seconds)
+
+    def _open(self, decision: Decision) -> bool:
+        return (
+            decision.counterexample is None
+            and not bool(self.question.claim.proved(decision.lower).all())
+            and not self.question.deadline.passed
+        )
+
+    def _attacked(self, deadline: Deadline) -> Tensor | None:
+        if self.question.attack is None:
+            return None
+        with self._timed("attack"):
+            return self.question.attack(deadline)
+
+    def _branched(self, decision: Decision, reached: DualAbstraction) -> Decision:
+        """Branches on the most promising row of each clause that is not proved."""
+        q = self.question
+        rows = []
+        for clause in (~q.claim.proved(decision.lower)).nonzero()[:, 0].tolist():
+            members = (q.claim.clauses == clause).nonzero()[:, 0]
+            rows.append(int(members[decision.lower[members].nan_to_num(-torch.inf).argmax()]))
+        chosen = torch.tensor(rows)
+        objective = q.claim.objective(q.network).select(chosen).pulled_back(q.network)
+        machine = Machine(self.options.dtype, self.options.device, self.options.memory_mb)
+        dual = SplitDual.of(reached.problem(objective.node), machine)
+        found = branch_and_bound(dual, objective, self.options._branching(), reached.ascent, q.refute, q.deadline)
+        lower = decision.lower.clone()
+        lower[chosen] = torch.fmax(lower[chosen], found.lower)
+        note = f"branch and bound: {found.bounded} subproblems, {found.open} open"
+        return replace(decision, lower=lower, counterexample=found.counterexample, notes=(*decision.notes, note))
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start

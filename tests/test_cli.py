@@ -52,7 +52,7 @@ def broken_network(folder: Path, kind: str) -> Path:
     """An ONNX file with one thing wrong."""
     model = onnx.load_model_from_string(to_onnx(dense(4, 8, 3, seed=1)))
     if kind == "operator":
-        next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Tanh"
+        next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Erf"
     if kind == "nan":
         weight = model.graph.initializer[0]
         array = onnx.numpy_helper.to_array(weight).copy()

@@ -111,7 +111,7 @@ def test_an_interrupted_run_says_what_is_saved(tmp_path: Path) -> None:
     [
         ({"epsilon": 0.1}, "run.yaml: epsilon: unknown key"),
         ({"network": "none.onnx"}, "none.onnx: no such file"),
-        ({"network": "operator.onnx"}, "(Tanh): operator not supported"),
+        ({"network": "operator.onnx"}, "(Erf): operator not supported"),
         ({"network": "nan.onnx"}, "contains NaN or infinite values"),
         ({"network": "garbage.onnx"}, "garbage.onnx: not a valid ONNX model"),
         ({"network": "."}, ": no such file"),

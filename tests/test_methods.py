@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from exact import exact_minima
-from networks import conv, dense, residual
+from networks import ZOO, conv, dense, residual
 from torch import Tensor
 
 import kreludomain as kd
@@ -30,6 +30,7 @@ NETWORKS = {
     "integer weights": dense(4, 6, 6, 3, seed=1, integer=True),
     "conv": conv(),
     "residual": residual(),
+    **{name: ZOO[name]() for name in ("pooled", "leaky", "clipped", "sigmoid", "tanh", "mixed")},
 }
 REGIONS: dict[str, dict[str, Any]] = {
     "l_inf": {"epsilon": 0.15},
@@ -37,11 +38,14 @@ REGIONS: dict[str, dict[str, Any]] = {
     "l_1": {"epsilon": 0.4, "norm": "1"},
     "l_2, clipped": {"epsilon": 0.3, "norm": "2", "clip": (0.2, 0.9)},
     "a point": {"epsilon": 0.0},
+    "wide": {"epsilon": 30.0},
 }
 
 #: Every region on the small networks, two kinds of region on the larger ones.
-QUESTIONS = [(n, r) for n in ("dense", "integer weights") for r in REGIONS]
+QUESTIONS = [(n, r) for n in ("dense", "integer weights") for r in REGIONS if r != "wide"]
 QUESTIONS += [(n, r) for n in ("conv", "residual") for r in ("l_inf", "l_2, clipped")]
+QUESTIONS += [(n, "l_inf") for n in ("pooled", "leaky", "clipped", "sigmoid", "tanh", "mixed")]
+QUESTIONS += [(n, "wide") for n in ("sigmoid", "tanh", "mixed")]
 questions = pytest.mark.parametrize(
     ("network", "region_name"), [(NETWORKS[n], r) for n, r in QUESTIONS], ids=[f"{n}-{r}" for n, r in QUESTIONS]
 )

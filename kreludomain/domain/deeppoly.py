@@ -13,7 +13,8 @@ from kreludomain.domain.abstraction import Abstraction, Known, Minima, cut, prep
 from kreludomain.domain.backward import Step, back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.interval import interval
-from kreludomain.domain.relu import LOWER_SLOPES, ConstantStep, linear_relu
+from kreludomain.domain.relaxation import anchors, linear_step, open_neurons
+from kreludomain.domain.relu import LOWER_SLOPES, ConstantStep
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import AffineOperator, Input
@@ -29,7 +30,7 @@ class BackwardAbstraction(Abstraction):
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
         # To the input, and to the nearest activations only: never looser than interval analysis on the same bounds.
-        near = {name: ConstantStep(self.bounds[name]) for name in self.steps}
+        near = {name: ConstantStep(self.bounds[name]) for name in anchors(self.network)}
         return Minima(torch.maximum(self._through(objective, self.steps), self._through(objective, near)), self.notes)
 
     def neurons(self, node: str, indices: Tensor) -> Bounds:
@@ -55,7 +56,8 @@ class DeepPoly:
 
     ``lower_slope``: the rule for the line below, ``area`` (0 or 1, whichever leaves the smaller triangle), ``parallel``
     (to the chord) or ``zero``. ``neurons``: ``all``, or ``unstable`` to back-substitute only neurons whose sign
-    interval analysis leaves open (stable neurons keep wider bounds, which hardly ever matters to others).
+    interval analysis leaves open (stable neurons keep wider bounds, which hardly ever matters to others); where an
+    S-shaped activation follows, all.
     ``memory_mb`` bounds the coefficients held at once.
     """
 
@@ -84,7 +86,7 @@ class DeepPoly:
                 bounds[node.name] = interval(node.operator, *(bounds[name] for name in node.inputs))
             bounds[node.name] = cut(node.name, bounds[node.name], known)
             if node in network.activations:
-                steps[node.name] = linear_relu(bounds[node.inputs[0]], self.lower_slope)
+                steps[node.name] = linear_step(node.operator, bounds[node.inputs[0]], self.lower_slope)
             if node.name in wanted and not _interval_is_exact(network, node.name, region):
                 below = BackwardAbstraction(network, region, LayerBounds(bounds), steps=steps, memory_mb=self.memory_mb)
                 bounds[node.name] = self._back_substituted(below, node.name)
@@ -95,7 +97,7 @@ class DeepPoly:
         bounds = abstraction.bounds[name]
         chosen = torch.ones_like(bounds.lower[0], dtype=torch.bool)
         if self.neurons == "unstable" and name != abstraction.network.output.name:
-            chosen = bounds.unstable.any(0)
+            chosen = open_neurons(abstraction.network, name, bounds).any(0)
         indices = chosen.flatten().nonzero()[:, 0]
         if not len(indices):
             return bounds

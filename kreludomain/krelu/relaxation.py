@@ -11,6 +11,7 @@ from kreludomain.domain import Abstraction
 from kreludomain.krelu.groups import Grouping, check_groups
 from kreludomain.krelu.octahedron import Octahedra, octahedra
 from kreludomain.krelu.vertices import piece_vertices
+from kreludomain.network.operators import Relu
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,12 @@ class JointRelaxation:
 def relax_jointly(
     abstraction: Abstraction, node: str, grouping: Grouping, memory_mb: int = 512, deadline: Deadline = Deadline()
 ) -> tuple[JointRelaxation, ...]:
-    """The joint relaxations that ``grouping`` chooses at a pre-activation node, one a group size."""
+    """The joint relaxations that ``grouping`` chooses at a pre-activation node, one a group size.
+
+    There are none where no ReLU takes the node.
+    """
+    if not any(isinstance(n.operator, Relu) and n.inputs[0] == node for n in abstraction.network.activations):
+        return ()
     groups = check_groups(grouping(abstraction, node), abstraction.network.size(node), node)
     found = (octahedra(abstraction, node, same, memory_mb, deadline) for same in groups)
     return tuple(JointRelaxation(o, piece_vertices(o)) for o in found)

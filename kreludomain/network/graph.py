@@ -105,7 +105,8 @@ class Network:
 
     @property
     def dtype(self) -> torch.dtype:
-        return next((t.dtype for node in self.nodes for t in node.operator.tensors().values()), torch.float64)
+        tensors = (t for node in self.nodes for t in node.operator.tensors().values())
+        return next((t.dtype for t in tensors if t.is_floating_point()), torch.float64)
 
     @property
     def device(self) -> torch.device:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Abstraction, Bounds, Combined, DeepPoly, Interval, Known, Method, Minima, Zonotope
+from kreludomain.domain.relaxation import open_neurons
 from kreludomain.errors import InputError
 from kreludomain.krelu import Grouping, JointRelaxation, make_grouping, relax_jointly
 from kreludomain.network import Network
@@ -154,9 +155,9 @@ class KReluLP:
 
 
 def _refined(step: LPAbstraction, node: str, deadline: Deadline) -> tuple[Bounds, tuple[str, ...]]:
-    """A node's bounds with the unstable neurons bounded by the program below it, and what is to be said about that."""
+    """A node's bounds with the open neurons bounded by the program below it, and what is to be said about that."""
     bounds = step.bounds[node]
-    indices = bounds.unstable[0].flatten().nonzero()[:, 0]
+    indices = open_neurons(step.network, node, bounds)[0].flatten().nonzero()[:, 0]
     if not len(indices):
         return bounds, ()
     objective = Objective.neurons(step.network, node, indices)

@@ -17,9 +17,11 @@ import torch
 from scipy import sparse
 
 from kreludomain.domain import Abstraction, Bounds
+from kreludomain.domain.interval import interval
+from kreludomain.domain.sshaped import TANGENTS, tangent_bands
 from kreludomain.krelu import JointRelaxation, joint_hull, lifted
 from kreludomain.network import Network
-from kreludomain.network.operators import AffineOperator, Operator, Relu
+from kreludomain.network.operators import AffineOperator, Operator, Relu, SShaped
 from kreludomain.spec import Objective, Region
 from kreludomain.spec.region import ROUNDING
 
@@ -153,11 +155,16 @@ class _Builder:
         return sparse.coo_matrix((data, (row, column)), shape=(size, self.count))
 
     def pre_activation(self, name: str) -> np.ndarray:
-        """Columns of a pre-activation's neurons (-1: always inactive, no variable), defined by equations, made once."""
+        """Columns of a pre-activation's neurons, defined by equations, made once.
+
+        -1, and no variable, where a neuron is always inactive and ReLUs alone take it.
+        """
         if name not in self.materialised:
             bounds, expression = self.abstraction.bounds[name][0], self.expressions[name]
             lower, upper = (v.flatten().cpu().numpy() for v in (bounds.lower, bounds.upper))
-            kept = np.flatnonzero(upper > 0)
+            takers = [n for n in self.abstraction.network.activations if n.inputs[0] == name]
+            silent = all(isinstance(n.operator, Relu) for n in takers)
+            kept = np.flatnonzero(upper > 0) if silent else np.arange(len(upper))
             columns = np.full(len(lower), -1)
             columns[kept] = self.new_columns(lower[kept], upper[kept])
             definition = _widen(expression.matrix[kept], self.count) - self.selection(columns[kept]).matrix
@@ -231,6 +238,23 @@ def _(operator: Relu, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
         builder.add_rows(below, 0.0, np.inf)
     kept = np.flatnonzero(y >= 0)
     return builder.selection(y[kept], len(y), kept)
+
+
+@encode.register
+def _(operator: SShaped, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
+    bounds, x = builder.abstraction.bounds[inputs[0]][0], builder.pre_activation(inputs[0])
+    lower, upper = bounds.lower.flatten(), bounds.upper.flatten()
+    y = builder.variables(interval(operator, bounds))
+    bands, at = tangent_bands(operator, Bounds(lower, upper)), np.arange(len(x))
+    for lines, below in ((bands.below, True), (bands.above, False)):
+        slope, intercept = (v.cpu().numpy() for v in (lines.slope, lines.intercept))
+        for i in range(TANGENTS):  # y - slope x, against the intercept; lines that are the one before are left out
+            new = np.flatnonzero((slope[i] != slope[i - 1]) | (i == 0))
+            columns, values = np.stack([y[new], x[new]], 1), np.stack([np.ones(len(new)), -slope[i, new]], 1)
+            rows = builder.triplets(at[: len(new), None], columns, values, len(new))
+            side = intercept[i, new]
+            builder.add_rows(rows, *((side, np.inf) if below else (-np.inf, side)))
+    return builder.selection(y)
 
 
 def _vertex_rows(builder: _Builder, joint: JointRelaxation, x: np.ndarray, y: np.ndarray) -> None:

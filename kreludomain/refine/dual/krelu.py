@@ -11,13 +11,14 @@ from torch import Tensor
 
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Abstraction, Bounds, Combined, DeepPoly, Known, Minima
+from kreludomain.domain.relaxation import open_neurons
 from kreludomain.errors import InputError
 from kreludomain.krelu import Grouping, JointRelaxation, make_grouping, relax_jointly
 from kreludomain.network import Network
 from kreludomain.refine.dual.ascent import Ascent, Settled
 from kreludomain.refine.dual.bound import Machine, bound
 from kreludomain.refine.dual.problem import DualProblem, Multipliers
-from kreludomain.refine.dual.relaxation import grouped_relu
+from kreludomain.refine.dual.relaxation import grouped
 from kreludomain.spec import Objective, Region
 
 
@@ -41,7 +42,8 @@ class DualAbstraction(Abstraction):
             for activation in self.network.upto(node):
                 if activation in self.network.activations:
                     source = activation.inputs[0]
-                    relaxations[activation.name] = grouped_relu(self.bounds[source], self.joint.get(source, ()))
+                    joint = self.joint.get(source, ())
+                    relaxations[activation.name] = grouped(activation.operator, self.bounds[source], joint)
             self._problems[node] = DualProblem(self.network, self.region, relaxations)
         return self._problems[node]
 
@@ -264,7 +266,7 @@ class KRelu:
         for node in network.pre_activations:
             below = self._dual(base, joint, stage.inner_steps)
             directions: Abstraction = base
-            unstable = base.bounds[node].unstable[0].flatten().nonzero()[:, 0]
+            unstable = open_neurons(network, node, base.bounds[node])[0].flatten().nonzero()[:, 0]
             if stage.inner_steps and joint and len(unstable) and not deadline.passed:
                 found, proofs = below.neurons(node, unstable, deadline)
                 refined = base.bounds[node].replace(unstable, found.lower, found.upper)

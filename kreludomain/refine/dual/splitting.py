@@ -53,7 +53,7 @@ class SplitDual:
     @cached_property
     def _intercept(self) -> Tensor:
         """Where each neuron's chord meets the axis, ``(N, 1)``: what it loses at most; 0 where it cannot be split."""
-        parts = [torch.where(r.share > 0, r.intercept, 0.0) for r in self.fast.relaxations.values()]
+        parts = [torch.where(r.splittable, r.intercept, 0.0) for r in self.fast.relaxations.values()]
         return torch.cat(parts)[:, None]
 
     def solve(

@@ -12,6 +12,9 @@ The whole public API is on this page. A session::
     result = kd.certify(network, region, claim)                  # or method="deeppoly", kd.KReluLP(k=3), ...
     result.verdict, result.lower_bounds
 
+    question = kd.load_vnnlib("property.vnnlib", network)        # the same from a file: cases of a region and a claim
+    [kd.certify(question.network, case.region, case.claim) for case in question.cases]
+
 To put in something of your own: ``KRelu(grouping=function)``, ``KReluLP(solver=object)``, ``Refined(function)``, or
 any object with the one function of :class:`Method`.
 """
@@ -22,7 +25,7 @@ from kreludomain.errors import InputError
 from kreludomain.krelu import ByArea, Grouping, JointRelaxation, joint_hull, octahedra, piece_vertices
 from kreludomain.network import Network, Node, from_torch, load, to_onnx
 from kreludomain.refine import KRelu, KReluLP, Refined, Solver, TriangleLP
-from kreludomain.spec import Claim, Objective, Region, ball, box, claim, robustness
+from kreludomain.spec import Case, Claim, Objective, Region, Specification, ball, box, claim, load_vnnlib, robustness
 from kreludomain.verify import METHODS, Certificate, Verdict, abstract, bounds, certify
 
 __version__ = "0.1.0"
@@ -32,6 +35,7 @@ __all__ = [
     "Abstraction",
     "Bounds",
     "ByArea",
+    "Case",
     "Certificate",
     "Claim",
     "Deadline",
@@ -51,6 +55,7 @@ __all__ = [
     "Refined",
     "Region",
     "Solver",
+    "Specification",
     "TriangleLP",
     "Verdict",
     "Zonotope",
@@ -63,6 +68,7 @@ __all__ = [
     "from_torch",
     "joint_hull",
     "load",
+    "load_vnnlib",
     "octahedra",
     "piece_vertices",
     "robustness",

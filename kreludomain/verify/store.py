@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 
@@ -21,11 +22,13 @@ class Store:
     """
 
     def __init__(self, fields: Mapping[str, tuple[tuple[int, ...], torch.dtype]], memory_mb: int) -> None:
-        self._dtypes = {name: torch.empty(0, dtype=dtype).numpy().dtype for name, (_, dtype) in fields.items()}
-        self._record = np.dtype([(name, self._dtypes[name], shape) for name, (shape, _) in fields.items()])
-        self._a_page = max(1, _PAGE_MB * 2**20 // self._record.itemsize)
-        self._in_memory = max(1, memory_mb * 2**20 // (self._a_page * self._record.itemsize))
-        self._pages: list[np.ndarray] = []
+        self._fields = {
+            name: (shape, torch.empty(0, dtype=dtype).numpy().dtype) for name, (shape, dtype) in fields.items()
+        }
+        record = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._fields.values())
+        self._a_page = max(1, _PAGE_MB * 2**20 // max(1, record))
+        self._in_memory = max(1, memory_mb * 2**20 // max(1, self._a_page * record))
+        self._pages: list[dict[str, np.ndarray]] = []
         self._free: list[int] = []
 
     def put(self, values: Mapping[str, Tensor]) -> list[int]:
@@ -36,23 +39,27 @@ class Store:
             self._add_page()
         places = [self._free.pop() for _ in range(count)]
         for position, place in enumerate(places):
-            record = self._pages[place // self._a_page][place % self._a_page]
+            page, row = divmod(place, self._a_page)
             for name, array in arrays.items():
-                record[name] = array[position]
+                self._pages[page][name][row] = array[position]
         return places
 
     def take(self, places: Sequence[int]) -> dict[str, Tensor]:
         """The records at these places, tensors ``(n, *shape)``; the places are free again."""
-        records = np.stack([self._pages[place // self._a_page][place % self._a_page] for place in places])
+        where = [divmod(place, self._a_page) for place in places]
         self._free.extend(places)
-        return {name: torch.from_numpy(np.ascontiguousarray(records[name])) for name in self._dtypes}
+        return {
+            name: torch.from_numpy(np.stack([self._pages[page][name][row] for page, row in where]))
+            for name in self._fields
+        }
 
     def _add_page(self) -> None:
         first = len(self._pages) * self._a_page
-        if len(self._pages) < self._in_memory:
-            page: np.ndarray = np.empty(self._a_page, self._record)
-        else:
-            with tempfile.TemporaryFile() as file:  # stays as long as it is mapped
-                page = np.memmap(file, dtype=self._record, mode="w+", shape=(self._a_page,))
-        self._pages.append(page)
+        make = np.empty if len(self._pages) < self._in_memory else _on_disk
+        self._pages.append({name: make((self._a_page, *shape), dtype) for name, (shape, dtype) in self._fields.items()})
         self._free.extend(reversed(range(first, first + self._a_page)))
+
+
+def _on_disk(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    with tempfile.TemporaryFile() as file:  # stays as long as it is mapped
+        return np.memmap(file, dtype=dtype, mode="w+", shape=shape)

@@ -105,6 +105,17 @@ def compare(
     commands.compare(config, replace(placed, mode=_mode(quiet, json), log_level=log_level, log_file=log_file))
 
 
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of certify or compare.")],
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to, instead of the first RUN.")] = None,
+) -> None:
+    """Write one HTML page about runs, which needs no network to be read, and its tables as CSV files."""
+    from kreludomain.run.report_page import report as write_report  # matplotlib: imports for a second, and only here
+
+    write_report(runs, output)
+
+
 def _mode(quiet: bool, json: bool) -> Mode:
     if quiet and json:
         raise InputError("--quiet and --json: give one of them, not both")

@@ -33,7 +33,7 @@ ROWS, CONFIG, RECORD, COUNTEREXAMPLES = "results.jsonl", "config.yaml", "run.jso
 LOCK = ".lock"
 
 #: What runs write: removed, with what a command writes besides and nothing else, when a folder is used again.
-WRITTEN = (ROWS, CONFIG, RECORD, f"{COUNTEREXAMPLES}/*.npy", "comparison.*", "margins.csv", "widths.csv")
+WRITTEN = (ROWS, CONFIG, RECORD, f"{COUNTEREXAMPLES}/*.npy", "comparison.*", "margins.csv", "widths.csv", "report*.*")
 
 
 @dataclass(frozen=True)

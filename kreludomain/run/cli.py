@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,11 +15,16 @@ import kreludomain
 from kreludomain.errors import InputError
 from kreludomain.run import commands
 from kreludomain.run.bounds import Request, show_bounds
+from kreludomain.run.commands import Options
 from kreludomain.run.invert import invert as run_invert
 from kreludomain.run.lipschitz import lipschitz as run_lipschitz
 from kreludomain.run.moments import moments as run_moments
+from kreludomain.run.progress import Mode
 from kreludomain.run.screen import errors, screen
 from kreludomain.run.show import show as run_show
+
+#: The exit code after Ctrl-C, as in shells: 128 and the number of the signal.
+INTERRUPTED = 130
 
 app = typer.Typer(
     help="Certifies ReLU networks with joint relaxations of groups of neurons (k-ReLU).",
@@ -29,6 +36,20 @@ app = typer.Typer(
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; configs/ has examples.")]
 Output = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the results, instead of CONFIG's.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder has.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the results that the folder has.")]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Processes; as many as fit the machine if not given.")
+]
+Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Threads of each process.")]
+Cluster = Annotated[Literal["ray"] | None, typer.Option(help="Where to compute instead of on this machine.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing but errors and the last line.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="A line of JSON on stdout for each row as it comes, then a summary.")
+]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"] | None, typer.Option(help="What is logged; warnings if not given.")
+]
+LogFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Log to the end of a file, not to stderr.")]
 
 
 def _version(wanted: bool) -> None:
@@ -45,17 +66,60 @@ def _root(
 
 
 @app.command()
-def certify(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
+def certify(
+    config: ConfigPath,
+    output: Output = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    workers: Workers = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    log_level: LogLevel = None,
+    log_file: LogFile = None,
+) -> None:
     """Decide a claim for every sample with every method of CONFIG."""
-    commands.certify(config, output, overwrite)
+    placed = Options(output, overwrite, resume, workers, threads, cluster)
+    commands.certify(config, replace(placed, mode=_mode(quiet, json), log_level=log_level, log_file=log_file))
 
 
 @app.command()
-def compare(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
+def compare(
+    config: ConfigPath,
+    output: Output = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    workers: Workers = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    log_level: LogLevel = None,
+    log_file: LogFile = None,
+) -> None:
     """Certify, and show margins, widths and seconds of the methods side by side.
 
     Tables on the screen, CSV files and a plot in the folder."""
-    commands.compare(config, output, overwrite)
+    placed = Options(output, overwrite, resume, workers, threads, cluster)
+    commands.compare(config, replace(placed, mode=_mode(quiet, json), log_level=log_level, log_file=log_file))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of certify or compare.")],
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to, instead of the first RUN.")] = None,
+) -> None:
+    """Write one HTML page about runs, which needs no network to be read, and its tables as CSV files."""
+    from kreludomain.run.report_page import report as write_report  # matplotlib: imports for a second, and only here
+
+    write_report(runs, output)
+
+
+def _mode(quiet: bool, json: bool) -> Mode:
+    if quiet and json:
+        raise InputError("--quiet and --json: give one of them, not both")
+    return Mode.JSON if json else Mode.QUIET if quiet else Mode.NORMAL
 
 
 @app.command()
@@ -122,6 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         named = [str(part) for part in (error.filename, error.strerror) if part]
         sys.exit(_failed(": ".join(named) or str(error)))
+    if code == INTERRUPTED:  # what there is is on the disk, and taking torch apart would take a second
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code or 0)
 
 

@@ -11,6 +11,8 @@ Bunel, Lu, Turkaslan, Torr, Kohli, Kumar, "Branch and bound for piecewise linear
 from __future__ import annotations
 
 import heapq
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -50,12 +52,15 @@ class Branching:
 @dataclass(frozen=True, eq=False)
 class Branched:
     """What came of it: sound lower bounds of the rows ``(m,)``, over the whole region; a counterexample, if one was
-    found; how many subproblems were bounded, and how many are open."""
+    found; how many subproblems were bounded, and how many are open. ``first`` ``(m,)`` are the bounds before any split,
+    and ``promise`` ``(N,)`` what splitting each neuron promised then, added up over the rows."""
 
     lower: Tensor
     counterexample: Tensor | None
     bounded: int
     open: int
+    first: Tensor
+    promise: Tensor
 
 
 @torch.no_grad()
@@ -66,17 +71,21 @@ def branch_and_bound(
     root: Ascent = Ascent(200),
     refute: Refute | None = None,
     deadline: Deadline = Deadline(),
+    worth: Callable[[float], float] = lambda worst: math.inf,
 ) -> Branched:
     """Whether all of the objectives are positive over the region, as far as it is found out by the deadline.
 
-    Ends at the first counterexample that ``refute`` confirms.
+    Ends at the first counterexample that ``refute`` confirms. ``worth``: how many subproblems it may take, from the
+    least bound over the whole region.
     """
     search = _Search(dual, objective, options, deadline)
-    search.begin(root)
-    counterexample = None
-    while search.waiting and not deadline.passed and counterexample is None:
+    promise, counterexample = search.begin(root), None
+    first = search.lower()
+    limit = worth(float(first.min()))
+    while search.waiting and not deadline.passed and counterexample is None and search.bounded < limit:
         counterexample = search.advance(refute)
-    return Branched(search.lower(), counterexample, search.bounded, len(search.waiting) + len(search.stuck))
+    open_ = len(search.waiting) + len(search.stuck)
+    return Branched(search.lower(), counterexample, search.bounded, open_, first, promise)
 
 
 class _Search:
@@ -98,12 +107,15 @@ class _Search:
         self.closed = torch.full((objective.count,), torch.inf, dtype=torch.float64)
         self.bounded = 0
 
-    def begin(self, ascent: Ascent) -> None:
-        """Bounds the rows over the whole region."""
+    def begin(self, ascent: Ascent) -> Tensor:
+        """Bounds the rows over the whole region; what splitting promises each neuron, ``(N,)``."""
         rows = torch.arange(self.objective.count)
         signs = torch.zeros(self.dual.neurons, len(rows), dtype=torch.int8)
         lower, proofs = self.dual.solve(self.objective, signs, ascent, None, _positive, self.deadline)
         self._keep(lower, rows, signs, proofs)
+        open_ = (~(lower > 0)).nonzero()[:, 0]
+        scores, _ = self.dual.inspect(self.objective.select(open_), signs[:, open_], proofs.rows(open_))
+        return scores.sum(1)
 
     def advance(self, refute: Refute | None) -> Tensor | None:
         """Splits the subproblems with the least bounds; a counterexample, if one shows on the way."""

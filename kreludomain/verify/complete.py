@@ -15,10 +15,11 @@ from kreludomain.domain import Known
 from kreludomain.krelu import Grouping
 from kreludomain.network import Network
 from kreludomain.refine import KRelu
-from kreludomain.refine.dual import DualAbstraction, Machine, SplitDual
+from kreludomain.refine.dual import DualAbstraction, Machine
 from kreludomain.spec import Region
-from kreludomain.verify.branch import Branching, branch_and_bound
+from kreludomain.verify.branch import Branching
 from kreludomain.verify.decision import Decision, Question
+from kreludomain.verify.rebound import Rebounding
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Complete:
     what waits in memory.
     """
 
-    preset: str = "tight"
+    preset: str = "balanced"
     k: int = 3
     chunk: int | None = None
     grouping: str | Grouping = "auto"
@@ -57,6 +58,9 @@ class Complete:
             device=self.device,
             memory_mb=self.memory_mb,
         )
+
+    def _machine(self) -> Machine:
+        return Machine(self.dtype, self.device, self.memory_mb)
 
     def _branching(self) -> Branching:
         return Branching(self.batch, self.branch_steps, self.memory_mb)
@@ -120,13 +124,11 @@ class _Cascade:
             rows.append(int(members[decision.lower[members].nan_to_num(-torch.inf).argmax()]))
         chosen = torch.tensor(rows)
         objective = q.claim.objective(q.network).select(chosen).pulled_back(q.network)
-        machine = Machine(self.options.dtype, self.options.device, self.options.memory_mb)
-        dual = SplitDual.of(reached.problem(objective.node), machine)
-        found = branch_and_bound(dual, objective, self.options._branching(), reached.ascent, q.refute, q.deadline)
+        rebounding = Rebounding(self.options._krelu(), self.options._branching(), self.options._machine())
+        found, counterexample, note = rebounding.prove(reached, objective, q.refute, q.deadline)
         lower = decision.lower.clone()
-        lower[chosen] = torch.fmax(lower[chosen], found.lower)
-        note = f"branch and bound: {found.bounded} subproblems, {found.open} open"
-        return replace(decision, lower=lower, counterexample=found.counterexample, notes=(*decision.notes, note))
+        lower[chosen] = torch.fmax(lower[chosen], found)
+        return replace(decision, lower=lower, counterexample=counterexample, notes=(*decision.notes, note))
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -243,6 +243,15 @@ class KRelu:
             minima, gain = Minima(lower, minima.notes + found.notes), float(lower.min()) - worst
         return reached, minima
 
+    def again(self, network: Network, region: Region, known: Known, deadline: Deadline = Deadline()) -> DualAbstraction:
+        """The abstraction where ``known`` bounds hold: inner bounds anew, octahedra superposed from what bounds them.
+
+        A bound that is 0 is a split: the neuron stays in groups, so that all layers gain from it. Raises
+        :class:`ContradictionError` where it shows that there are no such inputs.
+        """
+        stage = _Stage(self.inner_steps or 0, 0, torch.inf)
+        return self._refined(_DEEPPOLY.abstract(network, region.fit(network), known, deadline), stage, deadline)
+
     def _over(self, reached: Abstraction, deadline: Deadline) -> Abstraction:
         """DeepPoly over the bounds that an earlier stage came to."""
         if isinstance(reached, DualAbstraction):

@@ -212,9 +212,9 @@ def _(operator: SShaped, bounds: Bounds, joint: Sequence[JointRelaxation]) -> Gr
 
 def grouped_relu(bounds: Bounds, joint: Sequence[JointRelaxation]) -> GroupedRelu:
     """The dual relaxation of a ReLU from its pre-activation ``bounds`` (batch of one) and its groups' relaxations."""
-    lower, upper, unstable = (v.flatten() for v in (bounds.lower, bounds.upper, bounds.unstable))
-    unit = torch.where(unstable, ((upper - lower) / 2).clamp(min=_LEAST), 1.0)
-    blocks, single = [], unstable.clone()
+    lower, upper, bent = (v.flatten() for v in (bounds.lower, bounds.upper, bounds.bent))
+    unit = torch.where(bent, ((upper - lower) / 2).clamp(min=_LEAST), 1.0)
+    blocks, single = [], bent.clone()
     for same in joint:
         groups = same.groups.to(lower.device)
         single[groups.flatten()] = False

@@ -146,7 +146,7 @@ def warm_up() -> None:
 
 
 def _context() -> Any:
-    """How processes start: on Linux from a server that has imported everything, which takes a fraction of a second, not seconds.
+    """How processes start: on Linux from a server that has imported everything, in a fraction of a second, not seconds.
 
     The server is forked before anything has run in it, so no lock and no thread pool of the parent is in its children.
     """

@@ -33,12 +33,25 @@ def ray_pool(function: Callable[..., Any], size: int | None, threads: int, tasks
             raise InputError(f"cluster: ray does not start: {str(error).splitlines()[0]}") from None
     most = size or int(ray.cluster_resources().get("CPU", 1)) // threads
     sent = ray.put(pickle.dumps(function))
-    actor = ray.remote(num_cpus=threads)(Worker)
+    actor = ray.remote(num_cpus=threads)(Station)
     return Pool(lambda: RayCaller(ray, actor.remote(sent, threads)), max(1, min(most, tasks)))
 
 
+class Station:
+    """What an actor is: a worker process on its node, and another one when that is gone."""
+
+    def __init__(self, function: bytes, threads: int) -> None:
+        self._function, self._threads = function, threads
+        self._worker = Worker(function, threads)
+
+    def run(self, arguments: tuple[Any, ...], limits: Limits) -> Done | Failure:
+        if not self._worker.usable:
+            self._worker = Worker(self._function, self._threads)
+        return self._worker.run(arguments, limits)
+
+
 class RayCaller:
-    """An actor that is a :class:`Worker`."""
+    """The actor as its pool sees it."""
 
     def __init__(self, ray: Any, actor: Any) -> None:
         self._ray, self._actor = ray, actor
@@ -50,8 +63,6 @@ class RayCaller:
         except self._ray.exceptions.RayActorError as error:
             self.usable = False
             return Failure(Kind.CRASH, f"its node or actor is gone: {str(error).splitlines()[0]}", 0.0)
-        if isinstance(answer, Failure) and answer.kind != Kind.ERROR:
-            self.kill()  # its process is gone; the next call is another actor's
         return answer
 
     def kill(self) -> None:

@@ -33,7 +33,17 @@ ROWS, CONFIG, RECORD, COUNTEREXAMPLES = "results.jsonl", "config.yaml", "run.jso
 LOCK = ".lock"
 
 #: What runs write: removed, with what a command writes besides and nothing else, when a folder is used again.
-WRITTEN = (ROWS, CONFIG, RECORD, f"{COUNTEREXAMPLES}/*.npy", "comparison.*", "margins.csv", "widths.csv", "report*.*")
+WRITTEN = (
+    ROWS,
+    CONFIG,
+    RECORD,
+    f"{COUNTEREXAMPLES}/*.npy",
+    "comparison.*",
+    "margins.csv",
+    "widths.csv",
+    "report.html",
+    "report_*.csv",
+)
 
 
 @dataclass(frozen=True)

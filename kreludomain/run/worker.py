@@ -82,8 +82,11 @@ class Worker:
         context = _context()
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, function, threads), daemon=True)
-        with _without_interrupts():
-            self._process.start()
+        try:
+            with _without_interrupts():
+                self._process.start()
+        except EOFError:
+            raise ChildProcessError("a worker process cannot start: the server that forks it has ended") from None
         theirs.close()
         self._ready = False
         self.usable = True
@@ -143,14 +146,14 @@ def warm_up() -> None:
 
 
 def _context() -> Any:
-    """How processes start: on Linux from a server that has imported everything, which takes milliseconds, not seconds.
+    """How processes start: on Linux from a server that has imported everything, in a fraction of a second, not seconds.
 
     The server is forked before anything has run in it, so no lock and no thread pool of the parent is in its children.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__.partition(".")[0], __name__])
+    context.set_forkserver_preload(["__main__", __name__.partition(".")[0], __name__])
     return context
 
 

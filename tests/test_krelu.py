@@ -6,11 +6,13 @@ import dataclasses
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import dense
+from scipy.optimize import linprog
 from torch import Tensor
 
 import kreludomain as kd
@@ -174,11 +176,48 @@ def test_empty_octahedra_fall_back_to_the_box() -> None:
     assert distances(piece_vertices(box)[0], vertices[0]).amin(1).max() < 1e-7
 
 
-def test_four_neurons() -> None:
-    o, samples = random_octahedra(4, 1, seed=1)
-    points = lifted(piece_vertices(o))
-    functional = torch.randn(500, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert (lifted(samples) @ functional.T >= (points @ functional.T).amin(1) - 1e-7).all()
+@pytest.mark.parametrize(("k", "count"), [(3, 6), (4, 3), (5, 1)])
+@pytest.mark.parametrize("integer", [False, True])
+def test_linear_functions_attain_their_minima_on_each_piece_at_its_vertices(k: int, count: int, integer: bool) -> None:
+    """Against linear programs: a vertex that is missing is one that some function has its minimum at."""
+    o, _ = random_octahedra(k, count, seed=40 + k, integer=integer, inputs=k + 1)
+    d, rng = directions(k).numpy(), np.random.default_rng(k)
+    sides = np.vstack([d, -d])
+    for vertices, lower, upper in zip(piece_vertices(o).numpy(), o.lower.numpy(), o.upper.numpy(), strict=True):
+        for signs in itertools.islice(itertools.product((1.0, -1.0), repeat=k), 0, None, 2 if k == 5 else 1):
+            sign = np.array(signs)
+            inside = vertices[(vertices * sign >= 0).all(1)]
+            ranges = [(0, None) if s > 0 else (None, 0) for s in signs]
+            for functional in rng.normal(size=(3, k)):
+                found = linprog(functional, sides, np.concatenate([upper, -lower]), bounds=ranges)
+                if found.status == 2:  # the octahedron has no such piece
+                    continue
+                assert found.fun >= (inside @ functional).min() - 1e-9, "none is missing"
+                assert found.fun <= (inside @ functional).min() + 1e-6, "none is far outside"
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_a_box_has_the_vertices_of_its_pieces_only(k: int) -> None:
+    """Bounds of sums that the neurons' own imply touch the box at its edges, and are to cut off nothing there."""
+    low = -torch.rand(20, k, generator=torch.Generator().manual_seed(k), dtype=torch.float64) - 0.1
+    box = implied_by_box(torch.arange(20 * k).view(20, k), low, 1.0 + low.flip(0).abs())
+    for vertices, lower, upper in zip(piece_vertices(box), low, 1.0 + low.flip(0).abs(), strict=True):
+        ends = torch.stack([lower, torch.zeros_like(lower), upper], dim=1)
+        expected = torch.cartesian_prod(*ends).view(-1, k)
+        assert len(vertices.unique(dim=0)) == len(expected) == 3**k
+        assert distances(expected, vertices).amin(1).max() < 1e-7
+
+
+@pytest.mark.parametrize("exponent", range(-14, -7))
+@pytest.mark.parametrize("integer", [False, True])
+def test_planes_that_nearly_meet(integer: bool, exponent: int) -> None:
+    """Bounds moved a little, by less and by more than any tolerance: nothing that can occur is cut off."""
+    o, samples = random_octahedra(3, 40, seed=exponent + 20, integer=integer, inputs=2)
+    generator = torch.Generator().manual_seed(exponent + 20)
+    moved = [10.0**exponent * torch.rand(o.lower.shape, generator=generator, dtype=torch.float64) for _ in range(2)]
+    points = lifted(piece_vertices(Octahedra(o.groups, o.lower - moved[0], o.upper + moved[1])))
+    functional = torch.randn(300, 6, generator=generator, dtype=torch.float64)
+    assert (lifted(samples) @ functional.T >= (points @ functional.T).amin(1) - 1e-13).all()
 
 
 # ---- hulls ----------------------------------------------------------------------------------------------------------

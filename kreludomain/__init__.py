@@ -13,7 +13,7 @@ The whole public API is on this page. A session::
     result.verdict, result.lower_bounds
 
     question = kd.load_vnnlib("property.vnnlib", network)        # the same from a file: cases of a region and a claim
-    [kd.certify(question.network, case.region, case.claim) for case in question.cases]
+    kd.decide(network, question, timeout_s=60).verdict           # verified if every case is, falsified if one is
 
 To put in something of your own: ``KRelu(grouping=function)``, ``KReluLP(solver=object)``, ``Refined(function)``, or
 any object with the one function of :class:`Method`.
@@ -26,13 +26,14 @@ from kreludomain.krelu import ByArea, Grouping, JointRelaxation, joint_hull, oct
 from kreludomain.network import Network, Node, from_torch, load, to_onnx
 from kreludomain.refine import KRelu, KReluLP, Refined, Solver, TriangleLP
 from kreludomain.spec import Case, Claim, Objective, Region, Specification, ball, box, claim, load_vnnlib, robustness
-from kreludomain.verify import METHODS, Certificate, Verdict, abstract, bounds, certify
+from kreludomain.verify import METHODS, Answer, Certificate, Verdict, abstract, bounds, certify, decide
 
 __version__ = "0.1.0"
 
 __all__ = [
     "METHODS",
     "Abstraction",
+    "Answer",
     "Bounds",
     "ByArea",
     "Case",
@@ -65,6 +66,7 @@ __all__ = [
     "box",
     "certify",
     "claim",
+    "decide",
     "from_torch",
     "joint_hull",
     "load",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 
 import kreludomain
 from kreludomain.errors import InputError
-from kreludomain.run import commands
+from kreludomain.run import commands, machine
 from kreludomain.run.bounds import Request, show_bounds
 from kreludomain.run.commands import Options
 from kreludomain.run.invert import invert as run_invert
@@ -22,6 +23,8 @@ from kreludomain.run.moments import moments as run_moments
 from kreludomain.run.progress import Mode
 from kreludomain.run.screen import errors, screen
 from kreludomain.run.show import show as run_show
+from kreludomain.run.verify import Solver
+from kreludomain.run.verify import verify as run_verify
 
 #: The exit code after Ctrl-C, as in shells: 128 and the number of the signal.
 INTERRUPTED = 130
@@ -50,6 +53,10 @@ LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"] | None, typer.Option(help="What is logged; warnings if not given.")
 ]
 LogFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Log to the end of a file, not to stderr.")]
+MethodName = Annotated[str, typer.Option("--method", help="A method's name, as in a configuration.")]
+MethodOptions = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="One of its options.")]
+Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="Where it computes: cpu, cuda.")]
+MemoryMb = Annotated[int | None, typer.Option(metavar="N", min=1, help="MiB that an instance may take.")]
 
 
 def _version(wanted: bool) -> None:
@@ -123,6 +130,26 @@ def _mode(quiet: bool, json: bool) -> Mode:
 
 
 @app.command()
+def verify(
+    context: typer.Context,
+    network: Annotated[Path, typer.Argument(metavar="NET.onnx", help="An ONNX file; .gz too.")],
+    specification: Annotated[Path, typer.Argument(metavar="SPEC.vnnlib", help="A VNN-LIB file; .gz too.")],
+    timeout: Annotated[
+        float | None, typer.Option(metavar="S", min=0, help="Seconds, from the start of the process on.")
+    ] = None,
+    results_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the answer there too.")] = None,
+    method: MethodName = "complete",
+    option: MethodOptions = None,
+    device: Device = None,
+    threads: Threads = None,
+    memory_mb: MemoryMb = None,
+) -> None:
+    """Decide one VNN-LIB property: unsat (it holds), sat and a counterexample, unknown, or timeout."""
+    solver = Solver(method, option or [], device, threads, memory_mb)
+    run_verify(network, specification, solver, timeout, results_file, context.obj)
+
+
+@app.command()
 def moments(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
     """Mean and covariance of the output under Gaussian noise, and Gaussian attacks."""
     run_moments(config, output, overwrite)
@@ -177,8 +204,9 @@ def bounds(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command line (``None``: the process' own) and exits with its code."""
+    started = time.monotonic() - (machine.seconds_since_start() if arguments is None else 0.0)
     try:
-        code = app(args=arguments, prog_name="kreludomain", standalone_mode=False)
+        code = app(args=arguments, prog_name="kreludomain", standalone_mode=False, obj=started)
     except InputError as error:
         sys.exit(_failed(str(error)))
     except typer.TyperException as error:  # an argument or option that is missing, unknown or ill-typed

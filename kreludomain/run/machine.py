@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +65,18 @@ def free_mb() -> int | None:
         if most is not None and now is not None:
             found.append(max(0, most - now) // 2**20)
     return min(found, default=None)
+
+
+def seconds_since_start() -> float:
+    """How long this process has been there, in seconds, with what the interpreter took to start; 0 if that is unknown.
+
+    In Linux a process' start is in ticks since boot, field 22 of ``/proc/self/stat`` (proc(5)).
+    """
+    if sys.platform != "linux":
+        return 0.0
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()  # from field 3 on
+    started = int(fields[22 - 3]) / os.sysconf("SC_CLK_TCK")
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started)
 
 
 def describe() -> dict[str, str | int]:

@@ -28,6 +28,8 @@ from typing import Any
 import torch
 from threadpoolctl import threadpool_limits
 
+from kreludomain.errors import InputError
+
 MB = 2**20
 
 #: Memory is limited by RLIMIT_DATA, which the kernel applies to anonymous memory since Linux 4.7.
@@ -46,8 +48,9 @@ class Limits:
 
 
 class Kind(StrEnum):
-    """Why a call has no value."""
+    """Why a call has no value; ``INPUT``: it raised an :class:`InputError`."""
 
+    INPUT = "input"
     ERROR = "error"
     TIMEOUT = "timeout"
     MEMORY = "memory"
@@ -75,11 +78,12 @@ class Worker:
     """A process that calls ``pickle.loads(function)(*arguments)``; one call at a time, from one thread at a time.
 
     ``threads``: how many torch and BLAS may use. The process starts at once, but nothing waits for it before the first
-    call. It ends with the process that made it, however that one ends.
+    call. It ends with the process that made it, however that one ends. ``forked``: it is a fork of this process where
+    that can be had, which takes no time, but is safe only in a process that has computed nothing yet.
     """
 
-    def __init__(self, function: bytes, threads: int = 1) -> None:
-        context = _context()
+    def __init__(self, function: bytes, threads: int = 1, forked: bool = False) -> None:
+        context = multiprocessing.get_context("fork") if forked and sys.platform == "linux" else _context()
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, function, threads), daemon=True)
         try:
@@ -201,7 +205,7 @@ def _answer(call: Callable[..., Any], arguments: tuple[Any, ...], limits: Limits
             value = call(*arguments)
         return pickle.dumps(Done(value, time.monotonic() - start))
     except BaseException as error:  # SystemExit too: no call ends its worker and says nothing
-        kind, reason = Kind.ERROR, _line(error)
+        kind, reason = (Kind.INPUT, str(error)) if isinstance(error, InputError) else (Kind.ERROR, _line(error))
         if limits.memory_mb is not None and _is_memory(error):
             kind, reason = Kind.MEMORY, f"memory limit of {limits.memory_mb} MB; {reason}"
         return pickle.dumps(Failure(kind, reason, time.monotonic() - start))

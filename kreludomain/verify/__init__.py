@@ -3,14 +3,19 @@
 from kreludomain.verify.attack import find_counterexample, replayed
 from kreludomain.verify.certify import Certificate, Verdict, abstract, bounds, certify, predict
 from kreludomain.verify.methods import METHODS, make_method
+from kreludomain.verify.replay import counterexample_text
+from kreludomain.verify.specification import Answer, decide
 
 __all__ = [
     "METHODS",
+    "Answer",
     "Certificate",
     "Verdict",
     "abstract",
     "bounds",
     "certify",
+    "counterexample_text",
+    "decide",
     "find_counterexample",
     "make_method",
     "predict",

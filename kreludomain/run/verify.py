@@ -65,9 +65,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _solved(
-    network: Path, specification: Path, solver: Solver, timeout_s: float | None, started: float
-) -> Finding:
+def _solved(network: Path, specification: Path, solver: Solver, timeout_s: float | None, started: float) -> Finding:
     function = pickle.dumps(functools.partial(solve, solver.make_method().method))
     # Nothing has been computed in this process yet, so that it can be forked.
     worker = Worker(function, solver.threads or machine.cores(), forked=True)

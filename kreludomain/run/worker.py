@@ -84,7 +84,8 @@ class Worker:
 
     def __init__(self, function: bytes, threads: int = 1, forked: bool = False) -> None:
         context = multiprocessing.get_context("fork") if forked and sys.platform == "linux" else _context()
-        self._connection, theirs = context.Pipe()
+        pipe: tuple[Connection, Connection] = context.Pipe()
+        self._connection, theirs = pipe
         self._process = context.Process(target=_serve, args=(theirs, function, threads), daemon=True)
         try:
             with _without_interrupts():

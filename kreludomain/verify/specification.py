@@ -114,9 +114,7 @@ class _Course:
     def _certified(self, position: int, case: Case, seconds: float) -> tuple[Tensor, Tensor] | None:
         """A counterexample to the case, if it is refuted; what else is found out is noted."""
         limit = None if seconds == float("inf") else seconds
-        certificate = certify(
-            self.about, case.region, case.claim, self.method, timeout_s=limit, runtime=self.runtime
-        )
+        certificate = certify(self.about, case.region, case.claim, self.method, timeout_s=limit, runtime=self.runtime)
         for stage, spent in certificate.stages.items():
             self._spent(stage, spent)
         self.verdicts[position], self.reasons[position] = certificate.verdict, certificate.reason

@@ -35,7 +35,7 @@ from kreludomain.network.operators import Operator, Relu, SShaped
 CACHE_MB = 8
 #: The least unit of a neuron: what is left of smaller ones in float32 cannot be divided by.
 _LEAST = 1e-30
-#: A vertex so near to a coordinate plane, relative to its group's largest, may belong to either side: far more than
+#: A vertex so near to a coordinate plane, relative to its group's largest bound, may belong to either side: far more than
 #: vertices are off by.
 _DUST = 1e-8
 #: The least unit of a curve's neuron, relative to the values it takes and has.
@@ -214,16 +214,17 @@ def grouped_relu(bounds: Bounds, joint: Sequence[JointRelaxation]) -> GroupedRel
     """The dual relaxation of a ReLU from its pre-activation ``bounds`` (batch of one) and its groups' relaxations."""
     lower, upper, bent = (v.flatten() for v in (bounds.lower, bounds.upper, bounds.bent))
     unit = torch.where(bent, ((upper - lower) / 2).clamp(min=_LEAST), 1.0)
+    reach = torch.maximum(lower.abs(), upper.abs())
     blocks, single = [], bent.clone()
     for same in joint:
         groups = same.groups.to(lower.device)
         single[groups.flatten()] = False
-        blocks.append(_joint_block(groups, same.vertices.to(lower), unit))
+        blocks.append(_joint_block(groups, same.vertices.to(lower), unit, reach))
     alone = single.nonzero()
     if len(alone):
         low, high = lower[alone], upper[alone]
         vertices = torch.stack([low, torch.zeros_like(low), high], dim=1)
-        blocks.insert(0, _joint_block(alone, vertices, unit))
+        blocks.insert(0, _joint_block(alone, vertices, unit, reach))
     lines = linear_relu(Bounds(lower[None], upper[None]), "area")
     return GroupedRelu(
         blocks=tuple(blocks),
@@ -241,9 +242,9 @@ def _post(vertices: Tensor) -> Tensor:
     return lifted(vertices)[..., vertices.shape[2] :]
 
 
-def _joint_block(groups: Tensor, vertices: Tensor, unit: Tensor) -> Block:
-    """Groups ``(G, k)`` of ReLUs and the vertices of their pieces, ``(G, V, k)``."""
-    dust = _DUST * vertices.abs().amax((1, 2), keepdim=True)
+def _joint_block(groups: Tensor, vertices: Tensor, unit: Tensor, reach: Tensor) -> Block:
+    """Groups ``(G, k)`` of ReLUs and the vertices of their pieces, ``(G, V, k)``; neurons' largest values ``(n,)``."""
+    dust = _DUST * reach[groups].amax(1)[:, None, None]
     sides = torch.cat([vertices < -dust, vertices > dust], dim=2)
     return _block(groups, vertices, _post(vertices), unit, sides)
 

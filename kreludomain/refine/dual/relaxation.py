@@ -35,8 +35,8 @@ from kreludomain.network.operators import Operator, Relu, SShaped
 CACHE_MB = 8
 #: The least unit of a neuron: what is left of smaller ones in float32 cannot be divided by.
 _LEAST = 1e-30
-#: A vertex so near to a coordinate plane, relative to its group's largest bound, may belong to either side: far more than
-#: vertices are off by.
+#: A vertex so near to a coordinate plane, relative to its group's largest bound, may belong to either side: far more
+#: than vertices are off by.
 _DUST = 1e-8
 #: The least unit of a curve's neuron, relative to the values it takes and has.
 _COARSE = 1e-2

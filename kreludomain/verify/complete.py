@@ -34,7 +34,7 @@ class Complete:
     what waits in memory.
     """
 
-    preset: str = "balanced"
+    preset: str = "tight"
     k: int = 3
     chunk: int | None = None
     grouping: str | Grouping = "auto"

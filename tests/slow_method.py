@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kreludomain import Interval, Network
-from kreludomain.run.cli import main
+from kreludomain.run.cli import program
 from kreludomain.verify import METHODS
 
 
@@ -25,4 +25,4 @@ class Slow(Interval):
 
 if __name__ == "__main__":
     METHODS["slow"] = Slow
-    main()
+    program()

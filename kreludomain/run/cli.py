@@ -214,10 +214,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         named = [str(part) for part in (error.filename, error.strerror) if part]
         sys.exit(_failed(": ".join(named) or str(error)))
-    if code == INTERRUPTED:  # what there is is on the disk, and taking torch apart would take a second
-        sys.stderr.flush()
-        os._exit(code)
     sys.exit(code or 0)
+
+
+def program() -> None:
+    """:func:`main` as a process of its own: after Ctrl-C it is gone at once."""
+    try:
+        main()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # what there is is on the disk, and taking torch apart would take a second
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(INTERRUPTED)
+        raise
 
 
 def _failed(text: str) -> int:
@@ -226,4 +235,4 @@ def _failed(text: str) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    program()

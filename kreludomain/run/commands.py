@@ -19,7 +19,7 @@ from kreludomain.run.config import Config, ConfigFile, load_config
 from kreludomain.run.pool import Pool, local_pool
 from kreludomain.run.progress import Mode, log_to, watched
 from kreludomain.run.record import Record
-from kreludomain.run.results import CONFIG, RECORD, ROWS, Folder, Row, json_line, read_rows, versions
+from kreludomain.run.results import CONFIG, RECORD, ROWS, Folder, Row, json_line, versions
 from kreludomain.run.runner import Run, Work, prepare
 from kreludomain.run.screen import errors, screen
 from kreludomain.run.summary import Summary, in_order, joint_gains, summarise
@@ -96,7 +96,7 @@ def _run(command: str, path: Path, options: Options, changes: Mapping[str, Any] 
         saved = "nothing is saved"
         if folder is not None:
             how = f"kreludomain {command} {_again(path, options)} --resume"
-            saved = f"{len(read_rows(folder.path / ROWS)[0])} rows are in {folder.path / ROWS}; go on with: {how}"
+            saved = f"{folder.count} rows are in {folder.path / ROWS}; go on with: {how}"
         errors().print(f"stopped: {saved}", soft_wrap=True)
         raise typer.Exit(130) from None
     finally:

@@ -108,7 +108,7 @@ class Folder:
         """
         self.check(path, overwrite, resume)
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(path / LOCK)
+        self._lock = FileLock(path / LOCK, is_singleton=True)  # a process may have one folder twice, others may not
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -118,7 +118,11 @@ class Folder:
             for old in (file for pattern in (*WRITTEN, *besides) for file in path.glob(pattern) if file.is_file()):
                 old.unlink()
         self.path = path
-        self.count = 0
+
+    @property
+    def count(self) -> int:
+        """How many rows the folder has: read from it, so that it is right at any interruption."""
+        return len(read_rows(self.path / ROWS)[0])
 
     @staticmethod
     def check(path: Path, overwrite: bool, resume: bool | None = None) -> None:
@@ -146,7 +150,6 @@ class Folder:
         with (self.path / ROWS).open("a", encoding="utf-8") as file:
             file.write(json_line(row) + "\n")
             _to_disk(file)
-        self.count += 1
 
     def resumed(self) -> list[dict[str, Any]]:
         """The rows that an earlier run has written; what it was writing when it was killed is cut off.
@@ -157,7 +160,6 @@ class Folder:
         rows, whole = read_rows(path)
         if path.exists() and path.stat().st_size > whole:
             os.truncate(path, whole)
-        self.count = len(rows)
         return rows
 
     def keep(self, counterexample: np.ndarray, index: int, method: str) -> str:

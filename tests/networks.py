@@ -85,12 +85,12 @@ def residual(seed: int = 0) -> Network:
 
 
 def pooled_module(seed: int = 0) -> nn.Sequential:
-    """1x6x6 -> convolution -> maxima of overlapping, padded windows -> dense: 3 outputs."""
+    """1x6x6 -> convolution -> maxima of overlapping, padded windows, also of negative numbers -> dense: 3 outputs."""
     torch.manual_seed(seed)
     return nn.Sequential(
         nn.Conv2d(1, 2, 3),
+        nn.LeakyReLU(0.3),
         nn.MaxPool2d(3, stride=2, padding=1),
-        nn.ReLU(),
         nn.Flatten(),
         nn.Linear(8, 4),
         nn.ReLU(),
@@ -133,7 +133,7 @@ def mixed(seed: int = 0) -> Network:
     return from_torch(MixedModule(), (4,))
 
 
-#: One network of every kind by name.
+#: One network of every kind by name, of ReLUs and affine operators.
 ZOO: dict[str, Callable[[], Network]] = {
     "dense": lambda: dense(5, 8, 8, 8, 3, seed=1),
     "integer": lambda: dense(4, 6, 6, 6, 3, seed=2, integer=True),
@@ -141,7 +141,10 @@ ZOO: dict[str, Callable[[], Network]] = {
     "residual": lambda: residual(seed=4),
     "pooled": lambda: pooled(seed=5),
     "leaky": lambda: activated(4, 6, 6, 3, make=lambda: nn.LeakyReLU(0.2), seed=6),
-    "clipped": lambda: activated(4, 6, 6, 3, make=lambda: nn.Hardtanh(-0.5, 1.5), seed=7),
+    "clipped": lambda: activated(4, 6, 6, 3, make=lambda: nn.Hardtanh(-2.0, 2.5), seed=7),
+}
+#: Networks with other activations.
+CURVED: dict[str, Callable[[], Network]] = {
     "sigmoid": lambda: activated(4, 6, 6, 3, make=nn.Sigmoid, seed=8),
     "tanh": lambda: activated(4, 6, 6, 3, make=nn.Tanh, seed=9),
     "mixed": lambda: mixed(seed=10),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from exact import exact_minima
-from networks import ZOO, conv, dense, residual
+from networks import CURVED, ZOO, conv, dense, residual
 from torch import Tensor
 
 import kreludomain as kd
@@ -30,7 +30,8 @@ NETWORKS = {
     "integer weights": dense(4, 6, 6, 3, seed=1, integer=True),
     "conv": conv(),
     "residual": residual(),
-    **{name: ZOO[name]() for name in ("pooled", "leaky", "clipped", "sigmoid", "tanh", "mixed")},
+    **{name: ZOO[name]() for name in ("pooled", "leaky", "clipped")},
+    **{name: make() for name, make in CURVED.items()},
 }
 REGIONS: dict[str, dict[str, Any]] = {
     "l_inf": {"epsilon": 0.15},

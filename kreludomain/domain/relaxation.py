@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import singledispatch
 
+import torch
 from torch import Tensor
 
 from kreludomain.domain.backward import Step
@@ -54,12 +55,55 @@ def _(operator: SShaped, bounds: Bounds, lower_slope: str) -> Step:
     return LinearStep(band.below.slope, band.below.intercept, band.above.slope, band.above.intercept)
 
 
+@dataclass(frozen=True, eq=False)
+class MaximumStep:
+    """``b + r`` below a maximum of ``a`` and ``b``; above it too, or a constant where ``capped``, ``(B, *shape)``.
+
+    The triangle of ``r = ReLU(a - b)`` does not know that the maximum is no larger than the larger upper bound.
+    """
+
+    cap: Tensor
+    capped: Tensor
+
+    def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        constant = coefficients.clamp(max=0).flatten(2) @ (self.cap * self.capped).flatten(1)[:, :, None]
+        passed = torch.where((coefficients < 0) & self.capped[:, None], 0.0, coefficients)
+        return (torch.zeros_like(passed), passed, passed), constant[..., 0]
+
+
+def maximum_step(a: Bounds, b: Bounds, difference: Bounds) -> MaximumStep:
+    """The step for a maximum: above, whichever of ``b + chord(a - b)`` and the cap is lower.
+
+    They are compared half-way from the middle of the box to where the chord is highest: in the middle, the chord wins
+    nearly always, and the back-substitution ends in corners.
+    """
+    cap = torch.maximum(a.upper, b.upper)
+    chord = linear_relu(difference, "zero")
+
+    def above(x: Tensor, y: Tensor) -> Tensor:
+        return y + chord.upper_slope * (x - y) + chord.intercept
+
+    highest = above(a.upper, b.upper)
+    middle = above((a.lower + a.upper) / 2, (b.lower + b.upper) / 2)
+    return MaximumStep(cap, difference.unstable & ((highest + middle) / 2 >= cap))
+
+
+def differences(network: Network) -> frozenset[str]:
+    """The nodes ``a - b`` of which nothing matters but ``ReLU(a - b)`` in a maximum of ``a`` and ``b``."""
+
+    def only(name: str, kind: type[Operator]) -> bool:
+        return all(isinstance(taker.operator, kind) for taker in network.takers(name))
+
+    relus = [node for node in network.activations if isinstance(node.operator, Relu) and network.takers(node.name)]
+    return frozenset(n.inputs[0] for n in relus if only(n.name, PairMaximum) and only(n.inputs[0], Relu))
+
+
 def open_neurons(network: Network, node: str, bounds: Bounds) -> Tensor:
     """Where tighter bounds of a pre-activation make a tighter relaxation of what takes it, as ``bounds``.
 
     For a ReLU where the sign is not decided; a curve is never known exactly but at a point.
     """
-    curved = any(taker.inputs[0] == node and not isinstance(taker.operator, Relu) for taker in network.activations)
+    curved = any(isinstance(taker.operator, SShaped) for taker in network.takers(node))
     return bounds.lower < bounds.upper if curved else bounds.unstable
 
 

@@ -70,16 +70,20 @@ def parallel_band(operator: SShaped, bounds: Bounds) -> Band:
 def polygon(operator: SShaped, bounds: Bounds, count: int = TANGENTS) -> tuple[Tensor, Tensor]:
     """Points ``(x, y)``, ``(2 (count + 1), *shape)`` each, whose hull holds the curve between the bounds.
 
-    They are where consecutive lines of :func:`tangent_bands` meet. Wherever rounding moves such a point to, it stays
-    below both of its lines (above, on the other side), so every edge does of one of them.
+    They are where consecutive lines of :func:`tangent_bands` meet, which is between the points where they touch.
+    Wherever rounding moves such a point to, it stays below both of its lines (above, on the other side), so every edge
+    does of one of them.
     """
-    bands, (lower, upper) = tangent_bands(operator, bounds, count), (bounds.lower, bounds.upper)
+    bands, rate = tangent_bands(operator, bounds, count), operator.form[2]
+    lower, upper = bounds.lower, bounds.upper
+    below = _touching(rate * lower, rate * upper, count) / rate
+    above = -_touching(-rate * upper, -rate * lower, count).flip(0) / rate
     parts = []
-    for lines, sign in ((bands.below, 1.0), (bands.above, -1.0)):
+    for lines, touching, sign in ((bands.below, below, 1.0), (bands.above, above, -1.0)):
         first, second = (Line(lines.slope[part], lines.intercept[part]) for part in (slice(None, -1), slice(1, None)))
+        touching = touching.clamp(lower, upper)
         meeting = (second.intercept - first.intercept) / (first.slope - second.slope)
-        middle = ((lower + upper) / 2).expand_as(meeting)
-        meeting = torch.where(meeting.isfinite(), meeting, middle).clamp(lower, upper)
+        meeting = torch.where(meeting.isfinite(), meeting, lower).clamp(touching[:-1], touching[1:])
         height = sign * torch.minimum(sign * first(meeting), sign * second(meeting))
         ends = torch.stack([lower, upper])
         heights = torch.stack([lines.slope[i] * end + lines.intercept[i] for i, end in ((0, lower), (-1, upper))])
@@ -124,18 +128,21 @@ def _highest_below(slope: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
 
 def _slopes(lower: Tensor, upper: Tensor, count: int | None) -> Tensor:
     """Slopes of good lines below tanh: one, or ``count`` of them along a new first axis, by where they touch."""
-    last = torch.minimum(_last_tangency(upper), upper)
-    middle, width = (lower + upper) / 2, upper - lower
-    if count is None:
-        touching = torch.minimum(middle, last)
-    else:
-        share = torch.linspace(0, 1, count - 1, dtype=lower.dtype, device=lower.device)
-        start = torch.maximum(lower, last - _BEND)
-        spread = start + share.view(-1, *[1] * lower.dim()) * (last - start)
-        touching = torch.cat([lower[None], spread])
+    width, narrow = upper - lower, upper - lower < _NARROW
     chord = (torch.tanh(upper) - torch.tanh(lower)) / width
-    chord = torch.where(width < _NARROW, _derivative(middle), chord)
-    return torch.where((last <= lower) | (width < _NARROW), chord, _derivative(touching))
+    chord = torch.where(narrow, _derivative((lower + upper) / 2), chord)
+    return torch.where((_last_tangency(upper) <= lower) | narrow, chord, _derivative(_touching(lower, upper, count)))
+
+
+def _touching(lower: Tensor, upper: Tensor, count: int | None) -> Tensor:
+    """Where good tangents below tanh touch it, if any do: one point, or ``count`` along a new first axis, in order."""
+    last = _last_tangency(upper)
+    if count is None:
+        return torch.minimum((lower + upper) / 2, last)
+    share = torch.linspace(0, 1, count, dtype=lower.dtype, device=lower.device)
+    start = torch.maximum(lower, last - _BEND)
+    spread = start + share.view(-1, *[1] * lower.dim()) * (last - start)
+    return torch.cat([lower[None], spread[1:]])
 
 
 def _last_tangency(upper: Tensor) -> Tensor:

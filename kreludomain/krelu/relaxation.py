@@ -11,7 +11,6 @@ from kreludomain.domain import Abstraction
 from kreludomain.krelu.groups import Grouping, check_groups
 from kreludomain.krelu.octahedron import Octahedra, octahedra
 from kreludomain.krelu.vertices import piece_vertices
-from kreludomain.network.operators import Relu
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +40,7 @@ def relax_jointly(
 
     There are none where no ReLU takes the node.
     """
-    if not any(isinstance(n.operator, Relu) and n.inputs[0] == node for n in abstraction.network.activations):
+    if not abstraction.network.relu_takes(node):
         return ()
     groups = check_groups(grouping(abstraction, node), abstraction.network.size(node), node)
     found = (octahedra(abstraction, node, same, memory_mb, deadline) for same in groups)

@@ -21,7 +21,7 @@ from kreludomain.domain.interval import interval
 from kreludomain.domain.sshaped import TANGENTS, tangent_bands
 from kreludomain.krelu import JointRelaxation, joint_hull, lifted
 from kreludomain.network import Network
-from kreludomain.network.operators import AffineOperator, Operator, Relu, SShaped
+from kreludomain.network.operators import AffineOperator, Operator, PairMaximum, Relu, SShaped
 from kreludomain.spec import Objective, Region
 from kreludomain.spec.region import ROUNDING
 
@@ -157,14 +157,13 @@ class _Builder:
     def pre_activation(self, name: str) -> np.ndarray:
         """Columns of a pre-activation's neurons, defined by equations, made once.
 
-        -1, and no variable, where a neuron is always inactive and ReLUs alone take it.
+        -1, and no variable, where a neuron is always inactive and no curve takes it.
         """
         if name not in self.materialised:
             bounds, expression = self.abstraction.bounds[name][0], self.expressions[name]
             lower, upper = (v.flatten().cpu().numpy() for v in (bounds.lower, bounds.upper))
-            takers = [n for n in self.abstraction.network.activations if n.inputs[0] == name]
-            silent = all(isinstance(n.operator, Relu) for n in takers)
-            kept = np.flatnonzero(upper > 0) if silent else np.arange(len(upper))
+            curved = any(isinstance(taker.operator, SShaped) for taker in self.abstraction.network.takers(name))
+            kept = np.arange(len(upper)) if curved else np.flatnonzero(upper > 0)
             columns = np.full(len(lower), -1)
             columns[kept] = self.new_columns(lower[kept], upper[kept])
             definition = _widen(expression.matrix[kept], self.count) - self.selection(columns[kept]).matrix
@@ -207,6 +206,20 @@ def _(operator: AffineOperator, builder: _Builder, inputs: tuple[str, ...]) -> E
         matrix = matrix + _widen((weight @ source.matrix).tocsr(), builder.count)
         constant = constant + weight @ source.constant
     return Expression(matrix.tocsr(), constant)
+
+
+@encode.register
+def _(operator: PairMaximum, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
+    """The sum that it is, and no more than the larger upper bound of what it compares."""
+    _, b, relu = (builder.expressions[name] for name in inputs)
+    matrix = _widen(b.matrix, builder.count) + _widen(relu.matrix, builder.count)
+    value = Expression(matrix.tocsr(), b.constant + relu.constant)
+    bounds, difference = builder.abstraction.bounds, builder.abstraction.network[inputs[2]].inputs[0]
+    upper = torch.maximum(bounds[inputs[0]].upper, bounds[inputs[1]].upper)[0]
+    open_ = np.flatnonzero(bounds[difference].unstable[0].flatten().cpu().numpy())
+    if len(open_):
+        builder.add_rows(value.matrix[open_], -np.inf, upper.flatten().cpu().numpy()[open_] - value.constant[open_])
+    return value
 
 
 @encode.register

@@ -98,7 +98,7 @@ def layers_table(network: Network, bounds: LayerBounds) -> Table:
     for node in network.nodes:
         found = bounds[node.name]
         counts = ["-"] * 3
-        if node.name in network.pre_activations:
+        if network.relu_takes(node.name):
             decided = (found.unstable, found.lower >= 0, (found.upper <= 0) & (found.lower < 0))
             counts = [str(int(where.sum())) for where in decided]
         width = found.width

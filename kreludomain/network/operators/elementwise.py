@@ -86,7 +86,8 @@ class PairMaximum(AffineOperator):
         return b + r
 
     def magnitude(self, *radii: Tensor) -> Tensor:
-        return self.linear(*radii)
+        a, b, r = radii
+        return 0 * a + b + r  # a function of all three: it is differentiated to be transposed
 
     def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
         return torch.zeros_like(coefficients), coefficients, coefficients

@@ -15,15 +15,17 @@ import typer
 import kreludomain
 from kreludomain.errors import InputError
 from kreludomain.run import commands, machine
+from kreludomain.run.benchmark import Placement, Selection
+from kreludomain.run.benchmark import benchmark as run_benchmark
 from kreludomain.run.bounds import Request, show_bounds
 from kreludomain.run.commands import Options
+from kreludomain.run.instance import Solver
 from kreludomain.run.invert import invert as run_invert
 from kreludomain.run.lipschitz import lipschitz as run_lipschitz
 from kreludomain.run.moments import moments as run_moments
 from kreludomain.run.progress import Mode
 from kreludomain.run.screen import errors, screen
 from kreludomain.run.show import show as run_show
-from kreludomain.run.verify import Solver
 from kreludomain.run.verify import verify as run_verify
 
 #: The exit code after Ctrl-C, as in shells: 128 and the number of the signal.
@@ -147,6 +149,30 @@ def verify(
     """Decide one VNN-LIB property: unsat (it holds), sat and a counterexample, unknown, or timeout."""
     solver = Solver(method, option or [], device, threads, memory_mb)
     run_verify(network, specification, solver, timeout, results_file, context.obj)
+
+
+@app.command()
+def benchmark(
+    instances: Annotated[
+        Path, typer.Argument(metavar="INSTANCES.csv", help="A list of ONNX files, VNN-LIB files and seconds.")
+    ],
+    text: Annotated[
+        str | None, typer.Option("--filter", metavar="TEXT", help="Only instances with this in family or files.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="S", min=0, help="The most seconds of any instance.")] = None,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.")] = Placement.output,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    workers: Workers = None,
+    threads: Threads = None,
+    method: MethodName = "complete",
+    option: MethodOptions = None,
+    device: Device = None,
+    memory_mb: MemoryMb = None,
+) -> None:
+    """Solve a list of VNN-LIB instances, and hold the answers against those that the list expects."""
+    solver = Solver(method, option or [], device, threads, memory_mb)
+    run_benchmark(instances, Selection(text, timeout), solver, Placement(output, overwrite, resume, workers))
 
 
 @app.command()

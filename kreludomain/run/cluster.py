@@ -50,7 +50,7 @@ class RayCaller:
         except self._ray.exceptions.RayActorError as error:
             self.usable = False
             return Failure(Kind.CRASH, f"its node or actor is gone: {str(error).splitlines()[0]}", 0.0)
-        if isinstance(answer, Failure) and answer.kind != Kind.ERROR:
+        if isinstance(answer, Failure) and answer.kind not in (Kind.ERROR, Kind.INPUT):
             self.kill()  # its process is gone; the next call is another actor's
         return answer
 

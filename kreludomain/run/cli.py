@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -240,9 +241,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         named = [str(part) for part in (error.filename, error.strerror) if part]
         sys.exit(_failed(": ".join(named) or str(error)))
-    if code == INTERRUPTED:  # what there is is on the disk, and taking torch apart would take a second
-        sys.stderr.flush()
-        os._exit(code)
+    if code == INTERRUPTED or (arguments is None and sys.argv[1:2] == ["verify"]):
+        # What there is is on the disk, and taking torch apart would take a second, which counts.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code or 0)
     sys.exit(code or 0)
 
 

@@ -83,7 +83,7 @@ class Worker:
     """
 
     def __init__(self, function: bytes, threads: int = 1, forked: bool = False) -> None:
-        context = multiprocessing.get_context("fork") if forked and sys.platform == "linux" else _context()
+        context: Any = multiprocessing.get_context("fork") if forked and sys.platform == "linux" else _context()
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, function, threads), daemon=True)
         with _without_interrupts():

@@ -15,15 +15,17 @@ import typer
 import kreludomain
 from kreludomain.errors import InputError
 from kreludomain.run import commands, machine
+from kreludomain.run.benchmark import Placement, Selection
+from kreludomain.run.benchmark import benchmark as run_benchmark
 from kreludomain.run.bounds import Request, show_bounds
 from kreludomain.run.commands import Options
+from kreludomain.run.instance import Solver
 from kreludomain.run.invert import invert as run_invert
 from kreludomain.run.lipschitz import lipschitz as run_lipschitz
 from kreludomain.run.moments import moments as run_moments
 from kreludomain.run.progress import Mode
 from kreludomain.run.screen import errors, screen
 from kreludomain.run.show import show as run_show
-from kreludomain.run.verify import Solver
 from kreludomain.run.verify import verify as run_verify
 
 #: The exit code after Ctrl-C, as in shells: 128 and the number of the signal.
@@ -150,6 +152,30 @@ def verify(
 
 
 @app.command()
+def benchmark(
+    instances: Annotated[
+        Path, typer.Argument(metavar="INSTANCES.csv", help="A list of ONNX files, VNN-LIB files and seconds.")
+    ],
+    text: Annotated[
+        str | None, typer.Option("--filter", metavar="TEXT", help="Only instances with this in family or files.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="S", min=0, help="The most seconds of any instance.")] = None,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.")] = Placement.output,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    workers: Workers = None,
+    threads: Threads = None,
+    method: MethodName = "complete",
+    option: MethodOptions = None,
+    device: Device = None,
+    memory_mb: MemoryMb = None,
+) -> None:
+    """Solve a list of VNN-LIB instances, and hold the answers against those that the list expects."""
+    solver = Solver(method, option or [], device, threads, memory_mb)
+    run_benchmark(instances, Selection(text, timeout), solver, Placement(output, overwrite, resume, workers))
+
+
+@app.command()
 def moments(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
     """Mean and covariance of the output under Gaussian noise, and Gaussian attacks."""
     run_moments(config, output, overwrite)
@@ -218,14 +244,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def program() -> None:
-    """:func:`main` as a process of its own: after Ctrl-C it is gone at once."""
+    """:func:`main` as a process of its own: where seconds count, it is gone at once."""
     try:
         main()
     except SystemExit as end:
-        if end.code == INTERRUPTED:  # what there is is on the disk, and taking torch apart would take a second
+        # What there is is on the disk, and taking torch apart would take a second.
+        if isinstance(end.code, int) and (end.code == INTERRUPTED or sys.argv[1:2] == ["verify"]):
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(INTERRUPTED)
+            os._exit(end.code)
         raise
 
 

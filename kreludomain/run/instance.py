@@ -7,7 +7,7 @@ memory or crashes is an answer too.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +15,10 @@ import numpy as np
 
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Method
+from kreludomain.errors import InputError
 from kreludomain.network import Runtime, load
-from kreludomain.run.worker import Done, Failure, Kind, Limits
+from kreludomain.run.options import NamedMethod, method_from_arguments
+from kreludomain.run.worker import HAS_MEMORY_LIMIT, Done, Failure, Kind, Limits
 from kreludomain.spec import load_vnnlib
 from kreludomain.verify import Verdict, counterexample_text, decide
 
@@ -42,12 +44,30 @@ FAILED = {
 GRACE = 0.5
 
 
+@dataclass(frozen=True)
+class Solver:
+    """How instances are solved, as command lines say it."""
+
+    method: str
+    options: Sequence[str]
+    device: str | None
+    threads: int | None
+    memory_mb: int | None
+
+    def make_method(self) -> NamedMethod:
+        """The method. Raises :class:`InputError` for what it does not take, or this system cannot do."""
+        if self.memory_mb is not None and not HAS_MEMORY_LIMIT:
+            raise InputError("--memory-mb: only Linux can limit memory")
+        device = {} if self.device is None else {"device": self.device}
+        return method_from_arguments(self.method, self.options, **device)
+
+
 @dataclass(frozen=True, eq=False)
 class Finding:
     """What was found out about an instance.
 
-    ``text`` is its results file, ``counterexample`` ``(*input_shape)``, float32, is there if it is falsified. ``stages``
-    and ``seconds`` as in :class:`~kreludomain.verify.Answer`, but with the time that loading took.
+    ``text`` is its results file, ``counterexample`` ``(*input_shape)``, float32, is there if it is falsified.
+    ``seconds`` are those of the process, loading included, ``stages`` those of the method's stages.
     """
 
     verdict: Verdict

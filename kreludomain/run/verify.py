@@ -5,40 +5,19 @@ from __future__ import annotations
 import functools
 import pickle
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
 from kreludomain.errors import InputError
 from kreludomain.run import machine
-from kreludomain.run.instance import Finding, finding, limits, solve
-from kreludomain.run.options import NamedMethod, method_from_arguments
+from kreludomain.run.instance import Finding, Solver, finding, limits, solve
 from kreludomain.run.screen import errors
-from kreludomain.run.worker import HAS_MEMORY_LIMIT, Failure, Kind, Worker
+from kreludomain.run.worker import Failure, Kind, Worker
 from kreludomain.verify import Verdict
 
 #: What shells say of Ctrl-C: 128 and the number of the signal.
 _INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class Solver:
-    """How instances are solved, as command lines say it."""
-
-    method: str
-    options: Sequence[str]
-    device: str | None
-    threads: int | None
-    memory_mb: int | None
-
-    def make_method(self) -> NamedMethod:
-        """The method. Raises :class:`InputError` for what it does not take, or this system cannot do."""
-        if self.memory_mb is not None and not HAS_MEMORY_LIMIT:
-            raise InputError("--memory-mb: only Linux can limit memory")
-        device = {} if self.device is None else {"device": self.device}
-        return method_from_arguments(self.method, self.options, **device)
 
 
 def verify(

@@ -234,8 +234,14 @@ def _data_bytes() -> int:
 
 
 def _is_memory(error: BaseException) -> bool:
-    """Whether an allocation failed; torch and C++ libraries say so in the text of a ``RuntimeError`` only."""
-    texts = ("can't allocate memory", "bad_alloc", "bad allocation", "Cannot allocate memory")
+    """Whether an allocation failed; torch, protobuf and C++ libraries say so in the text of an error only."""
+    texts = (
+        "can't allocate memory",
+        "bad_alloc",
+        "bad allocation",
+        "Cannot allocate memory",
+        "Failed to serialize proto",
+    )
     return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 

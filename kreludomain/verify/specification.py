@@ -127,7 +127,7 @@ class _Course:
         return found
 
     def _confirmed(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
-        """A point ``(1, *input_shape)`` and its outputs, if it breaks the specification by the network as it was read."""
+        """A point ``(1, *input_shape)`` and its outputs, if by the network as it was read it is a counterexample."""
         outputs = self.original(x)
         compared = torch.cat([x.float().flatten(1), outputs.flatten(1)], 1) if self.joined else outputs
         return (x[0], outputs[0]) if bool(self.specification.broken(x.double(), compared).all()) else None

@@ -22,8 +22,10 @@ from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
 from kreludomain.refine.dual import Ascent, Multipliers, SplitDual
 from kreludomain.spec import Objective
-from kreludomain.verify.decision import Refute
 from kreludomain.verify.store import Store
+
+#: Inputs ``(n, *input_shape)`` to a confirmed counterexample near one of them, ``(1, *input_shape)``, or ``None``.
+Refute = Callable[[Tensor], Tensor | None]
 
 #: The first steps of a child: a third of what is best from DeepPoly's slopes, at a tenth of the temperature.
 _STEP_SIZE, _TEMPERATURE = 0.1, 0.03

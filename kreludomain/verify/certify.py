@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import torch
@@ -15,7 +15,6 @@ from kreludomain.domain import Abstraction, Known, LayerBounds, Method
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
 from kreludomain.spec import Claim, Region
-from kreludomain.verify.attack import find_counterexample, refuted
 from kreludomain.verify.decision import Decider, Question, decide_by_bounds
 from kreludomain.verify.methods import make_method
 
@@ -105,20 +104,16 @@ def certify(
     claim.objective(network)  # raises for a claim that does not fit
     if region.batch != 1:
         raise InputError(f"region: a batch of {region.batch}; certify takes one region at a time")
-    question = Question(network, region, claim, known, tight, deadline=deadline)
-    if attack:
-        runtime = runtime or Runtime(network)
-        question = replace(
-            question,
-            attack=lambda until: find_counterexample(network, region, claim, runtime),
-            refute=lambda points: refuted(network, points, region, claim, runtime),
-        )
+    confirm = (runtime or Runtime(network)) if attack else None
+    question = Question(network, region, claim, known, tight, confirm, deadline)
     decision = made.decide(question) if isinstance(made, Decider) else decide_by_bounds(made, question)
     proved, counterexample = claim.proved(decision.lower), decision.counterexample
     if counterexample is not None:
         verdict, reason = Verdict.FALSIFIED, "counterexample confirmed by onnxruntime"
     elif bool(proved.all()):
         verdict, reason = Verdict.VERIFIED, "every clause has a row whose lower bound proves it"
+    elif decision.proved:
+        verdict, reason = Verdict.VERIFIED, "every clause is proved in every part of the region"
     else:
         worst = float(claim.merits(decision.lower[None]).min())
         verdict = Verdict.UNKNOWN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +12,16 @@ import torch
 from torch import Tensor
 
 from kreludomain.deadline import Deadline
-from kreludomain.domain import Known
+from kreludomain.domain import DeepPoly, Known
 from kreludomain.krelu import Grouping
 from kreludomain.network import Network
+from kreludomain.network.operators import Relu
 from kreludomain.refine import KRelu
 from kreludomain.refine.dual import DualAbstraction, Machine
-from kreludomain.spec import Region
+from kreludomain.spec import Box, Region
 from kreludomain.verify.branch import Branching
 from kreludomain.verify.decision import Decision, Question
+from kreludomain.verify.input_split import prove_by_input_splitting
 from kreludomain.verify.rebound import Rebounding
 
 
@@ -30,7 +33,8 @@ class Complete:
     attack; and branch and bound over the signs of neurons, on the bounds found by then.
 
     ``preset``, ``k``, ``chunk``, ``grouping``, ``dtype`` and ``device``: as in :class:`KRelu`. ``batch`` and
-    ``branch_steps``: as ``batch`` and ``steps`` in :class:`Branching`. ``memory_mb`` bounds what is held at once, and
+    ``branch_steps``: as ``batch`` and ``steps`` in :class:`Branching`. A box of at most ``few_inputs`` inputs is split
+    itself instead, see :mod:`kreludomain.verify.input_split`. ``memory_mb`` bounds what is held at once, and
     what waits in memory.
     """
 
@@ -40,6 +44,7 @@ class Complete:
     grouping: str | Grouping = "auto"
     batch: int = 32
     branch_steps: int = 30
+    few_inputs: int = 8
     dtype: str = "float32"
     device: str = "cpu"
     memory_mb: int = 512
@@ -88,19 +93,46 @@ class _Cascade:
 
     def run(self) -> Decision:
         q = self.question
+        if self._few_inputs():
+            return self._split_inputs()
         found = self._attacked(Deadline(min(q.deadline.at, time.monotonic() + _GLANCE)))
-        objective = q.claim.objective(q.network)
+        if found is not None:
+            return self._refuted(found)
         with self._timed("bounds"):
-            reached, minima = self.options._krelu().prove(
-                q.network, q.region, objective, q.known, Deadline(0.0) if found is not None else q.deadline
-            )
-        decision = Decision(minima.lower[0].cpu(), reached.bounds, found, reached.notes + minima.notes)
+            objective = q.claim.objective(q.network)
+            reached, minima = self.options._krelu().prove(q.network, q.region, objective, q.known, q.deadline)
+        decision = Decision(minima.lower[0].cpu(), reached.bounds, None, reached.notes + minima.notes)
         if self._open(decision):
             decision = replace(decision, counterexample=self._attacked(q.deadline))
         if self._open(decision) and isinstance(reached, DualAbstraction):
             with self._timed("branching"):
                 decision = self._branched(decision, reached)
         return replace(decision, seconds=self.seconds)
+
+    def _few_inputs(self) -> bool:
+        q = self.question
+        relus = all(isinstance(node.operator, Relu) for node in q.network.activations)
+        return relus and isinstance(q.region, Box) and math.prod(q.region.shape) <= self.options.few_inputs
+
+    def _split_inputs(self) -> Decision:
+        q = self.question
+        with self._timed("input splitting"):
+            found = prove_by_input_splitting(q.network, q.region, q.claim, deadline=q.deadline, runtime=q.runtime)
+        known = self._quickly()
+        notes = (*known.notes, f"input splitting: {found.boxes} boxes bounded; {found.reason}")
+        return replace(known, counterexample=found.counterexample, proved=found.proved, notes=notes)
+
+    def _refuted(self, counterexample: Tensor) -> Decision:
+        return replace(self._quickly(), counterexample=counterexample)
+
+    def _quickly(self) -> Decision:
+        """DeepPoly's bounds, for whoever wants some where they do not decide."""
+        q = self.question
+        with self._timed("bounds"):
+            abstraction = DeepPoly(neurons="unstable").abstract(q.network, q.region, q.known)
+            minima = abstraction.minimise(q.claim.objective(q.network))
+        lower = minima.lower[0].cpu()
+        return Decision(lower, abstraction.bounds, None, abstraction.notes + minima.notes, self.seconds)
 
     def _open(self, decision: Decision) -> bool:
         return (
@@ -110,8 +142,6 @@ class _Cascade:
         )
 
     def _attacked(self, deadline: Deadline) -> Tensor | None:
-        if self.question.attack is None:
-            return None
         with self._timed("attack"):
             return self.question.attack(deadline)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -10,13 +10,9 @@ from torch import Tensor
 
 from kreludomain.deadline import Deadline
 from kreludomain.domain import ClaimMethod, Known, LayerBounds, Method
-from kreludomain.network import Network
+from kreludomain.network import Network, Runtime
 from kreludomain.spec import Claim, Region
-
-#: Looks for a counterexample until a deadline; what it returns, ``(1, *input_shape)``, onnxruntime has confirmed.
-Attack = Callable[[Deadline], Tensor | None]
-#: Inputs ``(n, *input_shape)`` to a confirmed counterexample near one of them, ``(1, *input_shape)``, or ``None``.
-Refute = Callable[[Tensor], Tensor | None]
+from kreludomain.verify.attack import find_counterexample, refuted
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +20,7 @@ class Question:
     """Whether a claim holds over a region (one, fit to the network, which is in float64).
 
     ``known`` are sound bounds of nodes. ``tight``: bounds as good as the method can, also of what is proved already.
-    ``attack`` and ``refute`` look for counterexamples; ``None`` where none are wanted.
+    ``runtime`` confirms counterexamples; ``None`` where none are wanted.
     """
 
     network: Network
@@ -32,21 +28,35 @@ class Question:
     claim: Claim
     known: Known | None = None
     tight: bool = False
-    attack: Attack | None = None
-    refute: Refute | None = None
+    runtime: Runtime | None = None
     deadline: Deadline = field(default_factory=Deadline)
+
+    def attack(self, deadline: Deadline) -> Tensor | None:
+        """A counterexample ``(1, *input_shape)`` that onnxruntime has confirmed, if one is found by the deadline."""
+        if self.runtime is None:
+            return None
+        return find_counterexample(self.network, self.region, self.claim, self.runtime)
+
+    def refute(self, points: Tensor) -> Tensor | None:
+        """The first of inputs ``(n, *input_shape)`` that is a counterexample, rounded and confirmed; or ``None``."""
+        if self.runtime is None:
+            return None
+        return refuted(self.network, points, self.region, self.claim, self.runtime)
 
 
 @dataclass(frozen=True, eq=False)
 class Decision:
     """What was found out: sound lower bounds of the claim's rows ``(m,)``, bounds of the layers, and perhaps a
-    counterexample ``(1, *input_shape)`` that onnxruntime has confirmed. ``seconds`` say what time went into."""
+    counterexample ``(1, *input_shape)`` that onnxruntime has confirmed. ``proved``: the claim holds, whether or not the
+    rows' bounds show it: a row can be what holds in one part of the region, and another one elsewhere. ``seconds`` say
+    what time went into."""
 
     lower: Tensor
     bounds: LayerBounds
     counterexample: Tensor | None = None
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
+    proved: bool = False
 
 
 @runtime_checkable
@@ -66,6 +76,6 @@ def decide_by_bounds(method: Method, question: Question) -> Decision:
         abstraction = method.abstract(q.network, q.region, q.known, q.deadline)
         minima = (abstraction.minimise if q.tight else abstraction.prove)(objective, q.deadline)
     lower, counterexample = minima.lower[0].cpu(), None
-    if q.attack is not None and not bool(q.claim.proved(lower).all()) and not q.deadline.passed:
+    if not bool(q.claim.proved(lower).all()) and not q.deadline.passed:
         counterexample = q.attack(q.deadline)
     return Decision(lower, abstraction.bounds, counterexample, abstraction.notes + minima.notes)

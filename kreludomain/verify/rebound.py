@@ -22,8 +22,7 @@ from kreludomain.network.operators import Relu
 from kreludomain.refine import KRelu
 from kreludomain.refine.dual import Ascent, DualAbstraction, Machine, SplitDual
 from kreludomain.spec import Objective
-from kreludomain.verify.branch import Branched, Branching, branch_and_bound
-from kreludomain.verify.decision import Refute
+from kreludomain.verify.branch import Branched, Branching, Refute, branch_and_bound
 
 #: Subproblems with fixed bounds by which it is seen what they gain, in every part.
 _PROBE = 32

@@ -21,7 +21,7 @@ from kreludomain.run.worker import Done, Failure, Kind, Limits
 def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     ray = pytest.importorskip("ray")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_DISABLE_MEMORY_MONITOR", "1")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # not last in line where other tests run too
     paths = ":".join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
     monkeypatch.setenv("PYTHONPATH", paths)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)

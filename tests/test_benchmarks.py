@@ -70,7 +70,11 @@ def test_every_family_is_bounded(name: str) -> None:
     objective = kd.robustness(label, network.size(network.output.name)).objective(network)
     points = region.sample(200, torch.Generator().manual_seed(0))
     smallest = objective.evaluate(network(points)).amin(0)
-    methods: list[kd.Method] = [kd.Interval(), kd.DeepPoly(neurons="unstable"), kd.KRelu(preset="fast", steps=10, chunk=3, overlap=0)]
+    methods: list[kd.Method] = [
+        kd.Interval(),
+        kd.DeepPoly(neurons="unstable"),
+        kd.KRelu(preset="fast", steps=10, chunk=3, overlap=0),
+    ]
     lower = [method.abstract(network, region).minimise(objective).lower[0] for method in methods]
     assert (lower[0] <= lower[1] + 1e-9).all()
     assert (lower[1] <= lower[2]).all()

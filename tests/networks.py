@@ -85,21 +85,21 @@ def residual(seed: int = 0) -> Network:
 
 
 def pooled_module(seed: int = 0) -> nn.Sequential:
-    """1x6x6 -> convolution -> maxima of overlapping, padded windows, also of negative numbers -> dense: 3 outputs."""
+    """1x5x5 -> convolution -> maxima of overlapping, padded windows, also of negative numbers -> dense: 3 outputs."""
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(1, 2, 3),
+        nn.Conv2d(1, 1, 2),
         nn.LeakyReLU(0.3),
         nn.MaxPool2d(3, stride=2, padding=1),
         nn.Flatten(),
-        nn.Linear(8, 4),
+        nn.Linear(4, 4),
         nn.ReLU(),
         nn.Linear(4, 3),
     ).double()
 
 
 def pooled(seed: int = 0) -> Network:
-    return from_torch(pooled_module(seed), (1, 6, 6))
+    return from_torch(pooled_module(seed), (1, 5, 5))
 
 
 def activated_module(*widths: int, make: Callable[[], nn.Module], seed: int = 0) -> nn.Sequential:

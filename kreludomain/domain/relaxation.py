@@ -103,8 +103,7 @@ def open_neurons(network: Network, node: str, bounds: Bounds) -> Tensor:
 
     For a ReLU where the sign is not decided; a curve is never known exactly but at a point.
     """
-    curved = any(isinstance(taker.operator, SShaped) for taker in network.takers(node))
-    return bounds.lower < bounds.upper if curved else bounds.unstable
+    return bounds.lower < bounds.upper if network.curve_takes(node) else bounds.unstable
 
 
 def anchors(network: Network) -> tuple[str, ...]:

@@ -103,6 +103,12 @@ class Network:
         """Whether a ReLU takes the value of a node: what joint relaxations, signs and pieces are about."""
         return any(isinstance(node.operator, Relu) for node in self.takers(name))
 
+    def curve_takes(self, name: str) -> bool:
+        """Whether an activation other than a ReLU takes the value of a node: then more than its sign matters."""
+        return any(
+            isinstance(node.operator, Activation) and not isinstance(node.operator, Relu) for node in self.takers(name)
+        )
+
     def require_relus(self, purpose: str) -> None:
         """Raises :class:`InputError` that names the first activation which is no ReLU, and says what for."""
         for node in self.activations:

@@ -162,7 +162,7 @@ class _Builder:
         if name not in self.materialised:
             bounds, expression = self.abstraction.bounds[name][0], self.expressions[name]
             lower, upper = (v.flatten().cpu().numpy() for v in (bounds.lower, bounds.upper))
-            curved = any(isinstance(taker.operator, SShaped) for taker in self.abstraction.network.takers(name))
+            curved = self.abstraction.network.curve_takes(name)
             kept = np.arange(len(upper)) if curved else np.flatnonzero(upper > 0)
             columns = np.full(len(lower), -1)
             columns[kept] = self.new_columns(lower[kept], upper[kept])

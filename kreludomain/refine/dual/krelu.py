@@ -63,15 +63,16 @@ class DualAbstraction(Abstraction):
     def neurons(self, node: str, indices: Tensor, deadline: Deadline = Deadline()) -> tuple[Bounds, Multipliers]:
         """Bounds ``(1, m)`` of neurons, and what proves them: columns are lower and upper bound of each in turn.
 
-        A neuron is left at once when its sign is decided.
+        A neuron is left at once when its sign is decided, unless a curve takes it.
         """
+        settled = None if self.network.curve_takes(node) else _sign_decided
         ahead = Objective.neurons(self.network, node, indices)
         both = Objective(
             node, *(torch.stack([v, -v], dim=2).flatten(1, 2) for v in (ahead.coefficients, ahead.constant))
         )
         objective = both.pulled_back(self.network)
         lower, proofs = bound(
-            self.problem(objective.node), objective, self.ascent, self.machine, _sign_decided, deadline, block=2
+            self.problem(objective.node), objective, self.ascent, self.machine, settled, deadline, block=2
         )
         return Bounds(lower[None, 0::2], -lower[None, 1::2]), proofs
 

@@ -1,8 +1,9 @@
 """A verdict: methods by name, certification, attack."""
 
-from kreludomain.verify.attack import find_counterexample, replayed
+from kreludomain.verify.attack import find_counterexample
 from kreludomain.verify.certify import Certificate, Verdict, abstract, bounds, certify, predict
 from kreludomain.verify.methods import METHODS, make_method
+from kreludomain.verify.replay import counterexample_text, replayed
 
 __all__ = [
     "METHODS",
@@ -11,6 +12,7 @@ __all__ = [
     "abstract",
     "bounds",
     "certify",
+    "counterexample_text",
     "find_counterexample",
     "make_method",
     "predict",

@@ -118,7 +118,10 @@ def certify(
         if deadline.passed:
             verdict, reason = Verdict.TIMEOUT, f"time limit of {timeout_s:g} s; {reason}"
         elif attack:
-            counterexample = find_counterexample(network, region, claim, runtime or Runtime(network))
+            missing = claim.select((~proved).nonzero()[:, 0])
+            counterexample = find_counterexample(
+                network, region, missing, runtime or Runtime(network), deadline=deadline, bounds=abstraction.bounds
+            )
     if counterexample is not None:
         verdict, reason = Verdict.FALSIFIED, "counterexample confirmed by onnxruntime"
         counterexample = counterexample[0]

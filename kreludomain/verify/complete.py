@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,7 +96,7 @@ class _Cascade:
         q = self.question
         if self._few_inputs():
             return self._split_inputs()
-        found = self._attacked(Deadline(min(q.deadline.at, time.monotonic() + _GLANCE)))
+        found = self._attacked(Deadline(min(q.deadline.at, time.monotonic() + _GLANCE)), rounds=1)
         if found is not None:
             return self._refuted(found)
         with self._timed("bounds"):
@@ -103,7 +104,8 @@ class _Cascade:
             reached, minima = self.options._krelu().prove(q.network, q.region, objective, q.known, q.deadline)
         decision = Decision(minima.lower[0].cpu(), reached.bounds, None, reached.notes + minima.notes)
         if self._open(decision):
-            decision = replace(decision, counterexample=self._attacked(q.deadline))
+            found = self._attacked(q.deadline, lower=decision.lower, bounds=decision.bounds)
+            decision = replace(decision, counterexample=found)
         if self._open(decision) and isinstance(reached, DualAbstraction):
             with self._timed("branching"):
                 decision = self._branched(decision, reached)
@@ -141,9 +143,9 @@ class _Cascade:
             and not self.question.deadline.passed
         )
 
-    def _attacked(self, deadline: Deadline) -> Tensor | None:
+    def _attacked(self, deadline: Deadline, **how: Any) -> Tensor | None:
         with self._timed("attack"):
-            return self.question.attack(deadline)
+            return self.question.attack(deadline, **how)
 
     def _branched(self, decision: Decision, reached: DualAbstraction) -> Decision:
         """Branches on the most promising row of each clause that is not proved."""

@@ -12,7 +12,8 @@ from kreludomain.deadline import Deadline
 from kreludomain.domain import ClaimMethod, Known, LayerBounds, Method
 from kreludomain.network import Network, Runtime
 from kreludomain.spec import Claim, Region
-from kreludomain.verify.attack import find_counterexample, refuted
+from kreludomain.verify.attack import find_counterexample
+from kreludomain.verify.replay import refuted
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +32,20 @@ class Question:
     runtime: Runtime | None = None
     deadline: Deadline = field(default_factory=Deadline)
 
-    def attack(self, deadline: Deadline) -> Tensor | None:
-        """A counterexample ``(1, *input_shape)`` that onnxruntime has confirmed, if one is found by the deadline."""
+    def attack(
+        self, deadline: Deadline, rounds: int = 3, lower: Tensor | None = None, bounds: LayerBounds | None = None
+    ) -> Tensor | None:
+        """A counterexample ``(1, *input_shape)`` that onnxruntime has confirmed, if one is found by the deadline.
+
+        ``rounds`` as in :func:`find_counterexample`. Clauses that ``lower`` bounds of the rows prove are left out;
+        ``bounds`` are bounds of all layers.
+        """
         if self.runtime is None:
             return None
-        return find_counterexample(self.network, self.region, self.claim, self.runtime)
+        claim = self.claim if lower is None else self.claim.select((~self.claim.proved(lower)).nonzero()[:, 0])
+        return find_counterexample(
+            self.network, self.region, claim, self.runtime, rounds, deadline=deadline, bounds=bounds
+        )
 
     def refute(self, points: Tensor) -> Tensor | None:
         """The first of inputs ``(n, *input_shape)`` that is a counterexample, rounded and confirmed; or ``None``."""
@@ -77,5 +87,5 @@ def decide_by_bounds(method: Method, question: Question) -> Decision:
         minima = (abstraction.minimise if q.tight else abstraction.prove)(objective, q.deadline)
     lower, counterexample = minima.lower[0].cpu(), None
     if not bool(q.claim.proved(lower).all()) and not q.deadline.passed:
-        counterexample = q.attack(q.deadline)
+        counterexample = q.attack(q.deadline, lower=lower, bounds=abstraction.bounds)
     return Decision(lower, abstraction.bounds, counterexample, abstraction.notes + minima.notes)

@@ -19,7 +19,7 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
 from kreludomain.spec import Box, Claim, Objective, Region
 from kreludomain.spec.region import ROUNDING
-from kreludomain.verify.attack import replayed
+from kreludomain.verify.replay import replayed
 
 #: Boxes are cut by each row in turn, so many times.
 _CUTTING_ROUNDS = 2

@@ -86,7 +86,7 @@ class _Course:
             for position, case in enumerate(self.specification.cases):
                 if until.passed:
                     break
-                point = find_counterexample(self.about, case.region, case.claim, self.runtime)
+                point = find_counterexample(self.about, case.region, case.claim, self.runtime, 1, deadline=until)
                 found = None if point is None else self._confirmed(point)
                 if found is not None:
                     self.verdicts[position] = Verdict.FALSIFIED

@@ -9,8 +9,9 @@ for a network and a region; objectives only change the costs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import singledispatch
+from dataclasses import dataclass, field, fields
+from functools import cached_property, singledispatch
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,12 +35,52 @@ class Expression:
     constant: np.ndarray
 
 
+class Sides(NamedTuple):
+    """What variables and rows of a program lie between; arrays of their sizes, infinite where a row has no side."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+    row_lower: np.ndarray
+    row_upper: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Triangles:
+    """The unstable ReLUs that have a triangle of their own, of all layers: ``low < 0 < high``, and where they are.
+
+    ``x`` and ``y`` are the columns before and after the ReLU, ``above`` the rows of the chords, ``below`` those of
+    ``y - x >= 0``; ``position`` is flat within ``node``, the pre-activation. All arrays are ``(n,)``.
+    """
+
+    node: tuple[str, ...]
+    position: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    above: np.ndarray
+    below: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: Sequence[Triangles]) -> Triangles:
+        """Those of several layers as one."""
+        nodes = tuple(name for part in parts for name in part.node)
+        names = [each.name for each in fields(cls) if each.name != "node"]
+        none = {name: np.zeros(0, float if name in ("low", "high") else int) for name in names}
+        arrays = {name: np.concatenate([none[name], *(getattr(part, name) for part in parts)]) for name in names}
+        return cls(nodes, **arrays)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """``row_lower <= rows @ z <= row_upper``, ``lower <= z <= upper``, ``z[:inputs]`` in the region.
 
     All variables are bounded, which is what makes every dual point a certificate (:meth:`certified_minimum`).
-    ``expressions`` has every node's value. ``notes`` tell where the relaxation is looser than asked for.
+    ``expressions`` has every node's value, ``triangles`` the ReLUs that are relaxed one by one. ``notes`` tell where
+    the relaxation is looser than asked for.
     """
 
     region: Region
@@ -50,7 +91,18 @@ class Program:
     row_lower: np.ndarray
     row_upper: np.ndarray
     expressions: Mapping[str, Expression]
+    triangles: Triangles
     notes: tuple[str, ...] = ()
+
+    @property
+    def sides(self) -> Sides:
+        return Sides(self.lower, self.upper, self.row_lower, self.row_upper)
+
+    @cached_property
+    def _columns(self) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+        """The rows transposed, and the sizes of their entries."""
+        columns = self.rows.T.tocsr()
+        return columns, abs(columns)
 
     def costs(self, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
         """The objectives' costs ``(m, variables)`` and constants ``(m,)``."""
@@ -61,25 +113,28 @@ class Program:
         costs[:, : expression.matrix.shape[1]] = (expression.matrix.T @ rows.T).T
         return costs, constant
 
-    def certified_minimum(self, cost: np.ndarray, dual: np.ndarray) -> float:
+    def certified_minimum(self, cost: np.ndarray, dual: np.ndarray, within: Sides | None = None) -> float:
         """A lower bound of ``cost . z`` from ANY row multipliers ``dual``, by weak duality (Neumaier & Shcherbina
         2004).
 
         ``cost . z = dual . (rows z) + (cost - dual rows) . z``; the first term is bounded by the rows' sides, the
         second over the box and, for the input, over the region. A solver's answer is only ever used through this.
+        ``within`` are other sides to bound it over; the input's stay the region's.
         """
+        lower, upper, row_lower, row_upper = within or self.sides
+        columns, sizes = self._columns
         finite = np.where(np.isfinite(dual), dual, 0.0)
-        dual = np.where(np.where(finite > 0, np.isfinite(self.row_lower), np.isfinite(self.row_upper)), finite, 0.0)
-        sides = np.where(dual > 0, self.row_lower, self.row_upper)
+        dual = np.where(np.where(finite > 0, np.isfinite(row_lower), np.isfinite(row_upper)), finite, 0.0)
+        sides = np.where(dual > 0, row_lower, row_upper)
         sides = np.where(dual == 0, 0.0, sides)
-        reduced = cost - self.rows.T @ dual
+        reduced = cost - columns @ dual
         at_input = torch.from_numpy(reduced[: self.inputs]).reshape(1, 1, *self.region.shape)
-        rest, low, high = reduced[self.inputs :], self.lower[self.inputs :], self.upper[self.inputs :]
+        rest, low, high = reduced[self.inputs :], lower[self.inputs :], upper[self.inputs :]
         over_box = np.where(rest > 0, rest * low, rest * high)
         terms = dual * sides
         # Rounding: of the sums themselves, and of the reduced costs, whose terms may cancel.
-        spread = np.abs(cost) + abs(self.rows).T @ np.abs(dual)
-        reach = np.maximum(np.abs(self.lower), np.abs(self.upper))
+        spread = np.abs(cost) + sizes @ np.abs(dual)
+        reach = np.maximum(np.abs(lower), np.abs(upper))
         slack = ROUNDING * (np.abs(terms).sum() + spread @ reach)
         return float(terms.sum() + over_box.sum() + float(self.region.minimum(at_input.to(self.region.lower))) - slack)
 
@@ -120,6 +175,7 @@ class _Builder:
     row_upper: list[np.ndarray] = field(default_factory=list)
     expressions: dict[str, Expression] = field(default_factory=dict)
     materialised: dict[str, np.ndarray] = field(default_factory=dict)
+    triangles: list[Triangles] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     count: int = 0
 
@@ -141,12 +197,15 @@ class _Builder:
         matrix = sparse.csr_matrix((np.ones(len(columns)), (at, columns)), shape=(size, self.count))
         return Expression(matrix, np.zeros(size))
 
-    def add_rows(self, matrix: sparse.spmatrix, lower: np.ndarray | float, upper: np.ndarray | float) -> None:
-        """Rows ``lower <= matrix @ z <= upper``; the matrix may be narrower than there are variables by now."""
+    def add_rows(self, matrix: sparse.spmatrix, lower: np.ndarray | float, upper: np.ndarray | float) -> np.ndarray:
+        """Rows ``lower <= matrix @ z <= upper``, whose positions are returned; the matrix may be narrower than there
+        are variables by now."""
         size = matrix.shape[0]
+        start = sum(block.shape[0] for block in self.blocks)
         self.blocks.append(sparse.coo_matrix(matrix))
         self.row_lower.append(np.broadcast_to(lower, (size,)).astype(float))
         self.row_upper.append(np.broadcast_to(upper, (size,)).astype(float))
+        return np.arange(start, start + size)
 
     def triplets(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, size: int) -> sparse.coo_matrix:
         """A matrix of ``size`` rows from broadcastable positions and values."""
@@ -186,6 +245,7 @@ class _Builder:
             row_lower=np.concatenate(self.row_lower or [np.zeros(0)]),
             row_upper=np.concatenate(self.row_upper or [np.zeros(0)]),
             expressions=self.expressions,
+            triangles=Triangles.joined(self.triangles),
             notes=tuple(self.notes),
         )
 
@@ -241,14 +301,13 @@ def _(operator: Relu, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
             grouped[members] = True
     alone = np.flatnonzero(unstable & ~grouped)
     if len(alone):
-        low, high, at = lower[alone], upper[alone], np.arange(len(alone))
-        slope = high / (high - low)
-        above = builder.triplets(
-            at[:, None], np.stack([y[alone], x[alone]], 1), np.stack([0 * low + 1, -slope], 1), len(at)
-        )
-        below = builder.triplets(at[:, None], np.stack([y[alone], x[alone]], 1), np.array([[1.0, -1.0]]), len(at))
-        builder.add_rows(above, -np.inf, -slope * low * (1 + 1e-15))
-        builder.add_rows(below, 0.0, np.inf)
+        low, high, at = lower[alone], upper[alone], np.arange(len(alone))[:, None]
+        slope, pairs = high / (high - low), np.stack([y[alone], x[alone]], 1)
+        chord = builder.triplets(at, pairs, np.stack([0 * low + 1, -slope], 1), len(at))
+        above = builder.add_rows(chord, -np.inf, -slope * low * (1 + 1e-15))
+        below = builder.add_rows(builder.triplets(at, pairs, np.array([[1.0, -1.0]]), len(at)), 0.0, np.inf)
+        names = (name,) * len(alone)
+        builder.triangles.append(Triangles(names, alone, low, high, x[alone], y[alone], above, below))
     kept = np.flatnonzero(y >= 0)
     return builder.selection(y[kept], len(y), kept)
 

@@ -115,7 +115,11 @@ def test_other_architectures_lie_between_the_triangles_and_the_samples(network: 
     x = torch.full((1, *network.input.shape), 0.4, dtype=torch.float64)
     region = kd.ball(x, 0.05, clip=(0, 1))
     objective = at_output(network, torch.eye(network.size(network.output.name)))
-    found = over(network, region).minimise(objective, Deadline.after(2.0)).lower[0]
+    program = build_program(over(network, region), {})
+    trees = [Tree(network, program, objective.rows(i, i + 1)) for i in range(objective.count)]
+    for tree in trees:
+        tree.advance(PhaseSession(program), 20)
+    found = torch.tensor([tree.lower for tree in trees], dtype=torch.float64)
     triangles = kd.TriangleLP().abstract(network, region).minimise(objective).lower[0]
     sampled = network(region.sample(4000, torch.Generator().manual_seed(0))).amin(0)
     assert (triangles <= found + 1e-7).all()
@@ -139,7 +143,7 @@ def test_a_bound_at_the_deadline_is_sound_and_in_time() -> None:
     objective, start = at_output(network, rows), time.monotonic()
     exact = over(network, region, threads=2)
     found = exact.minimise(objective, Deadline.after(0.5))
-    assert time.monotonic() - start < 0.5 + 1.5  # the base's bounds are in it, and other processes
+    assert time.monotonic() - start < 4
     assert any("time is up" in note for note in found.notes)
     assert (found.lower >= exact.base.minimise(objective).lower).all()
     assert (found.lower[0] <= (network(region.sample(5000)) @ rows.T).amin(0)).all()

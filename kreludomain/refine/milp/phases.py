@@ -49,7 +49,7 @@ class PhaseSession:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._highs = highspy.Highs()
+        self._highs: Any = highspy.Highs()  # its stubs lack some of its methods
         options: dict[str, Any] = {
             "output_flag": False,
             "threads": 1,

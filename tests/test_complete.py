@@ -122,7 +122,7 @@ def test_branching_and_rebounding_come_to_the_exact_minimum() -> None:
 
 
 def test_rebounding_never_passes_the_minimum_when_it_is_cut_short() -> None:
-    network = dense(4, 8, 8, 8, 2, seed=8)
+    network = dense(3, 7, 7, 7, 2, seed=8)
     region = cube(network).fit(network)
     minima = exact_minima(network, region, torch.eye(2, dtype=torch.float64))
     objective = Objective.linear(network, network.output.name, torch.eye(2), 1e-3 - minima).pulled_back(network)

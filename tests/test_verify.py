@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 import torch
 from networks import dense
-from test_cli import ENVIRONMENT, ROOT, call, is_refused, process
+from test_cli import ENVIRONMENT, call, is_refused, process
 
 import kreludomain as kd
 from kreludomain.network import Network, load, with_input
@@ -26,6 +26,8 @@ from kreludomain.spec.vnnlib import parse_vnnlib
 
 #: A hard question: no bounds prove it, no attack refutes it, and branching takes longer than anyone waits.
 HARD = (12, 80, 80, 80, 80, 80, 3)
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "vnncomp"
 
 
 def property_text(network: Network, unsafe: str, radius: float = 1.0, center: float = 0.0) -> str:
@@ -294,7 +296,7 @@ def test_a_list_as_the_competition_has_it(tmp_path: Path) -> None:
 
 
 def script(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = ["bash", str(ROOT / "vnncomp" / name), *map(str, arguments)]
+    command = ["bash", str(SCRIPTS / name), *map(str, arguments)]
     path = f"{Path(sys.executable).parent}:{ENVIRONMENT['PATH']}"
     return subprocess.run(
         command, cwd=cwd, env={**ENVIRONMENT, "PATH": path}, capture_output=True, text=True, timeout=120
@@ -308,4 +310,4 @@ def test_the_scripts(tmp_path: Path) -> None:
     assert (tmp_path / "out.txt").read_text() == "unsat\n"
     assert script("prepare_instance.sh", "v1", "test", files[0], tmp_path / "gone", cwd=tmp_path).returncode == 1
     assert script("run_instance.sh", "v2", "test", *files, "out.txt", 60, cwd=tmp_path).returncode == 1
-    subprocess.run(["bash", "-n", str(ROOT / "vnncomp" / "install_tool.sh")], check=True)
+    subprocess.run(["bash", "-n", str(SCRIPTS / "install_tool.sh")], check=True)

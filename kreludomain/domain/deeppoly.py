@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from kreludomain.domain.backward import Step, back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.interval import interval
 from kreludomain.domain.relu import LOWER_SLOPES, ConstantStep, linear_relu
+from kreludomain.domain.rounding import Rounding
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import AffineOperator, Input
@@ -26,6 +28,11 @@ class BackwardAbstraction(Abstraction):
 
     steps: Mapping[str, Step] = field(kw_only=True)
     memory_mb: int = field(default=16, kw_only=True)
+    rounding_lengths: dict[str, Tensor | None] = field(default_factory=dict, kw_only=True)
+
+    @cached_property
+    def rounding(self) -> Rounding:
+        return Rounding(self.network, self.bounds, self.rounding_lengths)
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
         # To the input, and to the nearest activations only: never looser than interval analysis on the same bounds.
@@ -43,7 +50,9 @@ class BackwardAbstraction(Abstraction):
 
     def _through(self, objective: Objective, steps: Mapping[str, Step]) -> Tensor:
         parts = objective.chunks(self._rows_at_once(objective.node))
-        return torch.cat([back_substitute(self.network, part, steps, self.region) for part in parts], dim=1)
+        return torch.cat(
+            [back_substitute(self.network, part, steps, self.region, self.rounding) for part in parts], dim=1
+        )
 
     def _rows_at_once(self, node: str) -> int:
         return chunk_rows(self.network, node, self.region.batch, self.memory_mb)
@@ -78,6 +87,7 @@ class DeepPoly:
         region, known = prepare(network, region, known)
         bounds = {network.input.name: Bounds(region.lower, region.upper)}
         steps: dict[str, Step] = {}
+        lengths: dict[str, Tensor | None] = {}  # of nodes whose inputs' bounds are final, so the same for all layers
         wanted = {*network.pre_activations, network.output.name}
         for node in network.nodes:
             if node.inputs:
@@ -86,9 +96,21 @@ class DeepPoly:
             if node in network.activations:
                 steps[node.name] = linear_relu(bounds[node.inputs[0]], self.lower_slope)
             if node.name in wanted and not _interval_is_exact(network, node.name, region):
-                below = BackwardAbstraction(network, region, LayerBounds(bounds), steps=steps, memory_mb=self.memory_mb)
+                below = self._abstraction(network, region, bounds, steps, lengths)
                 bounds[node.name] = self._back_substituted(below, node.name)
-        return BackwardAbstraction(network, region, LayerBounds(bounds), steps=steps, memory_mb=self.memory_mb)
+        return self._abstraction(network, region, bounds, steps, lengths)
+
+    def _abstraction(
+        self,
+        network: Network,
+        region: Region,
+        bounds: Mapping[str, Bounds],
+        steps: Mapping[str, Step],
+        lengths: dict[str, Tensor | None],
+    ) -> BackwardAbstraction:
+        return BackwardAbstraction(
+            network, region, LayerBounds(bounds), steps=steps, memory_mb=self.memory_mb, rounding_lengths=lengths
+        )
 
     def _back_substituted(self, abstraction: BackwardAbstraction, name: str) -> Bounds:
         """The bounds of a node cut with those that back-substitution through the layers below gives."""

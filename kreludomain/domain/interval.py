@@ -15,7 +15,7 @@ from kreludomain.domain.relu import ConstantStep
 from kreludomain.network import Network
 from kreludomain.network.operators import AffineOperator, Operator, Relu
 from kreludomain.spec import Objective, Region
-from kreludomain.spec.region import ROUNDING
+from kreludomain.spec.region import ROUNDING, accumulated
 
 
 @singledispatch
@@ -30,7 +30,7 @@ def _(operator: AffineOperator, *inputs: Bounds) -> Bounds:
     radius = operator.magnitude(*(b.width / 2 for b in inputs))
     reach = operator.magnitude(*(torch.maximum(b.lower.abs(), b.upper.abs()) for b in inputs))
     reach = reach if operator.offset is None else reach + operator.offset.abs()
-    radius = radius + ROUNDING * reach
+    radius = radius + max(ROUNDING, accumulated(operator.terms)) * reach
     return Bounds(middle - radius, middle + radius)
 
 
@@ -45,7 +45,7 @@ class IntervalAbstraction(Abstraction):
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
         steps = {n.name: ConstantStep(self.bounds[n.name]) for n in self.network.activations}
-        return Minima(back_substitute(self.network, objective, steps, self.region))
+        return Minima(back_substitute(self.network, objective, steps, self.region, self.rounding))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """DeepZ: affine forms over the input and fresh noise symbols (Singh et al., NeurIPS 2018).
 
 The value of a node is ``c + A x + E e`` with ``x`` in the region and noise ``e`` in [-1, 1]. The input stays itself
-instead of becoming noise, so that balls of any norm are concretised exactly.
+instead of becoming noise, so that balls of any norm are concretised exactly. What rounding does to ``c``, ``A`` and
+``E``, whose entries may be what is left when larger ones cancel, is carried along as a bound of its own
+(:func:`kreludomain.spec.region.accumulated`).
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import singledispatch
+from functools import cached_property, singledispatch
 
 import torch
 from torch import Tensor
@@ -23,26 +25,36 @@ from kreludomain.domain.relu import linear_relu
 from kreludomain.network import Network
 from kreludomain.network.operators import AffineOperator, Operator, Relu
 from kreludomain.spec import Objective, Region
-from kreludomain.spec.region import ROUNDING
+from kreludomain.spec.region import ROUNDING, accumulated
 
 
 @dataclass(frozen=True, eq=False)
 class AffineForm:
-    """``constant + sum_i x_i linear[:, i] + sum_j e_j noise[:, j]``.
+    """``constant + sum_i x_i linear[:, i] + sum_j e_j noise[:, j]``, and an error of at most ``error``.
 
-    ``constant`` is ``(B, *shape)``, ``linear`` ``(B or 1, inputs, *shape)``, ``noise`` ``(B, symbols, *shape)``.
+    ``constant`` and ``error`` are ``(B, *shape)``, ``linear`` ``(B or 1, inputs, *shape)``, ``noise`` ``(B, symbols,
+    *shape)``. ``reach`` ``(B, inputs)`` is the largest magnitude of each input.
     """
 
     constant: Tensor
     linear: Tensor
     noise: Tensor
+    error: Tensor
+    reach: Tensor
+
+    @cached_property
+    def magnitude(self) -> Tensor:
+        """What the magnitudes of all terms of each entry come to at most, ``(B, *shape)``."""
+        size = self.linear.abs().flatten(2)
+        linear = self.reach @ size[0] if len(size) == 1 else (self.reach[:, None] @ size)[:, 0]
+        return self.constant.abs() + linear.view_as(self.constant) + self.noise.abs().sum(1) + self.error
 
     def extrema(self, region: Region) -> Bounds:
         """Bounds of every entry, ``(B, *shape)``."""
         shape = self.constant.shape
         rows = self.linear.flatten(2).transpose(1, 2).unflatten(2, region.shape)
         radius = self.noise.abs().sum(1)
-        radius = radius + ROUNDING * (self.constant.abs() + radius)
+        radius = radius + max(ROUNDING, accumulated(self.noise.shape[1])) * (self.constant.abs() + radius) + self.error
         lower = region.minimum(rows).reshape(shape)
         upper = -region.minimum(-rows).reshape(shape)
         return Bounds(self.constant + lower - radius, self.constant + upper + radius)
@@ -70,7 +82,14 @@ def _(operator: AffineOperator, pre: Bounds, symbols: int, *inputs: AffineForm) 
     noise = [_lengthen(form.noise, longest) for form in inputs]
     batch = max(form.linear.shape[0] for form in inputs)
     linear = [form.linear.expand(batch, *form.linear.shape[1:]) for form in inputs]
+    error = operator.magnitude(*(form.error for form in inputs))
+    if operator.terms:
+        size = operator.magnitude(*(form.magnitude for form in inputs))
+        size = size if operator.offset is None else size + operator.offset.abs()
+        error = error + accumulated(operator.terms) * size
     return AffineForm(
+        error=error,
+        reach=inputs[0].reach,
         constant=operator(*(form.constant for form in inputs)),
         linear=_apply(operator, linear),
         noise=_apply(operator, noise) if longest else noise[0].new_zeros(len(noise[0]), 0, *operator.out_shape),
@@ -86,7 +105,11 @@ def _(operator: Relu, pre: Bounds, symbols: int, *inputs: AffineForm) -> AffineF
     added = half.new_zeros(len(half), len(fresh), half[0].numel())
     added[:, torch.arange(len(fresh)), fresh] = half.flatten(1)[:, fresh]
     noise = torch.cat([_lengthen(form.noise, symbols) * slope[:, None], added.unflatten(2, operator.shape)], dim=1)
-    return AffineForm(form.constant * slope + half, form.linear * slope[:, None], noise)
+    rounded = (
+        slope * form.magnitude + half + torch.where(half > 0, torch.maximum(pre.lower.abs(), pre.upper.abs()), 0.0)
+    )
+    error = slope * form.error + accumulated(1) * rounded
+    return AffineForm(form.constant * slope + half, form.linear * slope[:, None], noise, error, form.reach)
 
 
 def _lengthen(noise: Tensor, symbols: int) -> Tensor:
@@ -107,8 +130,16 @@ class ZonotopeAbstraction(Abstraction):
             (a @ form.constant.flatten(1)[:, :, None])[..., 0] + objective.constant,
             form.linear.flatten(2) @ a.transpose(1, 2),
             form.noise.flatten(2) @ a.transpose(1, 2),
+            self._error(objective, form),
+            form.reach,
         )
         return Minima(combined.extrema(self.region).lower)
+
+    def _error(self, objective: Objective, form: AffineForm) -> Tensor:
+        """What objectives in a form's entries may be off by, ``(B, m)``."""
+        a, own = objective.coefficients.flatten(2), form.error + accumulated(form.error[0].numel()) * form.magnitude
+        found: Tensor = (a.abs() @ own.flatten(1)[:, :, None])[..., 0] + self.rounding.of_start(objective)
+        return found + accumulated(1) * objective.constant.abs()
 
 
 @dataclass(frozen=True)
@@ -126,6 +157,8 @@ class Zonotope:
             torch.zeros_like(region.lower),
             identity.reshape(1, size, *region.shape),
             region.lower.new_zeros(region.batch, 0, *region.shape),
+            torch.zeros_like(region.lower),
+            torch.maximum(region.lower.abs(), region.upper.abs()).flatten(1),
         )
         forms = {network.input.name: start}
         bounds = {network.input.name: Bounds(region.lower, region.upper)}

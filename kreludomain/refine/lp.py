@@ -63,6 +63,7 @@ class LPAbstraction(Abstraction):
             return Minima(known.lower, (*known.notes, _late(len(rows))))
         program, session = self.session(objective.node)
         costs, constants = program.costs(objective)
+        slack = (objective.constant.new_zeros(objective.constant.shape) + self.rounding.of_start(objective))[0].tolist()
         lower, failures = known.lower.clone(), []
         for done, row in enumerate(rows.tolist()):
             if deadline.passed:
@@ -73,7 +74,7 @@ class LPAbstraction(Abstraction):
             if solution.failure is not None:
                 failures.append(f"{solution.failure} (the best sound bound is used)")
             if solution.dual is not None:
-                value = program.certified_minimum(cost, solution.dual) + float(constant)
+                value = program.certified_minimum(cost, solution.dual) + float(constant) - slack[row]
                 lower[0, row] = max(float(lower[0, row]), value if math.isfinite(value) else -math.inf)
         return Minima(lower, tuple(dict.fromkeys((*known.notes, *program.notes, *failures))))
 

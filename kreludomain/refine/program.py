@@ -21,20 +21,26 @@ from kreludomain.krelu import JointRelaxation, joint_hull, lifted
 from kreludomain.network import Network
 from kreludomain.network.operators import AffineOperator, Operator, Relu
 from kreludomain.spec import Objective, Region
-from kreludomain.spec.region import ROUNDING
+from kreludomain.spec.region import ROUNDING, accumulated
 
 
 @dataclass(frozen=True, eq=False)
 class Expression:
-    """``matrix @ z + constant``: the value of a node, flat, in the program's variables."""
+    """``matrix @ z + constant``: the value of a node, flat, in the program's variables, up to ``error``.
+
+    ``error`` bounds what rounding did to the matrix and the constant, for all ``z`` within the variables' bounds.
+    """
 
     matrix: sparse.csr_matrix
     constant: np.ndarray
+    error: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
     """``row_lower <= rows @ z <= row_upper``, ``lower <= z <= upper``, ``z[:inputs]`` in the region.
+
+    What the network computes satisfies each row up to its ``row_error``, which is rounding.
 
     All variables are bounded, which is what makes every dual point a certificate (:meth:`certified_minimum`).
     ``expressions`` has every node's value. ``notes`` tell where the relaxation is looser than asked for.
@@ -47,17 +53,20 @@ class Program:
     rows: sparse.csr_matrix
     row_lower: np.ndarray
     row_upper: np.ndarray
+    row_error: np.ndarray
     expressions: Mapping[str, Expression]
     notes: tuple[str, ...] = ()
 
     def costs(self, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-        """The objectives' costs ``(m, variables)`` and constants ``(m,)``."""
+        """The objectives' costs ``(m, variables)``, and constants ``(m,)`` less what rounding did to both."""
         expression = self.expressions[objective.node]
         rows = objective.coefficients[0].flatten(1).cpu().numpy()
         constant = objective.constant[0].cpu().numpy() + rows @ expression.constant
         costs = np.zeros((len(rows), len(self.lower)))
         costs[:, : expression.matrix.shape[1]] = (expression.matrix.T @ rows.T).T
-        return costs, constant
+        own = expression.error + accumulated(rows.shape[1]) * _magnitude(expression, self.lower, self.upper)
+        slack = np.abs(rows) @ own + accumulated(1) * np.abs(objective.constant[0].cpu().numpy())
+        return costs, constant - slack
 
     def certified_minimum(self, cost: np.ndarray, dual: np.ndarray) -> float:
         """A lower bound of ``cost . z`` from ANY row multipliers ``dual``, by weak duality (Neumaier & Shcherbina
@@ -78,7 +87,8 @@ class Program:
         # Rounding: of the sums themselves, and of the reduced costs, whose terms may cancel.
         spread = np.abs(cost) + abs(self.rows).T @ np.abs(dual)
         reach = np.maximum(np.abs(self.lower), np.abs(self.upper))
-        slack = ROUNDING * (np.abs(terms).sum() + spread @ reach)
+        relative = max(ROUNDING, accumulated(max(self.rows.shape)))
+        slack = relative * (np.abs(terms).sum() + spread @ reach) + np.abs(dual) @ self.row_error
         return float(terms.sum() + over_box.sum() + float(self.region.minimum(at_input.to(self.region.lower))) - slack)
 
 
@@ -116,6 +126,7 @@ class _Builder:
     blocks: list[sparse.coo_matrix] = field(default_factory=list)
     row_lower: list[np.ndarray] = field(default_factory=list)
     row_upper: list[np.ndarray] = field(default_factory=list)
+    row_error: list[np.ndarray] = field(default_factory=list)
     expressions: dict[str, Expression] = field(default_factory=dict)
     materialised: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -137,14 +148,26 @@ class _Builder:
         size = len(columns) if size is None else size
         at = np.arange(size) if at is None else at
         matrix = sparse.csr_matrix((np.ones(len(columns)), (at, columns)), shape=(size, self.count))
-        return Expression(matrix, np.zeros(size))
+        return Expression(matrix, np.zeros(size), np.zeros(size))
 
-    def add_rows(self, matrix: sparse.spmatrix, lower: np.ndarray | float, upper: np.ndarray | float) -> None:
-        """Rows ``lower <= matrix @ z <= upper``; the matrix may be narrower than there are variables by now."""
+    def magnitude(self, expression: Expression) -> np.ndarray:
+        """What the magnitudes of an expression's terms come to at most."""
+        return _magnitude(expression, *(np.concatenate(side or [np.zeros(0)]) for side in (self.lower, self.upper)))
+
+    def add_rows(
+        self,
+        matrix: sparse.spmatrix,
+        lower: np.ndarray | float,
+        upper: np.ndarray | float,
+        error: np.ndarray | float = 0.0,
+    ) -> None:
+        """Rows ``lower <= matrix @ z <= upper``, true up to ``error``; the matrix may be narrower than there are
+        variables by now."""
         size = matrix.shape[0]
         self.blocks.append(sparse.coo_matrix(matrix))
         self.row_lower.append(np.broadcast_to(lower, (size,)).astype(float))
         self.row_upper.append(np.broadcast_to(upper, (size,)).astype(float))
+        self.row_error.append(np.broadcast_to(error, (size,)).astype(float))
 
     def triplets(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, size: int) -> sparse.coo_matrix:
         """A matrix of ``size`` rows from broadcastable positions and values."""
@@ -161,7 +184,8 @@ class _Builder:
             columns = np.full(len(lower), -1)
             columns[kept] = self.new_columns(lower[kept], upper[kept])
             definition = _widen(expression.matrix[kept], self.count) - self.selection(columns[kept]).matrix
-            self.add_rows(definition, -expression.constant[kept], -expression.constant[kept])
+            side = -expression.constant[kept]
+            self.add_rows(definition, side, side, expression.error[kept])
             self.materialised[name] = columns
         return self.materialised[name]
 
@@ -179,6 +203,7 @@ class _Builder:
             rows=sparse.csr_matrix((data, (row, column)), shape=(int(starts[-1]), self.count)),
             row_lower=np.concatenate(self.row_lower or [np.zeros(0)]),
             row_upper=np.concatenate(self.row_upper or [np.zeros(0)]),
+            row_error=np.concatenate(self.row_error or [np.zeros(0)]),
             expressions=self.expressions,
             notes=tuple(self.notes),
         )
@@ -195,11 +220,14 @@ def _(operator: AffineOperator, builder: _Builder, inputs: tuple[str, ...]) -> E
     size = int(np.prod(operator.out_shape))
     matrix = sparse.csr_matrix((size, builder.count))
     constant = np.zeros(size) if operator.offset is None else operator.offset.flatten().cpu().numpy()
+    error, magnitude = np.zeros(size), np.abs(constant)
     for position, name in enumerate(inputs):
         source, weight = builder.expressions[name], sparse_matrix(operator, builder.abstraction.network, position)
         matrix = matrix + _widen((weight @ source.matrix).tocsr(), builder.count)
         constant = constant + weight @ source.constant
-    return Expression(matrix.tocsr(), constant)
+        error = error + abs(weight) @ source.error
+        magnitude = magnitude + abs(weight) @ (builder.magnitude(source) + source.error)
+    return Expression(matrix.tocsr(), constant, error + accumulated(operator.terms) * magnitude)
 
 
 @encode.register
@@ -227,7 +255,7 @@ def _(operator: Relu, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
             at[:, None], np.stack([y[alone], x[alone]], 1), np.stack([0 * low + 1, -slope], 1), len(at)
         )
         below = builder.triplets(at[:, None], np.stack([y[alone], x[alone]], 1), np.array([[1.0, -1.0]]), len(at))
-        builder.add_rows(above, -np.inf, -slope * low * (1 + 1e-15))
+        builder.add_rows(above, -np.inf, -slope * low, accumulated(1) * np.maximum(-low, high))
         builder.add_rows(below, 0.0, np.inf)
     kept = np.flatnonzero(y >= 0)
     return builder.selection(y[kept], len(y), kept)
@@ -264,6 +292,13 @@ FORMULATIONS: dict[str, Callable[[_Builder, JointRelaxation, np.ndarray, np.ndar
     "vertex": _vertex_rows,
     "hull": _hull_rows,
 }
+
+
+def _magnitude(expression: Expression, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """What the magnitudes of an expression's terms come to at most, for variables within bounds."""
+    width = expression.matrix.shape[1]
+    reach: np.ndarray = abs(expression.matrix) @ np.maximum(np.abs(lower), np.abs(upper))[:width]
+    return reach + np.abs(expression.constant)
 
 
 def _widen(matrix: sparse.csr_matrix, columns: int) -> sparse.csr_matrix:

@@ -24,6 +24,10 @@ class Scale(AffineOperator):
     def out_shape(self) -> Shape:
         return self.in_shape
 
+    @property
+    def terms(self) -> int:
+        return 1
+
     @cached_property
     def offset(self) -> Tensor | None:
         return None if self.shift is None else self.shift.expand(self.in_shape)
@@ -44,6 +48,10 @@ class Sum(AffineOperator):
 
     signs: tuple[int, ...]
     in_shape: Shape
+
+    @property
+    def terms(self) -> int:
+        return len(self.signs)
 
     @property
     def in_shapes(self) -> tuple[Shape, ...]:

@@ -42,7 +42,7 @@ class DualAbstraction(Abstraction):
                 if activation in self.network.activations:
                     source = activation.inputs[0]
                     relaxations[activation.name] = grouped_relu(self.bounds[source], self.joint.get(source, ()))
-            self._problems[node] = DualProblem(self.network, self.region, relaxations)
+            self._problems[node] = DualProblem(self.network, self.region, relaxations, self.rounding)
         return self._problems[node]
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
@@ -64,9 +64,10 @@ class DualAbstraction(Abstraction):
         A neuron is left at once when its sign is decided.
         """
         ahead = Objective.neurons(self.network, node, indices)
-        both = Objective(
-            node, *(torch.stack([v, -v], dim=2).flatten(1, 2) for v in (ahead.coefficients, ahead.constant))
+        coefficients, constant = (
+            torch.stack([v, -v], dim=2).flatten(1, 2) for v in (ahead.coefficients, ahead.constant)
         )
+        both = Objective(node, coefficients, constant)
         objective = both.pulled_back(self.network)
         lower, proofs = bound(
             self.problem(objective.node), objective, self.ascent, self.machine, _sign_decided, deadline, block=2

@@ -51,7 +51,7 @@ class GroupStep:
         constant, first, noted = above.new_zeros(rows), 0, []
         for block in r.blocks:
             chosen = slice(first, first + block.slots)
-            least, vertices = self._minimum(block, parts[chosen], slopes[chosen])
+            least, vertices = self._minimum(block, parts[chosen], slopes[chosen], self.split[chosen])
             constant, first = constant + least, chosen.stop
             noted.append(vertices)
         self.parts, self.slopes = parts, slopes
@@ -64,7 +64,7 @@ class GroupStep:
         below = torch.addcmul(r.summed(slopes / r.slot_unit), above, self.line)
         return (below.T.reshape(shape),), constant[None]
 
-    def _minimum(self, block: Block, parts: Tensor, slopes: Tensor) -> tuple[Tensor, Tensor]:
+    def _minimum(self, block: Block, parts: Tensor, slopes: Tensor, split: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of the groups' minima ``(m,)``, and the vertices' values above and below each slot, ``(2, S, m)``."""
         groups, rows = len(block.groups), parts.shape[1]
         multipliers = torch.cat([parts.view(groups, block.k, rows), slopes.view(groups, block.k, rows)], dim=1)
@@ -73,7 +73,9 @@ class GroupStep:
             table, these = block.table[some], multipliers[some]
             if self.temperature is None:
                 least = torch.bmm(these.transpose(1, 2), table).amin(2)
-                total += (least - ROUNDING * (these.abs() * block.reach[some]).sum(1)).sum(0)
+                size = these.abs()
+                size[:, : block.k] += split.view(groups, block.k, rows)[some].abs()  # of which little may be left
+                total += (least - ROUNDING * (size * block.reach[some]).sum(1)).sum(0)
                 continue
             scores = torch.bmm((these / -self.temperature).transpose(1, 2).contiguous(), table)
             total -= scores.amax(2).sum(0) * self.temperature

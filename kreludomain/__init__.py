@@ -12,6 +12,9 @@ The whole public API is on this page. A session::
     result = kd.certify(network, region, claim)                  # or method="deeppoly", kd.KReluLP(k=3), ...
     result.verdict, result.lower_bounds
 
+    question = kd.load_vnnlib("property.vnnlib", network)        # the same from a file: cases of a region and a claim
+    kd.decide(network, question, timeout_s=60).verdict           # verified if every case is, falsified if one is
+
 To put in something of your own: ``KRelu(grouping=function)``, ``KReluLP(solver=object)``, ``Refined(function)``, or
 any object with the one function of :class:`Method`.
 """
@@ -22,16 +25,18 @@ from kreludomain.errors import InputError
 from kreludomain.krelu import ByArea, Grouping, JointRelaxation, joint_hull, octahedra, piece_vertices
 from kreludomain.network import Network, Node, from_torch, load, to_onnx
 from kreludomain.refine import KRelu, KReluLP, Refined, Solver, TriangleLP
-from kreludomain.spec import Claim, Objective, Region, ball, box, claim, robustness
-from kreludomain.verify import METHODS, Certificate, Verdict, abstract, bounds, certify
+from kreludomain.spec import Case, Claim, Objective, Region, Specification, ball, box, claim, load_vnnlib, robustness
+from kreludomain.verify import METHODS, Answer, Certificate, Verdict, abstract, bounds, certify, decide
 
 __version__ = "0.1.0"
 
 __all__ = [
     "METHODS",
     "Abstraction",
+    "Answer",
     "Bounds",
     "ByArea",
+    "Case",
     "Certificate",
     "Claim",
     "Deadline",
@@ -51,6 +56,7 @@ __all__ = [
     "Refined",
     "Region",
     "Solver",
+    "Specification",
     "TriangleLP",
     "Verdict",
     "Zonotope",
@@ -60,9 +66,11 @@ __all__ = [
     "box",
     "certify",
     "claim",
+    "decide",
     "from_torch",
     "joint_hull",
     "load",
+    "load_vnnlib",
     "octahedra",
     "piece_vertices",
     "robustness",

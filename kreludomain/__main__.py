@@ -1,5 +1,5 @@
 """``python -m kreludomain`` is ``kreludomain``."""
 
-from kreludomain.run.cli import main
+from kreludomain.run.cli import program
 
-main()
+program()

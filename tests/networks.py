@@ -84,12 +84,70 @@ def residual(seed: int = 0) -> Network:
     return from_torch(residual_module(seed), (1, 5, 5))
 
 
-#: One network of every kind by name.
+def pooled_module(seed: int = 0) -> nn.Sequential:
+    """1x5x5 -> convolution -> maxima of overlapping, padded windows, also of negative numbers -> dense: 3 outputs."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 1, 2),
+        nn.LeakyReLU(0.3),
+        nn.MaxPool2d(3, stride=2, padding=1),
+        nn.Flatten(),
+        nn.Linear(4, 4),
+        nn.ReLU(),
+        nn.Linear(4, 3),
+    ).double()
+
+
+def pooled(seed: int = 0) -> Network:
+    return from_torch(pooled_module(seed), (1, 5, 5))
+
+
+def activated_module(*widths: int, make: Callable[[], nn.Module], seed: int = 0) -> nn.Sequential:
+    """As :func:`dense_module`, with other activations; they see values of a few units."""
+    module = dense_module(*widths, seed=seed)
+    for parameter in module.parameters():
+        parameter.data *= 1.5
+    return nn.Sequential(*(make() if isinstance(layer, nn.ReLU) else layer for layer in module))
+
+
+def activated(*widths: int, make: Callable[[], nn.Module], seed: int = 0) -> Network:
+    return from_torch(activated_module(*widths, make=make, seed=seed), widths[:1])
+
+
+class MixedModule(nn.Module):
+    """A ReLU and a sigmoid take the same value: 3 outputs of 4 inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x)
+        y = self.second(torch.relu(y) + torch.sigmoid(y))
+        result: Tensor = self.third(torch.tanh(y) - torch.relu(y))
+        return result
+
+
+def mixed(seed: int = 0) -> Network:
+    torch.manual_seed(seed)
+    return from_torch(MixedModule(), (4,))
+
+
+#: One network of every kind by name, of ReLUs and affine operators.
 ZOO: dict[str, Callable[[], Network]] = {
     "dense": lambda: dense(5, 8, 8, 8, 3, seed=1),
     "integer": lambda: dense(4, 6, 6, 6, 3, seed=2, integer=True),
     "conv": lambda: conv(seed=3),
     "residual": lambda: residual(seed=4),
+    "pooled": lambda: pooled(seed=5),
+    "leaky": lambda: activated(4, 6, 6, 3, make=lambda: nn.LeakyReLU(0.2), seed=6),
+    "clipped": lambda: activated(4, 6, 6, 3, make=lambda: nn.Hardtanh(-2.0, 2.5), seed=7),
+}
+#: Networks with other activations.
+CURVED: dict[str, Callable[[], Network]] = {
+    "sigmoid": lambda: activated(4, 6, 6, 3, make=nn.Sigmoid, seed=8),
+    "tanh": lambda: activated(4, 6, 6, 3, make=nn.Tanh, seed=9),
+    "mixed": lambda: mixed(seed=10),
 }
 
 

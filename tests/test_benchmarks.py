@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT.parent / "shared" / "benchmarks" / "eran"
 sys.path.append(str(ROOT / "scripts"))
 
+from bench_networks import picture  # noqa: E402
 from compare_single_neuron import BENCHMARKS, images  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no benchmark folder at {FOLDER.name} beside the project")
@@ -46,3 +47,35 @@ def test_the_joint_relaxation_on_mnist_6x100() -> None:
     margins = torch.stack([method.abstract(network, region).minimise(worst).lower[0, 0] for method in methods])
     torch.testing.assert_close(margins, torch.tensor([0.507, 0.613, 2.272], dtype=torch.float64), rtol=0, atol=2e-3)
     assert float(kd.DeepPoly().abstract(network, region).minimise(claim.objective(network)).lower.argmin()) == 1
+
+
+#: One network of every family, and the radius of a ball in which each has something to relax.
+FAMILIES = {
+    "acasxu/ACASXU_run2a_1_1_batch_2000.onnx": 0.02,
+    "cifar10_resnet/onnx/resnet_2b.onnx": 0.0005,
+    "eran/nets/ffnnSIGMOID__Point_6x200.onnx": 0.01,
+    "mnistfc/mnist-net_256x2.onnx": 0.01,
+    "oval21/nets/cifar_base_kw.onnx": 0.002,
+    "verivital/Convnet_avgpool.onnx": 0.001,
+    "verivital/Convnet_maxpool.onnx": 0.0001,
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES, ids=lambda name: Path(name).stem)
+def test_every_family_is_bounded(name: str) -> None:
+    """Sampled outputs lie within DeepPoly's and the dual's bounds, and the dual is at least as tight."""
+    network = kd.load(FOLDER.parent / "vnncomp2021" / name)
+    region = kd.ball(picture(network), FAMILIES[name])
+    label = int(network(region.center).argmax())
+    objective = kd.robustness(label, network.size(network.output.name)).objective(network)
+    points = region.sample(200, torch.Generator().manual_seed(0))
+    smallest = objective.evaluate(network(points)).amin(0)
+    methods: list[kd.Method] = [
+        kd.Interval(),
+        kd.DeepPoly(neurons="unstable"),
+        kd.KRelu(preset="fast", steps=10, chunk=3, overlap=0),
+    ]
+    lower = [method.abstract(network, region).minimise(objective).lower[0] for method in methods]
+    assert (lower[0] <= lower[1] + 1e-9).all()
+    assert (lower[1] <= lower[2]).all()
+    assert (lower[2] <= smallest).all()

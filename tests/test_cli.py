@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +50,7 @@ def broken_network(folder: Path, kind: str) -> Path:
     """An ONNX file with one thing wrong."""
     model = onnx.load_model_from_string(to_onnx(dense(4, 8, 3, seed=1)))
     if kind == "operator":
-        next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Tanh"
+        next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Erf"
     if kind == "nan":
         weight = model.graph.initializer[0]
         array = onnx.numpy_helper.to_array(weight).copy()
@@ -74,7 +72,7 @@ def test_certify_as_a_process(tmp_path: Path) -> None:
     assert "6 samples, 18 rows in out/results.jsonl" in result.stdout
     assert len(rows_of(tmp_path / "out")) == 18
     again = process("certify", "run.yaml", cwd=tmp_path)
-    line = "error: out/results.jsonl: there are results already; use --overwrite or another --output\n"
+    line = "error: out/results.jsonl: there are results already; use --resume, --overwrite or another --output\n"
     assert (again.returncode, again.stdout, again.stderr) == (2, "", line)
 
 
@@ -86,23 +84,6 @@ def test_bad_input_as_a_process(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_an_interrupted_run_says_what_is_saved(tmp_path: Path) -> None:
-    methods = [{"name": "krelu-lp", "refine": "all"}]
-    project(tmp_path, {"methods": ["interval", *methods], "region": {"epsilon": 0.5}}, dense(4, 60, 60, 60, 3, seed=1))
-    command = [sys.executable, "-m", "kreludomain", "certify", "run.yaml"]
-    running = subprocess.Popen(
-        command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    end = time.monotonic() + 60
-    while not (tmp_path / "out" / "results.jsonl").exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=60)
-    saved = len(rows_of(tmp_path / "out"))
-    assert (running.returncode, out, err) == (130, "", f"stopped: {saved} rows are in out/results.jsonl\n")
-    assert saved >= 1
-
-
 # Bad input ------------------------------------------------------------------------------------------------------------
 
 
@@ -111,7 +92,7 @@ def test_an_interrupted_run_says_what_is_saved(tmp_path: Path) -> None:
     [
         ({"epsilon": 0.1}, "run.yaml: epsilon: unknown key"),
         ({"network": "none.onnx"}, "none.onnx: no such file"),
-        ({"network": "operator.onnx"}, "(Tanh): operator not supported"),
+        ({"network": "operator.onnx"}, "(Erf): operator not supported"),
         ({"network": "nan.onnx"}, "contains NaN or infinite values"),
         ({"network": "garbage.onnx"}, "garbage.onnx: not a valid ONNX model"),
         ({"network": "."}, ": no such file"),

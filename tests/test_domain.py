@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import ZOO, dense, inputs
+from networks import CURVED, ZOO, dense, inputs
 from torch import Tensor, nn
 
 from kreludomain.domain import LOWER_SLOPES, Abstraction, Bounds, DeepPoly, Interval, Zonotope
@@ -43,8 +43,12 @@ REGIONS: dict[str, tuple[float, str | int, tuple[float, float] | None]] = {
 }
 
 methods = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
-names = pytest.mark.parametrize("name", ZOO)
-kinds = pytest.mark.parametrize("kind", REGIONS)
+ALL = {**ZOO, **CURVED}
+names = pytest.mark.parametrize("name", ALL)
+#: Every region for the networks that show most, two for the others.
+OTHERS = ("pooled", "leaky", "clipped", *CURVED)
+QUESTIONS = [(name, kind) for name in ALL for kind in REGIONS if name not in OTHERS or kind in ("inf, clipped", "l2")]
+questions = pytest.mark.parametrize(("name", "kind"), QUESTIONS)
 few_kinds = pytest.mark.parametrize("kind", ["inf, clipped", "l2"])
 
 
@@ -61,7 +65,7 @@ class Case:
 
 @lru_cache
 def case(name: str, kind: str) -> Case:
-    network = ZOO[name]()
+    network = ALL[name]()
     epsilon, norm, clip = REGIONS[kind]
     x = inputs(network, BATCH, seed=7, scale=0.5)
     x = x if clip is None else x.clamp(*clip)
@@ -125,8 +129,7 @@ def assert_within(inner: Bounds, outer: Bounds, tolerance: float = TOLERANCE) ->
 
 
 @methods
-@kinds
-@names
+@questions
 def test_values_satisfy_the_bounds_of_every_node(method: Tested, name: str, kind: str) -> None:
     """And the comparison is not empty: the regions leave neurons unstable."""
     made, abstraction = case(name, kind), abstraction_of(method, name, kind)
@@ -139,8 +142,7 @@ def test_values_satisfy_the_bounds_of_every_node(method: Tested, name: str, kind
 
 
 @methods
-@kinds
-@names
+@questions
 def test_minima_are_never_above_sampled_values(method: Tested, name: str, kind: str) -> None:
     """Objectives at every node, other coefficients for every region of the batch."""
     made, abstraction = case(name, kind), abstraction_of(method, name, kind)
@@ -236,7 +238,7 @@ def test_what_branches_share_cancels(method: Tested) -> None:
 @names
 def test_exact_where_nothing_is_unstable(method: Tested, name: str, norm: str | int) -> None:
     """Over a tiny region the network is affine: its gradient gives the minimum."""
-    network = ZOO[name]()
+    network = ALL[name]()
     x = inputs(network, 1, seed=7, scale=0.5) + 1e-3  # away from the integers, where neurons are exactly zero
     region = ball(x, 1e-6, norm)
     abstraction = method.abstract(network, region)
@@ -248,8 +250,7 @@ def test_exact_where_nothing_is_unstable(method: Tested, name: str, norm: str | 
 
 
 @pytest.mark.parametrize("method", [m for n, m in METHODS.items() if n not in ("interval", "unstable")], ids=str)
-@kinds
-@names
+@questions
 def test_first_layer_is_exact(method: Tested, name: str, kind: str) -> None:
     made = case(name, kind)
     network, first = made.network, made.network.pre_activations[0]
@@ -291,14 +292,15 @@ def test_the_example_of_the_deeppoly_paper() -> None:
 
 
 @methods
-@kinds
-@names
+@questions
 def test_no_method_is_looser_than_intervals(method: Tested, name: str, kind: str) -> None:
     made = case(name, kind)
     wide, tight = (abstraction_of(m, name, kind).bounds for m in (Interval(), method))
     for node in made.network.nodes:
         assert_within(tight[node.name], wide[node.name], 1e-12)
     output = made.network.output.name
+    if method == DeepPoly(lower_slope="zero") and name in ("pooled", "clipped"):
+        return  # the one rule that can lose on chains of ReLUs what back-substitution gains
     assert method == Interval() or float(tight[output].width.sum()) < 0.99 * float(wide[output].width.sum())
 
 
@@ -307,9 +309,9 @@ def test_no_method_is_looser_than_intervals(method: Tested, name: str, kind: str
 
 @pytest.mark.parametrize("method", [m for n, m in METHODS.items() if n != "unstable"], ids=list(METHODS)[:-1])
 @few_kinds
-@names
+@pytest.mark.parametrize("name", [name for name in ALL if name != "pooled"])
 def test_a_batch_equals_its_regions_one_by_one(method: Tested, name: str, kind: str) -> None:
-    """Not for ``unstable``: a neuron that any region of the batch leaves open is bounded for all of them."""
+    """Not for ``unstable`` and maxima: a neuron that any region of the batch leaves open is bounded for all of them."""
     made, together = case(name, kind), abstraction_of(method, name, kind)
     for i in range(BATCH):
         single = method.abstract(made.network, made.region[i])
@@ -352,7 +354,7 @@ def test_little_memory_gives_the_same_bounds(name: str) -> None:
         torch.testing.assert_close(little.minimise(objective).lower, much.minimise(objective).lower)
 
 
-@kinds
+@pytest.mark.parametrize("kind", REGIONS)
 @pytest.mark.parametrize("name", ["dense", "conv"])
 def test_bounding_unstable_neurons_only_loses_nothing_above(name: str, kind: str) -> None:
     """Where back-substitution beats intervals at every neuron, the relaxation is the same as with all bounded."""

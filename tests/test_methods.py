@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from exact import exact_minima
-from networks import conv, dense, residual
+from networks import CURVED, ZOO, conv, dense, residual
 from torch import Tensor
 
 import kreludomain as kd
+from kreludomain.network.operators import Input, Linear, Relu
 from kreludomain.spec import Objective
 
 #: Options that make a method small enough to run here, and another side of it; every method also runs as it is.
@@ -29,6 +30,8 @@ NETWORKS = {
     "integer weights": dense(4, 6, 6, 3, seed=1, integer=True),
     "conv": conv(),
     "residual": residual(),
+    **{name: ZOO[name]() for name in ("pooled", "leaky", "clipped")},
+    **{name: make() for name, make in CURVED.items()},
 }
 REGIONS: dict[str, dict[str, Any]] = {
     "l_inf": {"epsilon": 0.15},
@@ -36,11 +39,14 @@ REGIONS: dict[str, dict[str, Any]] = {
     "l_1": {"epsilon": 0.4, "norm": "1"},
     "l_2, clipped": {"epsilon": 0.3, "norm": "2", "clip": (0.2, 0.9)},
     "a point": {"epsilon": 0.0},
+    "wide": {"epsilon": 30.0},
 }
 
 #: Every region on the small networks, two kinds of region on the larger ones.
-QUESTIONS = [(n, r) for n in ("dense", "integer weights") for r in REGIONS]
+QUESTIONS = [(n, r) for n in ("dense", "integer weights") for r in REGIONS if r != "wide"]
 QUESTIONS += [(n, r) for n in ("conv", "residual") for r in ("l_inf", "l_2, clipped")]
+QUESTIONS += [(n, "l_inf") for n in ("pooled", "leaky", "clipped", "sigmoid", "tanh", "mixed")]
+QUESTIONS += [(n, "wide") for n in ("sigmoid", "tanh", "mixed")]
 questions = pytest.mark.parametrize(
     ("network", "region_name"), [(NETWORKS[n], r) for n, r in QUESTIONS], ids=[f"{n}-{r}" for n, r in QUESTIONS]
 )
@@ -123,6 +129,32 @@ def test_stable_networks_are_exact(name: str, options: dict[str, Any]) -> None:
     for node, value in network.values(region.center).items():
         torch.testing.assert_close(abstraction.bounds[node].lower, value, rtol=1e-8, atol=1e-8)
         torch.testing.assert_close(abstraction.bounds[node].upper, value, rtol=1e-8, atol=1e-8)
+
+
+@methods
+def test_a_clause_is_proved_by_one_row(name: str, options: dict[str, Any]) -> None:
+    """y = (ReLU(x), x + 4) for x in [-1, 1]: what each clause claims is plain."""
+    nodes = (
+        kd.Node("input", Input((1,))),
+        kd.Node("hidden", Linear(torch.ones(2, 1).double(), torch.tensor([0.0, 4.0]).double(), (1,)), ("input",)),
+        kd.Node("relu", Relu((2,)), ("hidden",)),
+        kd.Node("output", Linear(torch.eye(2).double(), None, (2,)), ("relu",)),
+    )
+    network, region = kd.Network(nodes), kd.box(-torch.ones(1, 1), torch.ones(1, 1))
+
+    def verdict(rows: list[list[float]], d: list[float], clause: list[int], weak: list[bool]) -> str:
+        claim = kd.Claim(*(torch.tensor(v).double() for v in (rows, d)), torch.tensor(clause), torch.tensor(weak))
+        return str(kd.certify(network, region, claim, name, **options).verdict)
+
+    never, always, zero = [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]
+    assert verdict([never, always], [-2.0, 0.0], [0, 0], [False, False]) == "verified"
+    assert verdict([never, always], [-2.0, 0.0], [0, 1], [False, False]) == "falsified"
+    assert verdict([always, never, never], [0.0, -2.0, -3.0], [1, 0, 0], [False] * 3) == "falsified"
+    assert verdict([zero], [0.0], [0], [False]) == "falsified"
+    assert verdict([zero], [0.0], [0], [True]) != "falsified"
+    assert verdict([zero, always], [0.0, -6.0], [0, 0], [True, True]) != "falsified"
+    if name == "deeppoly":
+        assert verdict([zero, always], [0.0, -6.0], [0, 0], [True, False]) == "verified"
 
 
 def test_methods_are_frozen() -> None:

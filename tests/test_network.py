@@ -4,39 +4,38 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import conv_module, dense_module, inputs, matrix, residual_module
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from kreludomain.errors import InputError
-from kreludomain.network import Network, Node, Runtime, from_torch, load, parse_onnx, read_onnx, to_onnx
-from kreludomain.network.onnx_reader import READERS
+from kreludomain.network import Network, Node, Runtime, from_torch, load, parse_onnx, to_onnx
+from kreludomain.network.lowering import Recipe, Window, average_pool, chain, clip, leaky_relu, max_pool
 from kreludomain.network.operators import (
     AffineOperator,
+    Concat,
     Conv2d,
     Input,
     Linear,
     Pad,
+    PairMaximum,
     Permute,
     Relu,
     Reshape,
     Scale,
+    Selection,
     Shape,
+    Sigmoid,
     Sum,
-    average_pool,
+    Tanh,
 )
-
-BENCHMARKS = Path(__file__).resolve().parents[2] / "shared" / "benchmarks"
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -54,7 +53,6 @@ OPERATORS: dict[str, AffineOperator] = {
     "conv, dilated": Conv2d(draw(3, 2, 2, 3), draw(3), (2, 7, 9), dilation=(2, 3), padding=(1, 2)),
     "conv, groups": Conv2d(draw(6, 2, 3, 3), draw(6), (4, 5, 5), stride=(2, 1), padding=(1, 0), groups=2),
     "conv, everything odd": Conv2d(draw(4, 1, 3, 2), draw(4), (2, 11, 8), (3, 2), (2, 1), (2, 1), 2),
-    "average pool": average_pool((2, 5, 6), (2, 3), (2, 2), (1, 0)),
     "scale": Scale(draw(3, 1, 1), draw(1, 4, 2), (3, 4, 2)),
     "shift by a scalar": Scale(torch.tensor(-1.0, dtype=torch.float64), draw(2), (3, 2)),
     "sum": Sum((1, -1, 1), (2, 3)),
@@ -62,29 +60,30 @@ OPERATORS: dict[str, AffineOperator] = {
     "reshape": Reshape((2, 3, 4), (6, 4)),
     "permute": Permute((2, 3, 4), (2, 0, 1)),
     "pad": Pad((2, 3, 4), (0, 1, 2), (1, 0, 3)),
+    "selection": Selection((2, 3), torch.tensor([[5, 0], [2, 5], [1, 1]])),
+    "selection with zeros": Selection((2, 3), torch.tensor([-1, 4, -1, 0])),
+    "concat": Concat(((2, 3), (2, 1), (2, 2)), 1),
+    "last step of a maximum": PairMaximum((2, 3)),
 }
 
 affine = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
 
 
-def in_shapes(operator: AffineOperator) -> list[Shape]:
-    shape: Shape = operator.in_shape  # type: ignore[attr-defined]
-    return [shape] * (len(operator.signs) if isinstance(operator, Sum) else 1)
-
-
 def matrices(operator: AffineOperator) -> list[Tensor]:
     """The explicit matrix of the operator for each of its inputs, the others at zero."""
-    shapes = in_shapes(operator)
+    shapes = operator.in_shapes
 
     def part(position: int) -> Callable[[Tensor], Tensor]:
-        return lambda x: operator.linear(*(x if i == position else torch.zeros_like(x) for i in range(len(shapes))))
+        return lambda x: operator.linear(
+            *(x if i == position else x.new_zeros(len(x), *shape) for i, shape in enumerate(shapes))
+        )
 
     return [matrix(part(i), shape) for i, shape in enumerate(shapes)]
 
 
 @affine
 def test_value_is_matrix_times_input_plus_offset(operator: AffineOperator) -> None:
-    xs = [draw(3, *shape, seed=i + 1) for i, shape in enumerate(in_shapes(operator))]
+    xs = [draw(3, *shape, seed=i + 1) for i, shape in enumerate(operator.in_shapes)]
     expected = sum(x.flatten(1) @ w.T for x, w in zip(xs, matrices(operator), strict=True))
     if operator.offset is not None:
         assert operator.offset.shape == operator.out_shape
@@ -106,22 +105,22 @@ def test_transpose_is_the_adjoint(operator: AffineOperator) -> None:
 @affine
 def test_transpose_of_dense_coefficients(operator: AffineOperator) -> None:
     a = draw(5, *operator.out_shape, seed=9)
-    for got, w, shape in zip(operator.transpose(a), matrices(operator), in_shapes(operator), strict=True):
+    for got, w, shape in zip(operator.transpose(a), matrices(operator), operator.in_shapes, strict=True):
         assert got.shape == (5, *shape)
         torch.testing.assert_close(got.flatten(1), a.flatten(1) @ w)
 
 
 @affine
 def test_magnitude_is_the_absolute_matrix(operator: AffineOperator) -> None:
-    radii = [draw(3, *shape, seed=i + 1).abs() for i, shape in enumerate(in_shapes(operator))]
+    radii = [draw(3, *shape, seed=i + 1).abs() for i, shape in enumerate(operator.in_shapes)]
     expected = sum(r.flatten(1) @ w.abs().T for r, w in zip(radii, matrices(operator), strict=True))
     torch.testing.assert_close(operator.magnitude(*radii).flatten(1), expected)
 
 
 @affine
 def test_monomial_rows_have_one_entry(operator: AffineOperator) -> None:
-    if operator.monomial and not isinstance(operator, Sum):
-        (w,) = matrices(operator)
+    if operator.monomial:
+        w = torch.cat(matrices(operator), dim=1)
         assert int((w != 0).sum(1).max()) <= 1
 
 
@@ -129,7 +128,7 @@ def test_monomial_rows_have_one_entry(operator: AffineOperator) -> None:
 def test_backward_step_keeps_the_value(operator: AffineOperator) -> None:
     """a . (W x + b) = (W^T a) . x + c, over batches of regions and rows of objectives."""
     a = draw(2, 3, *operator.out_shape, seed=5)
-    xs = [draw(2, *shape, seed=i + 1) for i, shape in enumerate(in_shapes(operator))]
+    xs = [draw(2, *shape, seed=i + 1) for i, shape in enumerate(operator.in_shapes)]
     passed, constant = operator.backward(a)
     assert constant.shape == (2, 3)
     expected = torch.einsum("bmn,bn->bm", a.flatten(2), operator(*xs).flatten(1))
@@ -215,6 +214,70 @@ def test_unknown_node_lists_the_known_ones() -> None:
         network["nope"]
 
 
+# ---- what is lowered ------------------------------------------------------------------------------------------------
+
+
+def lowered(recipe: Recipe, shape: Shape) -> Network:
+    return Network((Node("x", Input(shape)), *recipe("y", "x")))
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1, 1.0, 2.5, -0.5, torch.tensor([[0.1], [0.7]])])
+def test_leaky_relu(slope: float | Tensor) -> None:
+    x = draw(4, 2, 3)
+    expected = torch.where(x > 0, x, torch.as_tensor(slope).double() * x)
+    torch.testing.assert_close(lowered(leaky_relu((2, 3), slope), (2, 3))(x), expected)
+
+
+@pytest.mark.parametrize(
+    "sides", [(-1.0, 0.5), (0.2, 0.2), (0.0, torch.inf), (-torch.inf, -0.3), (-torch.inf, torch.inf)]
+)
+def test_clip(sides: tuple[float, float]) -> None:
+    x = 2 * draw(4, 2, 3)
+    torch.testing.assert_close(lowered(clip((2, 3), *sides), (2, 3))(x), x.clamp(*sides))
+
+
+@pytest.mark.parametrize("sides", [(1.0, 0.5), (torch.nan, 1.0), (0.0, torch.nan), (torch.inf, torch.inf)])
+def test_clipping_to_nothing(sides: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match="clipping to"):
+        clip((2,), *sides)
+
+
+pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+
+
+@st.composite
+def poolings(draw_: st.DrawFn) -> dict[str, Any]:
+    """Arguments of torch's poolings: padding at most half the kernel, images at least as large as the kernel."""
+    kernel, stride = draw_(pair), draw_(pair)
+    padding = tuple(draw_(st.integers(0, k // 2)) for k in kernel)
+    return {"kernel_size": kernel, "stride": stride, "padding": padding, "ceil_mode": draw_(st.booleans())}
+
+
+@settings(max_examples=80, deadline=None)
+@given(poolings(), st.integers(3, 7), st.integers(3, 7), pair, st.booleans())
+def test_poolings_are_torch_s(
+    arguments: dict[str, Any], height: int, width: int, dilation: tuple[int, int], padding: bool
+) -> None:
+    """Maxima of negative numbers, so that padding with zeros would be noticed; means with and without padding."""
+    x = draw(2, 2, height, width)
+    try:
+        expected = nn.functional.max_pool2d(x - 5, **arguments, dilation=dilation)
+    except RuntimeError:  # the window is larger than the image
+        return
+    shape, (above, beside) = (2, height, width), arguments["padding"]
+    margins = ((above, above), (beside, beside))
+    window = Window(arguments["kernel_size"], arguments["stride"], margins, dilation, arguments["ceil_mode"])
+    torch.testing.assert_close(lowered(max_pool(shape, window), shape)(x - 5), expected)
+    expected = nn.functional.avg_pool2d(x, **arguments, count_include_pad=padding)
+    window = Window(arguments["kernel_size"], arguments["stride"], margins, (1, 1), arguments["ceil_mode"])
+    torch.testing.assert_close(lowered(average_pool(shape, window, padding), shape)(x), expected)
+
+
+def test_a_chain_names_its_parts() -> None:
+    nodes = chain(Relu((2,)), Relu((2,)), Relu((2,)))("y", "x")
+    assert [(n.name, n.inputs) for n in nodes] == [("y/1", ("x",)), ("y/2", ("y/1",)), ("y", ("y/2",))]
+
+
 # ---- torch ----------------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +296,7 @@ class Functions(nn.Module):
         y = nn.functional.relu(self.norm(self.dense(x))).view(-1, 2, 9)
         y = torch.flatten(torch.add(y, x.view(-1, 2, 9)), 1)
         y -= x.relu()
+        y = y + x.sigmoid() - torch.tanh(y) + torch.sigmoid(y).tanh()
         y = y - torch.reshape(x, (-1, 18))
         return self.head(y.flatten(1))
 
@@ -296,12 +360,14 @@ class InPlace(nn.Module):
     ("module", "shape", "message"),
     [
         (nn.Sequential(nn.Linear(2, 2), nn.GELU()), (2,), r"'_1' \(GELU\).*not supported.*Linear"),
-        (nn.Sequential(nn.MaxPool2d(2)), (1, 4, 4), r"MaxPool2d.*not supported"),
+        (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), (1, 4, 4), r"MaxPool2d.*return_indices"),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(2)), (1, 4, 4), "output_size 2"),
+        (nn.Sequential(nn.MaxPool2d(5)), (1, 4, 4), r"MaxPool2d.*larger"),
         (nn.Sequential(nn.Linear(3, 2)), (4,), r"'_0' \(Linear\).*\(2, 3\).*\(4,\)"),
         (nn.Sequential(nn.Conv2d(2, 2, 1)), (3, 4, 4), r"'_0' \(Conv2d\).*\(2, 2, 1, 1\).*\(3, 4, 4\)"),
         (nn.Sequential(nn.Conv2d(1, 1, 3, padding="same")), (1, 4, 4), "padding"),
         (nn.Sequential(nn.BatchNorm1d(2, track_running_stats=False)), (2,), "running statistics"),
-        (nn.Sequential(nn.AvgPool2d(2, ceil_mode=True)), (1, 5, 5), "ceil_mode"),
+        (nn.Sequential(nn.AvgPool2d(2, divisor_override=3)), (1, 5, 5), "divisor_override"),
         (nn.Sequential(nn.Flatten(2)), (1, 4, 4), "start_dim"),
         (Product(), (2,), r"mul.*not supported"),
         (Branch(), (2,), "cannot be traced"),
@@ -346,11 +412,33 @@ def test_weights_that_are_not_finite_name_the_node() -> None:
 
 # ---- ONNX: round trip -----------------------------------------------------------------------------------------------
 
+
+def pooling_module() -> nn.Module:
+    torch.manual_seed(5)
+    return nn.Sequential(
+        nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True),
+        nn.LeakyReLU(0.2),
+        nn.AvgPool2d((2, 1), stride=1, padding=(1, 0), count_include_pad=False),
+        nn.Conv2d(2, 3, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(3, 2),
+    )
+
+
+def curved_module() -> nn.Module:
+    torch.manual_seed(6)
+    layers = (nn.Hardtanh(-0.5, 0.8), nn.ReLU6(), nn.Sigmoid(), nn.Tanh(), nn.LeakyReLU())
+    return nn.Sequential(*(part for layer in layers for part in (nn.Linear(4, 4), layer)))
+
+
 MODULES: dict[str, tuple[nn.Module, Shape]] = {
     "dense": (dense_module(4, 6, 6, 3, seed=1), (4,)),
     "conv": (conv_module(seed=2), (2, 6, 6)),
     "residual": (residual_module(seed=3), (1, 5, 5)),
     "functions": (Functions().eval(), (1, 5, 5)),
+    "poolings": (pooling_module(), (2, 6, 7)),
+    "clipped and curved": (curved_module(), (4,)),
 }
 
 
@@ -379,286 +467,14 @@ def test_every_operator_survives_the_writer(sign: int) -> None:
         Node("scale", Scale(draw(6, 1, 1), draw(4), (6, 2, 4)), ("permute",)),
         Node("bare", Scale(draw(1), None, (6, 2, 4)), ("scale",)),
         Node("sum", Sum((sign, 1, -1), (6, 2, 4)), ("relu", "bare", "permute")),
-        Node("reshape", Reshape((6, 2, 4), (48,)), ("sum",)),
-        Node("product", Linear(draw(3, 48), None, (48,)), ("reshape",)),
+        Node("again", Selection((6, 2, 4), torch.tensor([5, -1, 47, 0, 5])), ("sum",)),
+        Node("sigmoid", Sigmoid((6, 2, 4)), ("sum",)),
+        Node("tanh", Tanh((6, 2, 4)), ("sigmoid",)),
+        Node("reshape", Reshape((6, 2, 4), (48,)), ("tanh",)),
+        Node("joined", Concat(((48,), (5,)), 0), ("reshape", "again")),
+        Node("product", Linear(draw(3, 53), None, (53,)), ("joined",)),
     )
     network = Network(nodes)
     x = inputs(network, 3)
     torch.testing.assert_close(Runtime(network)(x).double(), network(x), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(parse_onnx(to_onnx(network))(x), network(x), rtol=1e-4, atol=1e-4)
-
-
-# ---- ONNX: every operator that is read ------------------------------------------------------------------------------
-
-
-def model(
-    nodes: Sequence[onnx.NodeProto],
-    constants: dict[str, Any] | None = None,
-    shape: Sequence[int | str] = (1, 2, 4, 5),
-    opset: int = 17,
-    names: Sequence[str] = ("x",),
-) -> bytes:
-    """A model of one input ``x`` and the output ``y``, float32."""
-    arrays = {name: np.asarray(value) for name, value in (constants or {}).items()}
-    arrays = {n: a.astype(np.float32) if a.dtype.kind == "f" else a for n, a in arrays.items()}
-    graph = helper.make_graph(
-        list(nodes),
-        "test",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in names],
-        [onnx.ValueInfoProto(name="y")],
-        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    made = onnx.shape_inference.infer_shapes(made)
-    if not made.graph.output[0].type.WhichOneof("value"):  # broken models: any type makes them pass ONNX's own check
-        made.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1]))
-    return bytes(made.SerializeToString())
-
-
-def op(kind: str, *sources: str, output: str = "y", **attributes: Any) -> onnx.NodeProto:
-    return helper.make_node(kind, list(sources), [output], name=f"my_{kind.lower()}", **attributes)
-
-
-def values(*shape: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal(shape)
-
-
-X4 = (1, 2, 4, 5)
-NORM = {"s": values(2), "b": values(2), "m": values(2), "v": values(2) ** 2}
-CASES: list[tuple[str, bytes]] = [
-    ("Add", model([op("Add", "x", "c")], {"c": values(2, 1, 1)})),
-    ("Add", model([op("Add", "c", "x")], {"c": values(1, 2, 4, 5)})),
-    ("Add", model([op("Relu", "x", output="r"), op("Add", "x", "r")])),
-    ("Add", model([op("Add", "x", "x")])),
-    ("AveragePool", model([op("AveragePool", "x", kernel_shape=[2, 3], strides=[2, 1])])),
-    ("AveragePool", model([op("AveragePool", "x", kernel_shape=[2, 2], pads=[1, 0, 0, 1], count_include_pad=1)])),
-    ("BatchNormalization", model([op("BatchNormalization", "x", "s", "b", "m", "v", epsilon=1e-2)], NORM)),
-    ("Conv", model([op("Conv", "x", "w", "b")], {"w": values(3, 2, 2, 3), "b": values(3)})),
-    ("Conv", model([op("Conv", "x", "w", pads=[0, 1, 2, 0], strides=[2, 1])], {"w": values(3, 2, 2, 3)})),
-    ("Conv", model([op("Conv", "x", "w", auto_pad="SAME_UPPER", strides=[2, 2])], {"w": values(3, 2, 3, 2)})),
-    ("Conv", model([op("Conv", "x", "w", auto_pad="SAME_LOWER", strides=[1, 2])], {"w": values(3, 2, 2, 3)})),
-    ("Conv", model([op("Conv", "x", "w", auto_pad="VALID", dilations=[2, 1])], {"w": values(3, 2, 2, 2)})),
-    ("Conv", model([op("Conv", "x", "w", group=2)], {"w": values(4, 1, 2, 2)})),
-    ("Div", model([op("Div", "x", "c")], {"c": values(2, 1, 1)})),
-    ("Dropout", model([op("Dropout", "x", "ratio")], {"ratio": np.float32(0.5)})),
-    ("Flatten", model([op("Flatten", "x")])),
-    ("Flatten", model([op("Flatten", "x", axis=-3)])),
-    ("Gemm", model([op("Gemm", "x", "w", "b")], {"w": values(6, 3), "b": values(3)}, (1, 6))),
-    ("Gemm", model([op("Gemm", "x", "w", transB=1)], {"w": values(3, 6)}, (1, 6))),
-    (
-        "Gemm",
-        model(
-            [op("Gemm", "x", "w", "b", alpha=0.5, beta=3.0, transB=1)], {"w": values(3, 6), "b": values(1, 3)}, (1, 6)
-        ),
-    ),
-    ("Gemm", model([op("Gemm", "x", "w", "b")], {"w": values(6, 3), "b": values(1)}, (1, 6))),
-    ("GlobalAveragePool", model([op("GlobalAveragePool", "x")])),
-    ("Identity", model([op("Identity", "x", output="i"), op("Relu", "i")])),
-    ("MatMul", model([op("MatMul", "x", "w")], {"w": values(6, 3)}, ("batch", 6))),
-    ("MatMul", model([op("MatMul", "x", "w")], {"w": values(5, 3)})),
-    ("Mul", model([op("Mul", "x", "c")], {"c": values(5)})),
-    ("Mul", model([op("Mul", "c", "x")], {"c": np.float32(-2.5)})),
-    ("Neg", model([op("Neg", "x")])),
-    ("Pad", model([op("Pad", "x", "p")], {"p": np.array([0, 0, 1, 2, 0, 1, 0, 3])})),
-    ("Pad", model([op("Pad", "x", pads=[0, 0, 1, 2, 0, 1, 0, 3])], opset=10)),
-    ("Pad", model([op("Pad", "x", "p", "", "a")], {"p": np.array([1, 2, 3, 0]), "a": np.array([-1, 2])}, opset=18)),
-    ("Relu", model([op("Relu", "x")])),
-    ("Reshape", model([op("Reshape", "x", "s")], {"s": np.array([0, 5, -1])})),
-    ("Reshape", model([op("Shape", "x", output="s"), op("Relu", "x", output="r"), op("Reshape", "r", "s")])),
-    (
-        "Reshape",
-        model(
-            [
-                op("Shape", "x", output="s", start=-4, end=2),
-                op("Concat", "s", "rest", output="t", axis=0),
-                op("Reshape", "x", "t"),
-            ],
-            {"rest": np.array([-1])},
-        ),
-    ),
-    ("Squeeze", model([op("Squeeze", "x", "a")], {"a": np.array([1, -1])}, (1, 1, 4, 1))),
-    ("Squeeze", model([op("Squeeze", "x", axes=[2])], shape=(1, 3, 1), opset=11)),
-    ("Sub", model([op("Sub", "x", "c")], {"c": values(4, 5)})),
-    ("Sub", model([op("Sub", "c", "x")], {"c": values(5)})),
-    ("Sub", model([op("Relu", "x", output="r"), op("Sub", "r", "x")])),
-    ("Transpose", model([op("Transpose", "x", perm=[0, 3, 1, 2])])),
-    ("Unsqueeze", model([op("Unsqueeze", "x", "a")], {"a": np.array([1, -1])}, (1, 3, 4))),
-    ("Unsqueeze", model([op("Unsqueeze", "x", axes=[2])], shape=(1, 3, 4), opset=11)),
-]
-
-
-@pytest.mark.parametrize("data", [c[1] for c in CASES], ids=[f"{kind}-{i}" for i, (kind, _) in enumerate(CASES)])
-def test_reader_agrees_with_onnxruntime(data: bytes) -> None:
-    network = parse_onnx(data)
-    x = inputs(network, 4)
-    expected = Runtime(network)(x).double()
-    assert network(x).shape == expected.shape
-    torch.testing.assert_close(network(x), expected, rtol=1e-4, atol=1e-5)
-
-
-def test_every_reader_has_a_case() -> None:
-    assert {kind for kind, _ in CASES} == set(READERS)
-
-
-def test_constants_are_folded() -> None:
-    """A weight that the graph itself computes: transposed, scaled, cast; from a Constant node."""
-    nodes = [
-        op("Constant", output="t", value=numpy_helper.from_array(values(3, 6))),
-        op("Cast", "t", output="f", to=TensorProto.FLOAT),
-        op("Transpose", "f", output="w", perm=[1, 0]),
-        op("Mul", "w", "two", output="w2"),
-        op("MatMul", "x", "w2"),
-    ]
-    network = parse_onnx(model(nodes, {"two": np.float32(2)}, (1, 6)))
-    x = inputs(network, 4)
-    assert [type(node.operator) for node in network.nodes] == [Input, Linear]
-    torch.testing.assert_close(network(x), x @ torch.from_numpy(2 * values(3, 6)).T, rtol=1e-5, atol=1e-5)
-
-
-def test_what_the_output_does_not_need_is_dropped() -> None:
-    network = parse_onnx(model([op("Relu", "x", output="unused"), op("Flatten", "x")]))
-    assert [node.name for node in network.nodes] == ["x", "y"]
-
-
-# ---- ONNX: errors ---------------------------------------------------------------------------------------------------
-
-W = {"w": values(6, 3)}
-BAD: dict[str, tuple[bytes, str]] = {
-    "garbage": (b"this is no network", "not a valid ONNX model"),
-    "empty": (b"", "not a valid ONNX model"),
-    "invalid": (model([op("Relu", "nowhere")]), "not a valid ONNX model.*nowhere"),
-    "operator": (model([op("Softmax", "x")]), r"node 'my_softmax' \(Softmax\): operator not supported"),
-    "two inputs": (model([op("Add", "x", "z")], names=("x", "z")), "2 inputs and 1 outputs"),
-    "constant output": (model([op("Relu", "c")], {"c": values(2)}), "'y' does not depend on the input"),
-    "shape of a weight": (model([op("MatMul", "x", "w")], W, (1, 7)), r"my_matmul.*\(3, 6\).*\(7,\)"),
-    "length of a bias": (
-        model([op("Gemm", "x", "w", "b")], W | {"b": values(2)}, (1, 6)),
-        r"my_gemm.*bias of shape \(2,\)",
-    ),
-    "length of a kernel's bias": (
-        model([op("Conv", "x", "w", "b")], {"w": values(3, 2, 2, 2), "b": values(2)}),
-        r"my_conv.*bias of shape \(2,\)",
-    ),
-    "bias from the input": (
-        model([op("Gemm", "x", "w", "x")], {"w": values(6, 6)}, (1, 6)),
-        "my_gemm.*C must be a constant",
-    ),
-    "kernel's bias from the input": (
-        model([op("Flatten", "x", output="b"), op("Conv", "x", "w", "b")], {"w": values(40, 2, 2, 2)}),
-        "my_conv.*B must be a constant",
-    ),
-    "kernel larger than the image": (
-        model([op("Conv", "x", "w")], {"w": values(3, 2, 5, 2)}),
-        r"my_conv.*\(3, 2, 5, 2\) is larger.*\(2, 4, 5\)",
-    ),
-    "shape of a kernel": (model([op("Conv", "x", "w")], {"w": values(3, 1, 2, 2)}), r"my_conv.*\(3, 1, 2, 2\)"),
-    "operand that broadcasts": (model([op("Add", "x", "c")], {"c": values(3, 6)}, (1, 1, 6)), "my_add.*does not fit"),
-    "operands": (
-        model([op("Gemm", "x", "w", output="g"), op("Add", "g", "x")], {"w": values(6, 1)}, (1, 6)),
-        r"my_add.*\(1,\) and \(6,\)",
-    ),
-    "product of inputs": (model([op("Mul", "x", "x")]), "my_mul.*not affine"),
-    "weight from the input": (model([op("MatMul", "x", "x")], shape=(1, 1, 1)), "my_matmul.*constant"),
-    "divided by zero": (model([op("Div", "x", "c")], {"c": np.zeros(5)}), "node 'y': multiplier contains NaN or inf"),
-    "NaN weight": (
-        model([op("Gemm", "x", "w", output="g"), op("Relu", "g")], {"w": np.full((6, 3), np.nan)}, (1, 6)),
-        "node 'g': weight contains NaN",
-    ),
-    "NaN bias": (
-        model([op("Gemm", "x", "w", "b")], W | {"b": np.array([0.0, np.inf, 0.0])}, (1, 6)),
-        "node 'y': bias contains NaN",
-    ),
-    "batch of two": (model([op("Relu", "x")], shape=(2, 3)), "input 'x': a batch dimension of one"),
-    "no batch": (model([op("Relu", "x")], shape=(3,)), "input 'x': a batch dimension of one"),
-    "free shape": (model([op("Relu", "x")], shape=(1, "n")), "input 'x': only the batch dimension"),
-    "average without padding": (
-        model([op("AveragePool", "x", kernel_shape=[2, 2], pads=[1, 1, 1, 1])]),
-        "my_averagepool.*count_include_pad",
-    ),
-    "reflected padding": (
-        model([op("Pad", "x", "p", mode="reflect")], {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1])}),
-        "my_pad.*reflect",
-    ),
-    "padding with ones": (
-        model([op("Pad", "x", "p", "one")], {"p": np.array([0] * 8), "one": np.float32(1)}),
-        "my_pad.*zeros",
-    ),
-    "cropping": (model([op("Pad", "x", "p")], {"p": np.array([0, 0, -1, 0, 0, 0, 0, 0])}), "my_pad.*cropping"),
-    "batch moved": (model([op("Transpose", "x", perm=[1, 0, 2, 3])]), "my_transpose.*batch"),
-    "reshape to another size": (model([op("Reshape", "x", "s")], {"s": np.array([1, 39])}), "my_reshape.*39"),
-    "transposed A": (model([op("Gemm", "x", "w", transA=1)], {"w": values(1, 3)}, (1, 6)), "my_gemm.*transposed"),
-}
-
-
-@pytest.mark.parametrize(("data", "message"), BAD.values(), ids=BAD.keys())
-def test_bad_models_are_one_line_that_names_the_node(data: bytes, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "bad.onnx"
-    path.write_bytes(data)
-    with pytest.raises(InputError, match=message) as caught:
-        read_onnx(path)
-    assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
-
-
-def test_missing_file_is_named(tmp_path: Path) -> None:
-    for path in (tmp_path / "missing.onnx", tmp_path):
-        with pytest.raises(InputError, match="no such file") as caught:
-            load(path)
-        assert str(path) in str(caught.value)
-
-
-@pytest.mark.parametrize("factor", [1.0, 1e6])
-def test_load_compares_with_onnxruntime(factor: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Relu read as nothing is noticed, also next to a branch of large values that adds next to nothing."""
-    monkeypatch.setitem(READERS, "Relu", lambda call: None)
-    nodes = [
-        op("Relu", "x", output="r"),
-        op("Div", "x", "f", output="large"),
-        op("Mul", "large", "s", output="small"),
-        op("Add", "r", "small"),
-    ]
-    path = tmp_path / "network.onnx"
-    path.write_bytes(model(nodes, {"f": np.float32(1 / factor), "s": np.float32(1e-9)}, (1, 6)))
-    with pytest.raises(InputError, match="differ from onnxruntime"):
-        load(path)
-
-
-def test_an_input_that_a_reader_overlooks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gemm read without its C, which depends on the input."""
-    monkeypatch.setitem(READERS, "Gemm", lambda call: Linear(draw(6, 6), None, call.shape()))
-    with pytest.raises(InputError, match="'y': takes inputs of shapes"):
-        parse_onnx(model([op("Gemm", "x", "w", "x")], {"w": values(6, 6)}, (1, 6)))
-
-
-def test_what_onnxruntime_cannot_run_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "network.onnx"
-    path.write_bytes(model([op("Relu", "x")], opset=999))
-    with pytest.raises(InputError, match=r"onnxruntime cannot run the network.*999") as caught:
-        load(path)
-    assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
-
-
-# ---- networks of others ---------------------------------------------------------------------------------------------
-
-PUBLIC = {
-    "eran/nets/mnist_6x100.onnx": (10,),
-    "eran/nets/cifar_convsmall.onnx": (10,),
-    "vnncomp2021/acasxu/ACASXU_run2a_1_1_batch_2000.onnx": (5,),
-    "vnncomp2021/cifar10_resnet/onnx/resnet_2b.onnx": (10,),
-}
-
-
-@pytest.mark.parametrize("name", PUBLIC, ids=lambda name: Path(name).stem)
-def test_public_networks_load(name: str) -> None:
-    if not (BENCHMARKS / name).is_file():
-        pytest.skip(f"{name}: the folder shared/benchmarks is not next to this repository")
-    assert load(BENCHMARKS / name).output.shape == PUBLIC[name]
-
-
-def test_maximum_pooling_is_named() -> None:
-    found = sorted((BENCHMARKS / "vnncomp2021").glob("**/Convnet_maxpool.onnx"))
-    if not found:
-        pytest.skip("the folder shared/benchmarks is not next to this repository")
-    with pytest.raises(InputError, match=r"\(MaxPool\): operator not supported"):
-        load(found[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +15,15 @@ from networks import conv, dense
 
 from kreludomain import InputError, Interval, Network, Verdict, to_onnx
 from kreludomain.run import commands
+from kreludomain.run.commands import Options
 from kreludomain.run.config import Config, CsvData, DigitsData, load_config
 from kreludomain.run.data import load_csv, load_digits
 from kreludomain.run.options import named_method
-from kreludomain.run.results import Folder, Row, finite
-from kreludomain.run.runner import Outcome, Run, prepare
+from kreludomain.run.pool import local_pool
+from kreludomain.run.results import Folder, Row, finite, json_line
+from kreludomain.run.runner import Run, Work, prepare
 from kreludomain.run.schema import check
-from kreludomain.run.summary import joint_gains, summarise
+from kreludomain.run.summary import in_order, joint_gains, summarise
 from kreludomain.run.tables import margins_table, summary_table
 from kreludomain.run.yaml_text import parse_yaml
 from kreludomain.verify import METHODS, predict
@@ -50,9 +52,11 @@ def project(folder: Path, config: dict[str, Any] | None = None, network: Network
     return path
 
 
-def run(path: Path, output: Path) -> list[Outcome]:
-    """The outcomes of a configuration."""
-    return list(prepare(load_config(path, Config)).outcomes(Folder(output)))
+def run(path: Path, output: Path, workers: int = 1) -> list[Row]:
+    """The rows of a configuration, in order."""
+    prepared = prepare(load_config(path, Config))
+    with local_pool(prepared.decider(), workers) as pool:
+        return in_order(Work(prepared, Folder(output)).outcomes(pool), prepared.config.methods)
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -63,6 +67,12 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
     lines = (folder / "results.jsonl").read_text().splitlines()
     return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+def answers(folder: Path) -> list[dict[str, Any]]:
+    """The rows by sample and method without what no two runs agree in."""
+    found = [{**row, "seconds": 0} for row in rows_of(folder)]
+    return sorted(found, key=lambda row: (row["index"], row["method"]))
 
 
 # YAML -----------------------------------------------------------------------------------------------------------------
@@ -314,14 +324,15 @@ def test_digits_splits() -> None:
 
 def test_rows_of_a_run(tmp_path: Path) -> None:
     path = project(tmp_path, {"methods": ["interval", {"name": "krelu-lp", "k": 2}], "region": {"epsilon": 0.3}})
-    outcomes = run(path, tmp_path / "out")
+    found = run(path, tmp_path / "out")
     rows = rows_of(tmp_path / "out")
-    assert len(rows) == len(outcomes) == 12
-    assert [(r["index"], r["method"]) for r in rows[:3]] == [(0, "interval"), (0, "krelu-lp k=2"), (1, "interval")]
+    assert len(rows) == len(found) == 12
+    assert sorted(map(json.dumps, rows)) == sorted(map(json_line, found))
+    assert [(r.index, r.method) for r in found[:3]] == [(0, "interval"), (0, "krelu-lp k=2"), (1, "interval")]
     for row in rows:
         assert list(row) == [
             *("index", "label", "predicted", "method", "verdict", "lower_bounds", "margin", "seconds", "reason"),
-            *("notes", "counterexample"),
+            *("notes", "counterexample", "widths"),
         ]
         if row["index"] == 5:
             assert row["verdict"] == "misclassified"
@@ -350,38 +361,22 @@ def test_counterexamples_are_files_that_break_the_claim(tmp_path: Path) -> None:
 
 def test_a_claim_of_ones_own_holds_for_any_label(tmp_path: Path) -> None:
     rows = [[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]
-    outcomes = run(project(tmp_path, {"claim": {"C": rows, "d": [1e3, 1e3]}}), tmp_path / "a")
-    assert {outcome.row.verdict for outcome in outcomes} == {Verdict.VERIFIED}
-    assert len(outcomes[0].row.lower_bounds or ()) == 2
-    outcomes = run(project(tmp_path, {"claim": {"C": rows, "d": [-1e3, 0.0]}}), tmp_path / "b")
-    assert {outcome.row.verdict for outcome in outcomes} == {Verdict.FALSIFIED}
+    found = run(project(tmp_path, {"claim": {"C": rows, "d": [1e3, 1e3]}}), tmp_path / "a")
+    assert {row.verdict for row in found} == {Verdict.VERIFIED}
+    assert len(found[0].lower_bounds or ()) == 2
+    found = run(project(tmp_path, {"claim": {"C": rows, "d": [-1e3, 0.0]}}), tmp_path / "b")
+    assert {row.verdict for row in found} == {Verdict.FALSIFIED}
 
 
 def test_a_time_limit_is_kept_and_said(tmp_path: Path) -> None:
     network = dense(4, 60, 60, 60, 3, seed=1)
     methods = [{"name": "krelu-lp", "k": 3, "refine": "all"}]
     change = {"methods": methods, "timeout_s": 0.2, "region": {"epsilon": 0.5}, "data": {"csv": "data.csv", "count": 2}}
-    outcomes = run(project(tmp_path, change, network), tmp_path / "out")
-    for outcome in outcomes:
-        assert outcome.row.verdict == Verdict.TIMEOUT
-        assert outcome.row.reason.startswith("time limit of 0.2 s")
-        assert outcome.row.seconds < 5
-        assert outcome.row.lower_bounds is not None
-
-
-def test_a_method_that_fails_is_a_row_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    @dataclass(frozen=True)
-    class Broken(Interval):
-        def abstract(self, network: Network, *arguments: Any) -> Any:
-            if network.input.shape == (4,):  # not in the rehearsal
-                raise ZeroDivisionError("two\nlines")
-            return super().abstract(network, *arguments)
-
-    monkeypatch.setitem(METHODS, "broken", Broken)
-    outcomes = run(project(tmp_path, {"methods": ["broken", "interval"]}), tmp_path / "out")
-    assert [o.row.verdict == Verdict.ERROR for o in outcomes] == [True, False] * 5 + [False, False]
-    assert outcomes[0].row.reason == "ZeroDivisionError: two lines"
-    assert outcomes[0].row.lower_bounds is None
+    for row in run(project(tmp_path, change, network), tmp_path / "out"):
+        assert row.verdict == Verdict.TIMEOUT
+        assert row.reason.startswith("time limit of 0.2 s")
+        assert row.seconds < 5
+        assert row.lower_bounds is not None
 
 
 @pytest.mark.parametrize(
@@ -412,39 +407,38 @@ def test_what_would_go_wrong_in_every_row_is_found_first(tmp_path: Path, change:
 
 
 def test_numbers_that_are_not_finite_are_null() -> None:
-    assert finite(torch.tensor([1.0, float("nan"), -float("inf")], dtype=torch.float64)) == (1.0, None, None)
+    assert [finite(value) for value in (1.0, float("nan"), -float("inf"))] == [1.0, None, None]
 
 
 def test_the_stored_configuration_runs_again_to_the_same_rows(tmp_path: Path) -> None:
     methods = ["interval", {"name": "krelu-lp", "k": 2}, {"name": "deeppoly", "lower_slope": "zero"}]
     path = project(tmp_path / "here", {"methods": methods, "region": {"epsilon": 0.1, "clip": [0, 1]}, "tight": True})
-    commands.certify(path, tmp_path / "there" / "first", overwrite=False)
+    commands.certify(path, Options(tmp_path / "there" / "first"))
     stored = tmp_path / "there" / "first" / "config.yaml"
     assert str(tmp_path) not in stored.read_text()
     values = yaml.safe_load(stored.read_text())
     assert values["methods"][1]["chunk"] == 20
     assert set(values["versions"]) >= {"kreludomain", "torch", "numpy"}
-    commands.certify(stored, tmp_path / "second", overwrite=False)
-    first, second = (rows_of(folder) for folder in (stored.parent, tmp_path / "second"))
-    assert [{**row, "seconds": 0} for row in first] == [{**row, "seconds": 0} for row in second]
+    commands.certify(stored, Options(tmp_path / "second"))
+    assert answers(stored.parent) == answers(tmp_path / "second")
 
 
 def test_results_are_overwritten_only_when_asked_and_nothing_else_is(tmp_path: Path) -> None:
     path = project(tmp_path)
-    commands.certify(path, None, overwrite=False)
+    commands.certify(path)
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"results.jsonl: there are results already; use --overwrite"):
-        commands.certify(path, None, overwrite=False)
-    commands.certify(path, None, overwrite=True)
+    with pytest.raises(InputError, match=r"results.jsonl: there are results already; use --resume, --overwrite or"):
+        commands.certify(path)
+    commands.certify(path, Options(overwrite=True))
     assert len(rows_of(tmp_path / "out")) == 6
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
 def test_images_go_through_a_run(tmp_path: Path) -> None:
-    outcomes = run(project(tmp_path, {"region": {"epsilon": 0.01}}, conv(seed=3)), tmp_path / "out")
+    found = run(project(tmp_path, {"region": {"epsilon": 0.01}}, conv(seed=3)), tmp_path / "out")
     loaded: Run = prepare(load_config(tmp_path / "run.yaml", Config))
     assert loaded.samples[0].x.shape == (2, 6, 6)
-    assert list(outcomes[0].widths) == [*loaded.network.pre_activations, loaded.network.output.name]
+    assert list(found[0].widths) == [*loaded.network.pre_activations, loaded.network.output.name]
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
@@ -479,7 +473,7 @@ def test_summary_and_what_only_joint_methods_verify() -> None:
     assert joint_gains(methods[:2], found) is None
     assert joint_gains(methods[2:], found) is None
     assert "by a single-neuron method too" in (joint_gains(methods, [r for r in found if r.index != 1]) or "")
-    summaries = summarise(methods, [Outcome(row, {"a": 2.0}) for row in found])
+    summaries = summarise(methods, [replace(row, widths={"a": 2.0}) for row in found])
     assert summaries[0].verdicts[Verdict.UNKNOWN] == 2
     assert (summaries[0].median_margin, summaries[0].mean_margin) == (-2.0, -1 / 3)
     assert summaries[0].widths == {"a": 2.0}
@@ -493,7 +487,7 @@ def test_summary_and_what_only_joint_methods_verify() -> None:
 
 def test_compare_writes_tables_and_plots(tmp_path: Path) -> None:
     path = project(tmp_path, {"methods": ["interval", "deeppoly", {"name": "krelu-lp", "k": 2}]})
-    commands.compare(path, None, overwrite=False)
+    commands.compare(path)
     out = tmp_path / "out"
     tables = {name: (out / f"{name}.csv").read_text().splitlines() for name in ("comparison", "margins", "widths")}
     assert [len(lines) for lines in tables.values()] == [4, 19, 4]
@@ -506,7 +500,7 @@ def test_compare_writes_tables_and_plots(tmp_path: Path) -> None:
 
 
 def test_compare_of_samples_that_no_method_bounds(tmp_path: Path) -> None:
-    commands.compare(project(tmp_path, {"data": {"csv": "data.csv", "first": 5}}), None, overwrite=False)
+    commands.compare(project(tmp_path, {"data": {"csv": "data.csv", "first": 5}}))
     assert (tmp_path / "out" / "comparison.png").exists()
 
 
@@ -519,4 +513,4 @@ def test_folder_takes_mappings_and_has_no_number_that_json_has_not(tmp_path: Pat
     first, second = rows_of(tmp_path)
     assert first == {"name": "a", "values": {"x": None}, "corners": [[0.5, None]]}
     assert (second["index"], second["lower_bounds"], folder.count) == (3, [None, 1.0], 2)
-    assert {file.name for file in tmp_path.iterdir()} == {"notes.svg", "results.jsonl"}
+    assert {file.name for file in tmp_path.iterdir()} == {".lock", "notes.svg", "results.jsonl"}

@@ -14,7 +14,7 @@ from networks import ZOO, dense, inputs
 from torch import Tensor
 
 from kreludomain.errors import InputError
-from kreludomain.spec import L1Ball, L2Ball, Objective, Region, ball, box, chunk_rows, claim, robustness
+from kreludomain.spec import Claim, L1Ball, L2Ball, Objective, Region, ball, box, chunk_rows, claim, robustness
 
 NORMS = ["inf", 1, 2]
 CLIPS = [None, (0.0, 1.0)]
@@ -224,6 +224,12 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "claim of two shapes": (lambda: claim(torch.zeros(2, 3), torch.zeros(3)), r"d of shape \(3,\) do not fit"),
     "NaN claim": (lambda: claim(torch.tensor([[NAN]])), "NaN"),
     "infinite claim": (lambda: claim(torch.zeros(1, 2), torch.tensor([math.inf])), "infinite"),
+    "gap between clauses": (
+        lambda: claim(torch.eye(2), clause=torch.tensor([0, 2])),
+        r"numbered \[0, 2\]; 0, 1, ... without gaps",
+    ),
+    "too few clauses": (lambda: claim(torch.eye(2), clause=torch.tensor([0])), "clause is not 2 integers, one a row"),
+    "weak numbers": (lambda: claim(torch.eye(2), weak=torch.ones(2)), "weak is not 2 booleans, one a row of C"),
     "width of a claim": (
         lambda: claim(torch.zeros(1, 4)).objective(dense(5, 3)),
         "4 columns, the network has 3 outputs",
@@ -248,6 +254,57 @@ def test_robustness_has_a_row_for_every_other_class() -> None:
     outputs = draw(20, 4)
     positive = (robustness(1, 4).margins(outputs) > 0).all(1)
     assert torch.equal(positive, outputs.argmax(1) == 1)
+
+
+def clauses_by_hand(claim: Claim, margins: Tensor) -> list[list[bool]]:
+    """Which clauses are true at each point: plain loops over rows."""
+    weak = [False] * len(claim.C) if claim.weak is None else claim.weak.tolist()
+    clauses = range(len(claim.C)) if claim.clause is None else claim.clause.tolist()
+    true = [[v > 0 or (w and v == 0) for v, w in zip(row, weak, strict=True)] for row in margins.tolist()]
+    return [
+        [any(t for t, c in zip(row, clauses, strict=True) if c == number) for number in range(claim.clause_count)]
+        for row in true
+    ]
+
+
+@given(st.data())
+def test_clauses_are_conjunctions_of_disjunctions(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 4))
+    extra = data.draw(st.lists(st.integers(0, count - 1), max_size=4))
+    clause = torch.tensor(data.draw(st.permutations([*range(count), *extra])))
+    weak = torch.tensor(data.draw(st.lists(st.booleans(), min_size=len(clause), max_size=len(clause))))
+    made = claim(torch.eye(len(clause)), clause=clause, weak=weak)
+    values = st.lists(st.sampled_from([-1.0, 0.0, 2.0]), min_size=len(clause), max_size=len(clause))
+    margins = torch.tensor(data.draw(st.lists(values, min_size=1, max_size=5)), dtype=torch.float64)
+    expected = clauses_by_hand(made, margins)
+    assert made.clause_count == count
+    assert made.proved(margins).tolist() == expected
+    assert made.holds(margins).tolist() == [all(row) for row in expected]
+    assert made.broken(margins).tolist() == [not all(row) for row in expected]
+    merits = torch.stack([margins[:, clause == number].amax(1) for number in range(count)], 1)
+    assert torch.equal(made.merits(margins), merits)
+    some = torch.tensor(data.draw(st.permutations(range(count)))[: data.draw(st.integers(1, count))])
+    part, rows = made.select(some), made.select(some).margins(margins)
+    assert part.proved(rows).tolist() == [[row[number] for number in some] for row in expected]
+
+
+def test_what_is_not_a_number_proves_and_breaks_nothing() -> None:
+    nan = float("nan")
+    made = claim(torch.eye(3), clause=torch.tensor([0, 0, 1]), weak=torch.tensor([True, False, True]))
+    margins = torch.tensor([[nan, -1.0, 1.0], [nan, 1.0, nan], [nan, 1.0, 0.0], [nan, nan, -1.0]])
+    assert made.proved(margins).tolist() == [[False, True], [True, False], [True, True], [False, False]]
+    assert made.holds(margins).tolist() == [False, False, True, False]
+    assert made.broken(margins).tolist() == [False, False, False, True]
+
+
+def test_rows_are_clauses_of_their_own_unless_told_otherwise() -> None:
+    made, same = robustness(2, 5), claim(robustness(2, 5).C, clause=torch.arange(4), weak=torch.zeros(4).bool())
+    margins = made.margins(draw(20, 5))
+    assert made.clause_count == 4
+    assert torch.equal(made.merits(margins), margins)
+    assert torch.equal(made.holds(margins), (margins > 0).all(1))
+    assert torch.equal(same.holds(margins), made.holds(margins))
+    assert not bool(made.holds(torch.zeros(1, 4)))
 
 
 def test_margins_are_the_objective_at_the_output() -> None:

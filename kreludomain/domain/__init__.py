@@ -1,6 +1,6 @@
 """Sound bounds of all nodes: interval, zonotope, DeepPoly, and the interfaces every method shares."""
 
-from kreludomain.domain.abstraction import Abstraction, ClaimMethod, Known, Method, Minima, prepare
+from kreludomain.domain.abstraction import Abstraction, ClaimMethod, ContradictionError, Known, Method, Minima, prepare
 from kreludomain.domain.backward import Step, back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.combined import Combined
@@ -17,6 +17,7 @@ __all__ = [
     "Bounds",
     "ClaimMethod",
     "Combined",
+    "ContradictionError",
     "DeepPoly",
     "Interval",
     "Known",

@@ -95,14 +95,18 @@ class ClaimMethod(Method, Protocol):
         ...
 
 
+class ContradictionError(InputError):
+    """Bounds that are known and bounds that follow from the layers before have no value in common."""
+
+
 def cut(name: str, bounds: Bounds, known: Known) -> Bounds:
-    """A node's bounds cut with what is known of it. Raises :class:`InputError` where both cannot be true."""
+    """A node's bounds cut with what is known of it. Raises :class:`ContradictionError` where both cannot be true."""
     if name not in known:
         return bounds
     given = known[name]
     slack = 1e-6 * (1.0 + torch.maximum(bounds.lower.abs(), bounds.upper.abs()))
     if bool(((given.lower > bounds.upper + slack) | (given.upper < bounds.lower - slack)).any()):
-        raise InputError(f"bounds of '{name}': no value lies both in them and in what the layers before allow")
+        raise ContradictionError(f"bounds of '{name}': no value lies both in them and in what the layers before allow")
     return bounds & given
 
 

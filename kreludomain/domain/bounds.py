@@ -25,6 +25,14 @@ class Bounds:
         """Where the sign is not decided: ``lower < 0 < upper``."""
         return (self.lower < 0) & (self.upper > 0)
 
+    @property
+    def bent(self) -> Tensor:
+        """Where a ReLU's relaxation has something to say: unstable, or a bound is exactly 0.
+
+        Such a bound is a sign that was decided from outside, a split, and is not implied by the layers before.
+        """
+        return (self.lower <= 0) & (self.upper >= 0) & (self.lower < self.upper)
+
     def __and__(self, other: Bounds) -> Bounds:
         """The tighter of both, entry by entry; where rounding made two sound bounds cross, their meeting point."""
         lower, upper = torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper)

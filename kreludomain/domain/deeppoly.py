@@ -14,17 +14,18 @@ from kreludomain.domain.abstraction import Abstraction, Known, Minima, cut, prep
 from kreludomain.domain.backward import Step, back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.interval import interval
-from kreludomain.domain.relu import LOWER_SLOPES, ConstantStep, linear_relu
+from kreludomain.domain.relaxation import anchors, differences, linear_step, maximum_step, open_neurons
+from kreludomain.domain.relu import LOWER_SLOPES, ConstantStep
 from kreludomain.domain.rounding import Rounding
 from kreludomain.errors import InputError
 from kreludomain.network import Network
-from kreludomain.network.operators import AffineOperator, Input
+from kreludomain.network.operators import AffineOperator, Input, PairMaximum
 from kreludomain.spec import Box, Objective, Region, chunk_rows
 
 
 @dataclass(frozen=True, eq=False)
 class BackwardAbstraction(Abstraction):
-    """Bounds of every node and, for every activation, the step that stands for it in back-substitution."""
+    """Bounds of every node and, for every activation and maximum, the step that stands for it in back-substitution."""
 
     steps: Mapping[str, Step] = field(kw_only=True)
     memory_mb: int = field(default=16, kw_only=True)
@@ -36,7 +37,7 @@ class BackwardAbstraction(Abstraction):
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
         # To the input, and to the nearest activations only: never looser than interval analysis on the same bounds.
-        near = {name: ConstantStep(self.bounds[name]) for name in self.steps}
+        near = {name: ConstantStep(self.bounds[name]) for name in anchors(self.network)}
         return Minima(torch.maximum(self._through(objective, self.steps), self._through(objective, near)), self.notes)
 
     def neurons(self, node: str, indices: Tensor) -> Bounds:
@@ -64,7 +65,8 @@ class DeepPoly:
 
     ``lower_slope``: the rule for the line below, ``area`` (0 or 1, whichever leaves the smaller triangle), ``parallel``
     (to the chord) or ``zero``. ``neurons``: ``all``, or ``unstable`` to back-substitute only neurons whose sign
-    interval analysis leaves open (stable neurons keep wider bounds, which hardly ever matters to others).
+    interval analysis leaves open (stable neurons keep wider bounds, which hardly ever matters to others); where an
+    S-shaped activation follows, all. Of what maxima compare, the unstable in any case.
     ``memory_mb`` bounds the coefficients held at once.
     """
 
@@ -94,7 +96,10 @@ class DeepPoly:
                 bounds[node.name] = interval(node.operator, *(bounds[name] for name in node.inputs))
             bounds[node.name] = cut(node.name, bounds[node.name], known)
             if node in network.activations:
-                steps[node.name] = linear_relu(bounds[node.inputs[0]], self.lower_slope)
+                steps[node.name] = linear_step(node.operator, bounds[node.inputs[0]], self.lower_slope)
+            if isinstance(node.operator, PairMaximum):
+                a, b, relu = node.inputs
+                steps[node.name] = maximum_step(bounds[a], bounds[b], bounds[network[relu].inputs[0]])
             if node.name in wanted and not _interval_is_exact(network, node.name, region):
                 below = self._abstraction(network, region, bounds, steps, lengths)
                 bounds[node.name] = self._back_substituted(below, node.name)
@@ -116,8 +121,9 @@ class DeepPoly:
         """The bounds of a node cut with those that back-substitution through the layers below gives."""
         bounds = abstraction.bounds[name]
         chosen = torch.ones_like(bounds.lower[0], dtype=torch.bool)
-        if self.neurons == "unstable" and name != abstraction.network.output.name:
-            chosen = bounds.unstable.any(0)
+        sign_alone = self.neurons == "unstable" or name in differences(abstraction.network)
+        if sign_alone and name != abstraction.network.output.name:
+            chosen = open_neurons(abstraction.network, name, bounds).any(0)
         indices = chosen.flatten().nonzero()[:, 0]
         if not len(indices):
             return bounds

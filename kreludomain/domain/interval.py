@@ -11,9 +11,10 @@ from kreludomain.deadline import Deadline
 from kreludomain.domain.abstraction import Abstraction, Known, Minima, cut, prepare
 from kreludomain.domain.backward import back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
+from kreludomain.domain.relaxation import anchors
 from kreludomain.domain.relu import ConstantStep
 from kreludomain.network import Network
-from kreludomain.network.operators import AffineOperator, Operator, Relu
+from kreludomain.network.operators import AffineOperator, Operator, PairMaximum, Relu, SShaped
 from kreludomain.spec import Objective, Region
 from kreludomain.spec.region import ROUNDING, accumulated
 
@@ -39,12 +40,23 @@ def _(operator: Relu, *inputs: Bounds) -> Bounds:
     return Bounds(operator(inputs[0].lower), operator(inputs[0].upper))
 
 
+@interval.register
+def _(operator: SShaped, *inputs: Bounds) -> Bounds:
+    return Bounds(operator(inputs[0].lower) - ROUNDING, operator(inputs[0].upper) + ROUNDING)
+
+
+@interval.register
+def _(operator: PairMaximum, *inputs: Bounds) -> Bounds:
+    a, b, _ = inputs
+    return Bounds(torch.maximum(a.lower, b.lower), torch.maximum(a.upper, b.upper))
+
+
 @dataclass(frozen=True, eq=False)
 class IntervalAbstraction(Abstraction):
-    """Bounds of every node; an objective is pushed back over affine operators to the nearest activations."""
+    """Bounds of every node; an objective is pushed back over affine operators to the nearest activations and maxima."""
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
-        steps = {n.name: ConstantStep(self.bounds[n.name]) for n in self.network.activations}
+        steps = {name: ConstantStep(self.bounds[name]) for name in anchors(self.network)}
         return Minima(back_substitute(self.network, objective, steps, self.region, self.rounding))
 
 

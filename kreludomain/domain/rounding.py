@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kreludomain.domain.bounds import Bounds
 from kreludomain.network import Network, Node
-from kreludomain.network.operators import Activation, AffineOperator, Input
+from kreludomain.network.operators import Activation, AffineOperator, Input, PairMaximum
 from kreludomain.spec import Objective
 from kreludomain.spec.region import accumulated
 
@@ -29,8 +29,9 @@ from kreludomain.spec.region import accumulated
 class Rounding:
     """What each node's step may be off by, for values within ``bounds``; their lengths are computed when first needed.
 
-    A step is an affine operator's transpose or an activation's lines, with slopes from -1 to 1. What regions, constants
-    and vertices are off by is allowed for where they are.
+    A step is an affine operator's transpose, an activation's lines, with slopes from -1 to 1, or a maximum's sum and
+    the larger upper bound of what it compares. What regions, constants and vertices are off by is allowed for where
+    they are.
 
     An activation below affine operators only is accounted for with the coefficients above those: its own are at most
     theirs through the absolute weights. That is one product a layer instead of two.
@@ -60,9 +61,9 @@ class Rounding:
 
     def of_sum(self, name: str, coefficients: Tensor) -> Tensor:
         """What adding two expressions at a node may be off by, from the sum."""
-        return _length(coefficients) * _length(accumulated(1) * self._reach(name)[:, None])
+        return _length(coefficients) * _length(accumulated(1) * self.reach(name)[:, None])
 
-    def _reach(self, name: str) -> Tensor:
+    def reach(self, name: str) -> Tensor:
         """The largest magnitude of each value of a node, ``(B, *shape)``."""
         return torch.maximum(self.bounds[name].lower.abs(), self.bounds[name].upper.abs())
 
@@ -79,17 +80,20 @@ class Rounding:
             return None
         own = accumulated(operator.terms) if operator.terms else 0.0
         parts = (
-            own * self._reach(source.name) + (self._of_activation(source) if activation else 0.0)
+            own * self.reach(source.name) + (self._of_activation(source) if activation else 0.0)
             for source, activation in zip(inputs, below, strict=True)
         )
         vector = operator.magnitude(*parts)
         if operator.offset is not None:
             vector = vector + accumulated(math.prod(node.shape)) * operator.offset.abs()
+        if isinstance(operator, PairMaximum):  # upper bounds are added up over the layer
+            compared = self.reach(node.inputs[0]) + self.reach(node.inputs[1])
+            vector = vector + accumulated(math.prod(node.shape)) * compared
         return vector
 
     def _of_activation(self, node: Node) -> Tensor:
         # Slopes and what lines are worth at zero are rounded, and the latter are added up over the layer.
-        reach = sum((self._reach(name) for name in node.inputs), start=self._reach(node.name))
+        reach = sum((self.reach(name) for name in node.inputs), start=self.reach(node.name))
         return accumulated(math.prod(node.shape)) * reach
 
     def _goes_with_what_is_above(self, node: Node) -> bool:

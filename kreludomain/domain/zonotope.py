@@ -22,8 +22,9 @@ from kreludomain.domain.abstraction import Abstraction, Known, Minima, cut, prep
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.interval import interval
 from kreludomain.domain.relu import linear_relu
+from kreludomain.domain.sshaped import parallel_band
 from kreludomain.network import Network
-from kreludomain.network.operators import AffineOperator, Operator, Relu
+from kreludomain.network.operators import AffineOperator, Operator, Relu, SShaped
 from kreludomain.spec import Objective, Region
 from kreludomain.spec.region import ROUNDING, accumulated
 
@@ -99,17 +100,32 @@ def _(operator: AffineOperator, pre: Bounds, symbols: int, *inputs: AffineForm) 
 @affine_form.register
 def _(operator: Relu, pre: Bounds, symbols: int, *inputs: AffineForm) -> AffineForm:
     # Lines of the chord's slope above and below: y = slope x + intercept / 2 + (intercept / 2) e, e fresh.
-    lines, form = linear_relu(pre, "parallel"), inputs[0]
-    slope, half = lines.upper_slope, lines.intercept / 2
+    lines = linear_relu(pre, "parallel")
+    return _between(inputs[0], pre, lines.upper_slope, lines.intercept / 2, lines.intercept / 2, symbols)
+
+
+@affine_form.register
+def _(operator: SShaped, pre: Bounds, symbols: int, *inputs: AffineForm) -> AffineForm:
+    band = parallel_band(operator, pre)
+    middle = (band.above.intercept + band.below.intercept) / 2
+    half = (band.above.intercept - band.below.intercept) / 2
+    return _between(inputs[0], pre, band.below.slope, middle, half, symbols)
+
+
+def _between(form: AffineForm, pre: Bounds, slope: Tensor, middle: Tensor, half: Tensor, symbols: int) -> AffineForm:
+    """``slope * form + middle + half * e``, all ``(B, *shape)``, with a fresh ``e`` wherever ``half`` is not zero.
+
+    ``pre`` bounds the form's value.
+    """
     fresh = half.flatten(1).any(0).nonzero()[:, 0]
     added = half.new_zeros(len(half), len(fresh), half[0].numel())
     added[:, torch.arange(len(fresh)), fresh] = half.flatten(1)[:, fresh]
-    noise = torch.cat([_lengthen(form.noise, symbols) * slope[:, None], added.unflatten(2, operator.shape)], dim=1)
-    rounded = (
-        slope * form.magnitude + half + torch.where(half > 0, torch.maximum(pre.lower.abs(), pre.upper.abs()), 0.0)
-    )
+    kept = _lengthen(form.noise, symbols) * slope[:, None]
+    noise = torch.cat([kept, added.unflatten(2, half.shape[1:])], dim=1)
+    reach = torch.maximum(pre.lower.abs(), pre.upper.abs())  # the lines' own rounding; there is none without a fresh e
+    rounded = slope * form.magnitude + middle.abs() + half + torch.where(half > 0, reach, 0.0)
     error = slope * form.error + accumulated(1) * rounded
-    return AffineForm(form.constant * slope + half, form.linear * slope[:, None], noise, error, form.reach)
+    return AffineForm(form.constant * slope + middle, form.linear * slope[:, None], noise, error, form.reach)
 
 
 def _lengthen(noise: Tensor, symbols: int) -> Tensor:

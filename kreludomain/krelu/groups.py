@@ -49,8 +49,8 @@ class ByArea:
     def __call__(self, abstraction: Abstraction, node: str) -> Sequence[Tensor]:
         bounds = abstraction.bounds[node][0]
         lower, upper = bounds.lower.flatten(), bounds.upper.flatten()
-        area = torch.where(bounds.unstable.flatten(), -lower * upper / 2, 0.0)
-        order = area.argsort(descending=True, stable=True)[: int(bounds.unstable.sum())]
+        area = torch.where(bounds.bent.flatten(), -lower * upper / 2, 0.0)
+        order = area.argsort(descending=True, stable=True)[: int(bounds.bent.sum())]
         groups: list[Tensor] = []
         for chunk in order.split(self.chunk) if len(order) else ():
             pattern = sparse_cover(len(chunk), self.k, self.overlap)
@@ -79,7 +79,7 @@ class ByCoupling:
 
     def __call__(self, abstraction: Abstraction, node: str) -> Sequence[Tensor]:
         bounds = abstraction.bounds[node][0]
-        unstable = bounds.unstable.flatten().nonzero()[:, 0]
+        unstable = bounds.bent.flatten().nonzero()[:, 0]
         if self.k == 1 or len(unstable) < 2:
             return ByArea(self.k, self.chunk, self.overlap)(abstraction, node)
         worth = self._worth(abstraction, node, unstable)

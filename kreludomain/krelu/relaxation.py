@@ -36,7 +36,12 @@ class JointRelaxation:
 def relax_jointly(
     abstraction: Abstraction, node: str, grouping: Grouping, memory_mb: int = 512, deadline: Deadline = Deadline()
 ) -> tuple[JointRelaxation, ...]:
-    """The joint relaxations that ``grouping`` chooses at a pre-activation node, one a group size."""
+    """The joint relaxations that ``grouping`` chooses at a pre-activation node, one a group size.
+
+    There are none where no ReLU takes the node.
+    """
+    if not abstraction.network.relu_takes(node):
+        return ()
     groups = check_groups(grouping(abstraction, node), abstraction.network.size(node), node)
     found = (octahedra(abstraction, node, same, memory_mb, deadline) for same in groups)
     return tuple(JointRelaxation(o, piece_vertices(o)) for o in found)

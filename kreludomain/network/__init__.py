@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kreludomain.network.graph import Network, Node
+from kreludomain.network.joined import with_input
 from kreludomain.network.onnx_reader import parse_onnx, read_onnx
 from kreludomain.network.onnx_writer import to_onnx
 from kreludomain.network.reference import Runtime, check_against_runtime
@@ -20,6 +21,7 @@ __all__ = [
     "parse_onnx",
     "read_onnx",
     "to_onnx",
+    "with_input",
 ]
 
 

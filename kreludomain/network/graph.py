@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kreludomain.errors import InputError
-from kreludomain.network.operators import Activation, Input, Operator, Shape
+from kreludomain.network.operators import Activation, Input, Operator, Relu, Shape
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,27 @@ class Network:
         sources = {node.inputs[0] for node in self.activations}
         return tuple(node.name for node in self.nodes if node.name in sources)
 
+    def takers(self, name: str) -> tuple[Node, ...]:
+        """The nodes that take the value of a node."""
+        return self._takers.get(self[name].name, ())
+
+    def relu_takes(self, name: str) -> bool:
+        """Whether a ReLU takes the value of a node: what joint relaxations, signs and pieces are about."""
+        return any(isinstance(node.operator, Relu) for node in self.takers(name))
+
+    def curve_takes(self, name: str) -> bool:
+        """Whether an activation other than a ReLU takes the value of a node: then more than its sign matters."""
+        return any(
+            isinstance(node.operator, Activation) and not isinstance(node.operator, Relu) for node in self.takers(name)
+        )
+
+    def require_relus(self, purpose: str) -> None:
+        """Raises :class:`InputError` that names the first activation which is no ReLU, and says what for."""
+        for node in self.activations:
+            if not isinstance(node.operator, Relu):
+                kind = type(node.operator).__name__
+                raise InputError(f"node '{node.name}' ({kind}): {purpose} take networks whose activations are ReLUs")
+
     def upto(self, name: str) -> tuple[Node, ...]:
         """The node and everything its value depends on, in topological order."""
         return self._upto(self[name].name)
@@ -105,7 +126,8 @@ class Network:
 
     @property
     def dtype(self) -> torch.dtype:
-        return next((t.dtype for node in self.nodes for t in node.operator.tensors().values()), torch.float64)
+        tensors = (t for node in self.nodes for t in node.operator.tensors().values())
+        return next((t.dtype for t in tensors if t.is_floating_point()), torch.float64)
 
     @property
     def device(self) -> torch.device:
@@ -119,6 +141,14 @@ class Network:
     @cached_property
     def _by_name(self) -> Mapping[str, Node]:
         return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _takers(self) -> Mapping[str, tuple[Node, ...]]:
+        found: dict[str, tuple[Node, ...]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs):
+                found[name] = (*found.get(name, ()), node)
+        return found
 
     @cached_property
     def _ancestry(self) -> dict[str, tuple[Node, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,16 +14,21 @@ from torch import Tensor
 
 from kreludomain.network.graph import Network, Node
 from kreludomain.network.operators import (
+    Concat,
     Conv2d,
     Input,
     Linear,
     Operator,
     Pad,
+    PairMaximum,
     Permute,
     Relu,
     Reshape,
     Scale,
+    Selection,
+    Sigmoid,
     Sum,
+    Tanh,
 )
 
 OPSET = 17
@@ -126,6 +132,29 @@ def _pad(writer: _Writer, node: Node, operator: Pad) -> None:
     writer.add("Pad", [node.inputs[0], writer.constant(f"{node.name}.pads", pads)], node.name)
 
 
+def _selection(writer: _Writer, node: Node, operator: Selection) -> None:
+    """Entries of the flat input, with a zero behind its end where zeros are asked for."""
+    size, index = math.prod(operator.in_shape), operator.index.cpu().numpy()
+    flat = f"{node.name}/flat"
+    writer.add("Reshape", [node.inputs[0], writer.constant(f"{flat}.shape", np.array([1, size]))], flat)
+    if (index < 0).any():
+        writer.add("Pad", [flat, writer.constant(f"{flat}.pads", np.array([0, 0, 0, 1]))], f"{flat}/zero")
+        flat, index = f"{flat}/zero", np.where(index < 0, size, index)
+    writer.add("Gather", [flat, writer.constant(f"{node.name}.index", index)], node.name, axis=1)
+
+
+def _concat(writer: _Writer, node: Node, operator: Concat) -> None:
+    writer.add("Concat", list(node.inputs), node.name, axis=operator.axis + 1)
+
+
+def _pair_maximum(writer: _Writer, node: Node, operator: PairMaximum) -> None:
+    writer.add("Add", list(node.inputs[1:]), node.name)
+
+
+def _activation(kind: str) -> Callable[[_Writer, Node, Any], None]:
+    return lambda writer, node, operator: writer.add(kind, [node.inputs[0]], node.name)
+
+
 WRITERS: dict[type[Operator], Callable[[_Writer, Node, Any], None]] = {
     Input: lambda writer, node, operator: None,
     Linear: _linear,
@@ -135,5 +164,10 @@ WRITERS: dict[type[Operator], Callable[[_Writer, Node, Any], None]] = {
     Reshape: _reshape,
     Permute: _permute,
     Pad: _pad,
-    Relu: lambda writer, node, operator: writer.add("Relu", [node.inputs[0]], node.name),
+    Selection: _selection,
+    Concat: _concat,
+    PairMaximum: _pair_maximum,
+    Relu: _activation("Relu"),
+    Sigmoid: _activation("Sigmoid"),
+    Tanh: _activation("Tanh"),
 }

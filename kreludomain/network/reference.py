@@ -27,14 +27,22 @@ class Runtime:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions have no common base of their own
             raise InputError(f"onnxruntime cannot run the network: {str(error).splitlines()[0]}") from None
-        self._input = self._session.get_inputs()[0].name
-        self._shape = (1, *network.input.shape)
+        declared = self._session.get_inputs()[0]
+        self._input = declared.name
+        self._shape = [size if isinstance(size, int) and size > 0 else 1 for size in declared.shape]
+        self._out_shape = network.output.shape
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs ``(N, *output_shape)``, float32, of inputs ``(N, *input_shape)``, one after the other."""
         rows = x.detach().cpu().numpy().astype(np.float32)
-        outputs = [self._session.run(None, {self._input: row.reshape(self._shape)})[0][0] for row in rows]
-        return torch.from_numpy(np.stack(outputs))
+        try:
+            outputs = [self._session.run(None, {self._input: row.reshape(self._shape)})[0] for row in rows]
+        except Exception as error:  # onnxruntime's exceptions have no common base of their own
+            raise InputError(f"onnxruntime cannot run the network: {str(error).splitlines()[0]}") from None
+        shape = outputs[0].shape
+        if [n for n in shape if n != 1] != [n for n in self._out_shape if n != 1]:
+            raise InputError(f"outputs are of shape {shape} in onnxruntime, and were read as {self._out_shape}")
+        return torch.from_numpy(np.stack([output.reshape(self._out_shape) for output in outputs]))
 
 
 def check_against_runtime(network: Network, source: str, samples: int = 4, seed: int = 0) -> None:

@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from kreludomain.errors import InputError
 from kreludomain.network.graph import Network, Node, trim
-from kreludomain.network.onnx_reader import channel_scale
+from kreludomain.network.lowering import Recipe, Window, average_pool, clip, leaky_relu, max_pool
 from kreludomain.network.operators import (
+    Activation,
     Conv2d,
     Input,
     Linear,
@@ -23,18 +24,24 @@ from kreludomain.network.operators import (
     Relu,
     Reshape,
     Shape,
+    Sigmoid,
     Sum,
-    average_pool,
+    Tanh,
+    channel_scale,
 )
 from kreludomain.network.operators.convolution import Pair
+
+#: What a step of the trace is: an operator, several of them, or (``None``) the value as it is.
+Reading = Operator | Recipe | None
 
 
 def from_torch(module: nn.Module, input_shape: Shape) -> Network:
     """A network that computes what ``module.eval()`` computes, in float64.
 
-    ``input_shape`` has no batch dimension. Modules: Linear, Conv2d, ReLU, Flatten, BatchNorm1d/2d, AvgPool2d, Identity,
-    Dropout, nested in any way; in a ``forward`` also ``+``, ``-``, ``relu``, ``flatten``, ``view`` and ``reshape`` with
-    constant sizes. Raises :class:`InputError` that names what is not supported, or if the result differs from the
+    ``input_shape`` has no batch dimension. Modules: Linear, Conv2d, ReLU, LeakyReLU, Hardtanh, ReLU6, Sigmoid, Tanh,
+    Flatten, BatchNorm1d/2d, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d(1), Identity, Dropout, nested in any way; in a
+    ``forward`` also ``+``, ``-``, ``relu``, ``sigmoid``, ``tanh``, ``flatten``, ``view`` and ``reshape`` with constant
+    sizes. Raises :class:`InputError` that names what is not supported, or if the result differs from the
     module on random inputs.
     """
     module = copy.deepcopy(module).eval().double().cpu()
@@ -57,7 +64,7 @@ def _read(traced: fx.GraphModule, input_shape: Shape) -> Network:
         if step.op == "placeholder":
             if nodes:
                 raise InputError(f"input '{step.name}': a module of one input is supported")
-            operator: Operator | None = Input(input_shape)
+            made: Reading = Input(input_shape)
             sources: tuple[str, ...] = ()
         elif step.op == "output":
             result = step.args[0]
@@ -67,15 +74,15 @@ def _read(traced: fx.GraphModule, input_shape: Shape) -> Network:
         else:
             sources = tuple(aliases.get(n.name, n.name) for n in step.all_input_nodes)
             try:
-                operator = _operator(step, traced, [shapes[name] for name in sources])
+                made = _reading(step, traced, [shapes[name] for name in sources])
             except (InputError, IndexError, RuntimeError, TypeError, ValueError) as error:
                 text = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise InputError(f"node '{step.name}' ({_kind(step, traced)}): {text}") from None
-        if operator is None:
+        if made is None:
             aliases[step.name] = sources[0]
-        else:
-            nodes.append(Node(step.name, operator, sources))
-            shapes[step.name] = operator.out_shape
+            continue
+        nodes += (Node(step.name, made, sources),) if isinstance(made, Operator) else made(step.name, sources[0])
+        shapes[step.name] = nodes[-1].shape
     raise InputError("the module returns nothing")
 
 
@@ -85,7 +92,7 @@ def _kind(step: fx.Node, traced: fx.GraphModule) -> str:
     return getattr(step.target, "__name__", str(step.target))
 
 
-def _operator(step: fx.Node, traced: fx.GraphModule, shapes: list[Shape]) -> Operator | None:
+def _reading(step: fx.Node, traced: fx.GraphModule, shapes: list[Shape]) -> Reading:
     if step.op == "call_module":
         module = traced.get_submodule(str(step.target))
         if type(module) not in MODULES:
@@ -124,11 +131,27 @@ def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d, shape: Shape) -> Operat
     return channel_scale(multiplier, shift, shape)
 
 
-def _avg_pool(module: nn.AvgPool2d, shape: Shape) -> Operator:
-    kernel, stride, padding = (_pair(v) for v in (module.kernel_size, module.stride, module.padding))
-    if module.ceil_mode or module.divisor_override or (any(padding) and not module.count_include_pad):
-        raise InputError("ceil_mode, divisor_override and count_include_pad=False are not supported")
-    return average_pool(shape, kernel, stride, padding)
+def _window(module: nn.AvgPool2d | nn.MaxPool2d, dilation: Pair) -> Window:
+    kernel, stride, (above, beside) = (_pair(v) for v in (module.kernel_size, module.stride, module.padding))
+    return Window(kernel, stride, ((above, above), (beside, beside)), dilation, module.ceil_mode)
+
+
+def _avg_pool(module: nn.AvgPool2d, shape: Shape) -> Reading:
+    if module.divisor_override:
+        raise InputError("divisor_override is not supported")
+    return average_pool(shape, _window(module, (1, 1)), module.count_include_pad)
+
+
+def _max_pool(module: nn.MaxPool2d, shape: Shape) -> Reading:
+    if module.return_indices:
+        raise InputError("return_indices is not supported")
+    return max_pool(shape, _window(module, _pair(module.dilation)))
+
+
+def _adaptive_avg_pool(module: nn.AdaptiveAvgPool2d, shape: Shape) -> Reading:
+    if module.output_size not in (1, (1, 1)) or len(shape) != 3:
+        raise InputError(f"output_size {module.output_size}; one entry a channel is supported")
+    return average_pool(shape, Window((shape[1], shape[2]), (1, 1)), True)
 
 
 def _flatten(module: nn.Flatten, shape: Shape) -> Operator:
@@ -141,7 +164,7 @@ def _flattened(shape: Shape, start: int = 0, end: int = -1) -> Operator:
     return Reshape(shape, (math.prod(shape),))
 
 
-MODULES: dict[type[nn.Module], Callable[[Any, Shape], Operator | None]] = {
+MODULES: dict[type[nn.Module], Callable[[Any, Shape], Reading]] = {
     nn.Linear: _linear,
     nn.Conv2d: _conv,
     nn.ReLU: lambda module, shape: Relu(shape),
@@ -149,6 +172,13 @@ MODULES: dict[type[nn.Module], Callable[[Any, Shape], Operator | None]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.AvgPool2d: _avg_pool,
+    nn.AdaptiveAvgPool2d: _adaptive_avg_pool,
+    nn.MaxPool2d: _max_pool,
+    nn.LeakyReLU: lambda module, shape: leaky_relu(shape, module.negative_slope),
+    nn.Hardtanh: lambda module, shape: clip(shape, module.min_val, module.max_val),
+    nn.ReLU6: lambda module, shape: clip(shape, 0.0, 6.0),
+    nn.Sigmoid: lambda module, shape: Sigmoid(shape),
+    nn.Tanh: lambda module, shape: Tanh(shape),
     nn.Identity: lambda module, shape: None,
     nn.Dropout: lambda module, shape: None,
 }
@@ -181,8 +211,8 @@ def _functional_flatten(step: fx.Node, shapes: list[Shape]) -> Operator:
     return _flattened(shapes[0], arguments.get("start_dim", 0), arguments.get("end_dim", -1))
 
 
-def _relu(step: fx.Node, shapes: list[Shape]) -> Operator:
-    return Relu(shapes[0])
+def _entrywise(kind: type[Activation]) -> Callable[[fx.Node, list[Shape]], Operator]:
+    return lambda step, shapes: kind(shapes[0])
 
 
 FUNCTIONS: dict[Any, Callable[[fx.Node, list[Shape]], Operator]] = {
@@ -190,14 +220,11 @@ FUNCTIONS: dict[Any, Callable[[fx.Node, list[Shape]], Operator]] = {
     python_operator.iadd: lambda step, shapes: _added(step, shapes, 1),
     python_operator.sub: lambda step, shapes: _added(step, shapes, -1),
     torch.add: lambda step, shapes: _added(step, shapes, 1),
-    torch.relu: _relu,
-    functional.relu: _relu,
-    torch.flatten: _functional_flatten,
-    torch.reshape: _sized,
-    "relu": _relu,
-    "flatten": _functional_flatten,
-    "view": _sized,
-    "reshape": _sized,
+    **dict.fromkeys((torch.relu, functional.relu, "relu"), _entrywise(Relu)),
+    **dict.fromkeys((torch.sigmoid, functional.sigmoid, "sigmoid"), _entrywise(Sigmoid)),
+    **dict.fromkeys((torch.tanh, functional.tanh, "tanh"), _entrywise(Tanh)),
+    **dict.fromkeys((torch.flatten, "flatten"), _functional_flatten),
+    **dict.fromkeys((torch.reshape, "view", "reshape"), _sized),
 }
 
 

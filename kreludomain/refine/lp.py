@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Abstraction, Bounds, Combined, DeepPoly, Interval, Known, Method, Minima, Zonotope
+from kreludomain.domain.relaxation import open_neurons
 from kreludomain.errors import InputError
 from kreludomain.krelu import Grouping, JointRelaxation, make_grouping, relax_jointly
 from kreludomain.network import Network
@@ -63,7 +64,6 @@ class LPAbstraction(Abstraction):
             return Minima(known.lower, (*known.notes, _late(len(rows))))
         program, session = self.session(objective.node)
         costs, constants = program.costs(objective)
-        slack = (objective.constant.new_zeros(objective.constant.shape) + self.rounding.of_start(objective))[0].tolist()
         lower, failures = known.lower.clone(), []
         for done, row in enumerate(rows.tolist()):
             if deadline.passed:
@@ -74,7 +74,7 @@ class LPAbstraction(Abstraction):
             if solution.failure is not None:
                 failures.append(f"{solution.failure} (the best sound bound is used)")
             if solution.dual is not None:
-                value = program.certified_minimum(cost, solution.dual) + float(constant) - slack[row]
+                value = program.certified_minimum(cost, solution.dual) + float(constant)
                 lower[0, row] = max(float(lower[0, row]), value if math.isfinite(value) else -math.inf)
         return Minima(lower, tuple(dict.fromkeys((*known.notes, *program.notes, *failures))))
 
@@ -155,9 +155,9 @@ class KReluLP:
 
 
 def _refined(step: LPAbstraction, node: str, deadline: Deadline) -> tuple[Bounds, tuple[str, ...]]:
-    """A node's bounds with the unstable neurons bounded by the program below it, and what is to be said about that."""
+    """A node's bounds with the open neurons bounded by the program below it, and what is to be said about that."""
     bounds = step.bounds[node]
-    indices = bounds.unstable[0].flatten().nonzero()[:, 0]
+    indices = open_neurons(step.network, node, bounds)[0].flatten().nonzero()[:, 0]
     if not len(indices):
         return bounds, ()
     objective = Objective.neurons(step.network, node, indices)

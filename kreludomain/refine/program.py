@@ -9,17 +9,20 @@ for a network and a region; objectives only change the costs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import singledispatch
+from dataclasses import dataclass, field, fields
+from functools import cached_property, singledispatch
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy import sparse
 
-from kreludomain.domain import Abstraction, Bounds
+from kreludomain.domain import Abstraction, Bounds, Rounding
+from kreludomain.domain.interval import interval
+from kreludomain.domain.sshaped import TANGENTS, tangent_bands
 from kreludomain.krelu import JointRelaxation, joint_hull, lifted
 from kreludomain.network import Network
-from kreludomain.network.operators import AffineOperator, Operator, Relu
+from kreludomain.network.operators import AffineOperator, Operator, PairMaximum, Relu, SShaped
 from kreludomain.spec import Objective, Region
 from kreludomain.spec.region import ROUNDING, accumulated
 
@@ -36,6 +39,45 @@ class Expression:
     error: np.ndarray
 
 
+class Sides(NamedTuple):
+    """What variables and rows of a program lie between; arrays of their sizes, infinite where a row has no side."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+    row_lower: np.ndarray
+    row_upper: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Triangles:
+    """The unstable ReLUs that have a triangle of their own, of all layers: ``low < 0 < high``, and where they are.
+
+    ``x`` and ``y`` are the columns before and after the ReLU, ``above`` the rows of the chords, ``below`` those of
+    ``y - x >= 0``; ``position`` is flat within ``node``, the pre-activation. All arrays are ``(n,)``.
+    """
+
+    node: tuple[str, ...]
+    position: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    above: np.ndarray
+    below: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: Sequence[Triangles]) -> Triangles:
+        """Those of several layers as one."""
+        nodes = tuple(name for part in parts for name in part.node)
+        names = [each.name for each in fields(cls) if each.name != "node"]
+        none = {name: np.zeros(0, float if name in ("low", "high") else int) for name in names}
+        arrays = {name: np.concatenate([none[name], *(getattr(part, name) for part in parts)]) for name in names}
+        return cls(nodes, **arrays)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """``row_lower <= rows @ z <= row_upper``, ``lower <= z <= upper``, ``z[:inputs]`` in the region.
@@ -43,7 +85,8 @@ class Program:
     What the network computes satisfies each row up to its ``row_error``, which is rounding.
 
     All variables are bounded, which is what makes every dual point a certificate (:meth:`certified_minimum`).
-    ``expressions`` has every node's value. ``notes`` tell where the relaxation is looser than asked for.
+    ``expressions`` has every node's value, ``triangles`` the ReLUs that are relaxed one by one. ``rounding`` is what
+    objectives may have lost before they came here. ``notes`` tell where the relaxation is looser than asked for.
     """
 
     region: Region
@@ -55,10 +98,25 @@ class Program:
     row_upper: np.ndarray
     row_error: np.ndarray
     expressions: Mapping[str, Expression]
+    triangles: Triangles
+    rounding: Rounding
     notes: tuple[str, ...] = ()
 
+    @property
+    def sides(self) -> Sides:
+        return Sides(self.lower, self.upper, self.row_lower, self.row_upper)
+
+    @cached_property
+    def _columns(self) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+        """The rows transposed, and the sizes of their entries."""
+        columns = self.rows.T.tocsr()
+        return columns, abs(columns)
+
     def costs(self, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-        """The objectives' costs ``(m, variables)``, and constants ``(m,)`` less what rounding did to both."""
+        """The objectives' costs ``(m, variables)``, and constants ``(m,)`` less what rounding did to both.
+
+        What it did where an objective was pulled back is taken off as well.
+        """
         expression = self.expressions[objective.node]
         rows = objective.coefficients[0].flatten(1).cpu().numpy()
         constant = objective.constant[0].cpu().numpy() + rows @ expression.constant
@@ -66,27 +124,31 @@ class Program:
         costs[:, : expression.matrix.shape[1]] = (expression.matrix.T @ rows.T).T
         own = expression.error + accumulated(rows.shape[1]) * _magnitude(expression, self.lower, self.upper)
         slack = np.abs(rows) @ own + accumulated(1) * np.abs(objective.constant[0].cpu().numpy())
-        return costs, constant - slack
+        before = objective.constant.new_zeros(objective.constant.shape) + self.rounding.of_start(objective)
+        return costs, constant - slack - before[0].cpu().numpy()
 
-    def certified_minimum(self, cost: np.ndarray, dual: np.ndarray) -> float:
+    def certified_minimum(self, cost: np.ndarray, dual: np.ndarray, within: Sides | None = None) -> float:
         """A lower bound of ``cost . z`` from ANY row multipliers ``dual``, by weak duality (Neumaier & Shcherbina
         2004).
 
         ``cost . z = dual . (rows z) + (cost - dual rows) . z``; the first term is bounded by the rows' sides, the
         second over the box and, for the input, over the region. A solver's answer is only ever used through this.
+        ``within`` are other sides to bound it over; the input's stay the region's.
         """
+        lower, upper, row_lower, row_upper = within or self.sides
+        columns, sizes = self._columns
         finite = np.where(np.isfinite(dual), dual, 0.0)
-        dual = np.where(np.where(finite > 0, np.isfinite(self.row_lower), np.isfinite(self.row_upper)), finite, 0.0)
-        sides = np.where(dual > 0, self.row_lower, self.row_upper)
+        dual = np.where(np.where(finite > 0, np.isfinite(row_lower), np.isfinite(row_upper)), finite, 0.0)
+        sides = np.where(dual > 0, row_lower, row_upper)
         sides = np.where(dual == 0, 0.0, sides)
-        reduced = cost - self.rows.T @ dual
+        reduced = cost - columns @ dual
         at_input = torch.from_numpy(reduced[: self.inputs]).reshape(1, 1, *self.region.shape)
-        rest, low, high = reduced[self.inputs :], self.lower[self.inputs :], self.upper[self.inputs :]
+        rest, low, high = reduced[self.inputs :], lower[self.inputs :], upper[self.inputs :]
         over_box = np.where(rest > 0, rest * low, rest * high)
         terms = dual * sides
         # Rounding: of the sums themselves, and of the reduced costs, whose terms may cancel.
-        spread = np.abs(cost) + abs(self.rows).T @ np.abs(dual)
-        reach = np.maximum(np.abs(self.lower), np.abs(self.upper))
+        spread = np.abs(cost) + sizes @ np.abs(dual)
+        reach = np.maximum(np.abs(lower), np.abs(upper))
         relative = max(ROUNDING, accumulated(max(self.rows.shape)))
         slack = relative * (np.abs(terms).sum() + spread @ reach) + np.abs(dual) @ self.row_error
         return float(terms.sum() + over_box.sum() + float(self.region.minimum(at_input.to(self.region.lower))) - slack)
@@ -129,6 +191,7 @@ class _Builder:
     row_error: list[np.ndarray] = field(default_factory=list)
     expressions: dict[str, Expression] = field(default_factory=dict)
     materialised: dict[str, np.ndarray] = field(default_factory=dict)
+    triangles: list[Triangles] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     count: int = 0
 
@@ -160,14 +223,18 @@ class _Builder:
         lower: np.ndarray | float,
         upper: np.ndarray | float,
         error: np.ndarray | float = 0.0,
-    ) -> None:
-        """Rows ``lower <= matrix @ z <= upper``, true up to ``error``; the matrix may be narrower than there are
-        variables by now."""
+    ) -> np.ndarray:
+        """Rows ``lower <= matrix @ z <= upper``, true up to ``error``, whose positions are returned.
+
+        The matrix may be narrower than there are variables by now.
+        """
         size = matrix.shape[0]
+        start = sum(block.shape[0] for block in self.blocks)
         self.blocks.append(sparse.coo_matrix(matrix))
         self.row_lower.append(np.broadcast_to(lower, (size,)).astype(float))
         self.row_upper.append(np.broadcast_to(upper, (size,)).astype(float))
         self.row_error.append(np.broadcast_to(error, (size,)).astype(float))
+        return np.arange(start, start + size)
 
     def triplets(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, size: int) -> sparse.coo_matrix:
         """A matrix of ``size`` rows from broadcastable positions and values."""
@@ -176,11 +243,15 @@ class _Builder:
         return sparse.coo_matrix((data, (row, column)), shape=(size, self.count))
 
     def pre_activation(self, name: str) -> np.ndarray:
-        """Columns of a pre-activation's neurons (-1: always inactive, no variable), defined by equations, made once."""
+        """Columns of a pre-activation's neurons, defined by equations, made once.
+
+        -1, and no variable, where a neuron is always inactive and no curve takes it.
+        """
         if name not in self.materialised:
             bounds, expression = self.abstraction.bounds[name][0], self.expressions[name]
             lower, upper = (v.flatten().cpu().numpy() for v in (bounds.lower, bounds.upper))
-            kept = np.flatnonzero(upper > 0)
+            curved = self.abstraction.network.curve_takes(name)
+            kept = np.arange(len(upper)) if curved else np.flatnonzero(upper > 0)
             columns = np.full(len(lower), -1)
             columns[kept] = self.new_columns(lower[kept], upper[kept])
             definition = _widen(expression.matrix[kept], self.count) - self.selection(columns[kept]).matrix
@@ -205,6 +276,8 @@ class _Builder:
             row_upper=np.concatenate(self.row_upper or [np.zeros(0)]),
             row_error=np.concatenate(self.row_error or [np.zeros(0)]),
             expressions=self.expressions,
+            triangles=Triangles.joined(self.triangles),
+            rounding=self.abstraction.rounding,
             notes=tuple(self.notes),
         )
 
@@ -231,6 +304,25 @@ def _(operator: AffineOperator, builder: _Builder, inputs: tuple[str, ...]) -> E
 
 
 @encode.register
+def _(operator: PairMaximum, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
+    """The sum that it is, and no more than the larger upper bound of what it compares."""
+    _, b, relu = (builder.expressions[name] for name in inputs)
+    matrix = _widen(b.matrix, builder.count) + _widen(relu.matrix, builder.count)
+    constant = b.constant + relu.constant
+    magnitude = builder.magnitude(b) + builder.magnitude(relu)
+    error = b.error + relu.error + accumulated(operator.terms) * magnitude
+    value = Expression(matrix.tocsr(), constant, error)
+    bounds, difference = builder.abstraction.bounds, builder.abstraction.network[inputs[2]].inputs[0]
+    upper = torch.maximum(bounds[inputs[0]].upper, bounds[inputs[1]].upper)[0]
+    open_ = np.flatnonzero(bounds[difference].unstable[0].flatten().cpu().numpy())
+    if len(open_):
+        cap = upper.flatten().cpu().numpy()[open_]
+        off = error[open_] + accumulated(1) * (np.abs(cap) + np.abs(constant[open_]))
+        builder.add_rows(value.matrix[open_], -np.inf, cap - constant[open_], off)
+    return value
+
+
+@encode.register
 def _(operator: Relu, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
     name = inputs[0]
     bounds, x = builder.abstraction.bounds[name][0], builder.pre_activation(name)
@@ -249,16 +341,32 @@ def _(operator: Relu, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
             grouped[members] = True
     alone = np.flatnonzero(unstable & ~grouped)
     if len(alone):
-        low, high, at = lower[alone], upper[alone], np.arange(len(alone))
-        slope = high / (high - low)
-        above = builder.triplets(
-            at[:, None], np.stack([y[alone], x[alone]], 1), np.stack([0 * low + 1, -slope], 1), len(at)
-        )
-        below = builder.triplets(at[:, None], np.stack([y[alone], x[alone]], 1), np.array([[1.0, -1.0]]), len(at))
-        builder.add_rows(above, -np.inf, -slope * low, accumulated(1) * np.maximum(-low, high))
-        builder.add_rows(below, 0.0, np.inf)
+        low, high, at = lower[alone], upper[alone], np.arange(len(alone))[:, None]
+        slope, pairs = high / (high - low), np.stack([y[alone], x[alone]], 1)
+        chord = builder.triplets(at, pairs, np.stack([0 * low + 1, -slope], 1), len(at))
+        above = builder.add_rows(chord, -np.inf, -slope * low, accumulated(1) * np.maximum(-low, high))
+        below = builder.add_rows(builder.triplets(at, pairs, np.array([[1.0, -1.0]]), len(at)), 0.0, np.inf)
+        names = (name,) * len(alone)
+        builder.triangles.append(Triangles(names, alone, low, high, x[alone], y[alone], above, below))
     kept = np.flatnonzero(y >= 0)
     return builder.selection(y[kept], len(y), kept)
+
+
+@encode.register
+def _(operator: SShaped, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
+    bounds, x = builder.abstraction.bounds[inputs[0]][0], builder.pre_activation(inputs[0])
+    lower, upper = bounds.lower.flatten(), bounds.upper.flatten()
+    y = builder.variables(interval(operator, bounds))
+    bands, at = tangent_bands(operator, Bounds(lower, upper)), np.arange(len(x))
+    for lines, below in ((bands.below, True), (bands.above, False)):
+        slope, intercept = (v.cpu().numpy() for v in (lines.slope, lines.intercept))
+        for i in range(TANGENTS):  # y - slope x, against the intercept; lines that are the one before are left out
+            new = np.flatnonzero((slope[i] != slope[i - 1]) | (i == 0))
+            columns, values = np.stack([y[new], x[new]], 1), np.stack([np.ones(len(new)), -slope[i, new]], 1)
+            rows = builder.triplets(at[: len(new), None], columns, values, len(new))
+            side = intercept[i, new]
+            builder.add_rows(rows, *((side, np.inf) if below else (-np.inf, side)))
+    return builder.selection(y)
 
 
 def _vertex_rows(builder: _Builder, joint: JointRelaxation, x: np.ndarray, y: np.ndarray) -> None:

@@ -18,11 +18,10 @@ from kreludomain.network import Network, load
 from kreludomain.network.operators import Shape
 from kreludomain.run.config import CsvData, DigitsData, RegionConfig
 from kreludomain.run.data import load_csv, load_digits
-from kreludomain.run.options import NamedMethod, named_method
+from kreludomain.run.options import NamedMethod, method_from_arguments
 from kreludomain.run.schema import check
 from kreludomain.run.screen import screen
 from kreludomain.run.tables import plain_table, shown
-from kreludomain.run.yaml_text import parse_yaml
 from kreludomain.spec import Region, ball, box
 from kreludomain.verify import bounds
 
@@ -43,13 +42,7 @@ class Request:
     options: Sequence[str]
 
     def make_method(self) -> NamedMethod:
-        options: dict[str, Any] = {}
-        for text in self.options:
-            key, equals, value = text.partition("=")
-            if not equals or key in {"", "name", "label", *options}:
-                raise InputError(f"--option {text}: give KEY=VALUE, each key once")
-            options[key] = parse_yaml(value, f"--option {text}")
-        return named_method({"name": self.method, **options}, f"--method {self.method}")
+        return method_from_arguments(self.method, self.options)
 
     def make_region(self, shape: Shape) -> Region:
         """The region for a network that takes inputs of ``shape``."""
@@ -105,7 +98,7 @@ def layers_table(network: Network, bounds: LayerBounds) -> Table:
     for node in network.nodes:
         found = bounds[node.name]
         counts = ["-"] * 3
-        if node.name in network.pre_activations:
+        if network.relu_takes(node.name):
             decided = (found.unstable, found.lower >= 0, (found.upper <= 0) & (found.lower < 0))
             counts = [str(int(where.sum())) for where in decided]
         width = found.width

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 import kreludomain
 from kreludomain.errors import InputError
-from kreludomain.run import commands
+from kreludomain.run import commands, machine
+from kreludomain.run.benchmark import Placement, Selection
+from kreludomain.run.benchmark import benchmark as run_benchmark
 from kreludomain.run.bounds import Request, show_bounds
+from kreludomain.run.commands import Options
+from kreludomain.run.instance import Solver
 from kreludomain.run.invert import invert as run_invert
 from kreludomain.run.lipschitz import lipschitz as run_lipschitz
 from kreludomain.run.moments import moments as run_moments
+from kreludomain.run.progress import Mode
 from kreludomain.run.screen import errors, screen
 from kreludomain.run.show import show as run_show
+from kreludomain.run.verify import verify as run_verify
+
+#: The exit code after Ctrl-C, as in shells: 128 and the number of the signal.
+INTERRUPTED = 130
 
 app = typer.Typer(
     help="Certifies ReLU networks with joint relaxations of groups of neurons (k-ReLU).",
@@ -29,6 +41,24 @@ app = typer.Typer(
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; configs/ has examples.")]
 Output = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the results, instead of CONFIG's.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder has.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the results that the folder has.")]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Processes; as many as fit the machine if not given.")
+]
+Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Threads of each process.")]
+Cluster = Annotated[Literal["ray"] | None, typer.Option(help="Where to compute instead of on this machine.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing but errors and the last line.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="A line of JSON on stdout for each row as it comes, then a summary.")
+]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"] | None, typer.Option(help="What is logged; warnings if not given.")
+]
+LogFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Log to the end of a file, not to stderr.")]
+MethodName = Annotated[str, typer.Option("--method", help="A method's name, as in a configuration.")]
+MethodOptions = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="One of its options.")]
+Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="Where it computes: cpu, cuda.")]
+MemoryMb = Annotated[int | None, typer.Option(metavar="N", min=1, help="MiB that an instance may take.")]
 
 
 def _version(wanted: bool) -> None:
@@ -45,17 +75,104 @@ def _root(
 
 
 @app.command()
-def certify(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
+def certify(
+    config: ConfigPath,
+    output: Output = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    workers: Workers = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    log_level: LogLevel = None,
+    log_file: LogFile = None,
+) -> None:
     """Decide a claim for every sample with every method of CONFIG."""
-    commands.certify(config, output, overwrite)
+    placed = Options(output, overwrite, resume, workers, threads, cluster)
+    commands.certify(config, replace(placed, mode=_mode(quiet, json), log_level=log_level, log_file=log_file))
 
 
 @app.command()
-def compare(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
+def compare(
+    config: ConfigPath,
+    output: Output = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    workers: Workers = None,
+    threads: Threads = None,
+    cluster: Cluster = None,
+    quiet: Quiet = False,
+    json: Json = False,
+    log_level: LogLevel = None,
+    log_file: LogFile = None,
+) -> None:
     """Certify, and show margins, widths and seconds of the methods side by side.
 
     Tables on the screen, CSV files and a plot in the folder."""
-    commands.compare(config, output, overwrite)
+    placed = Options(output, overwrite, resume, workers, threads, cluster)
+    commands.compare(config, replace(placed, mode=_mode(quiet, json), log_level=log_level, log_file=log_file))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of certify or compare.")],
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to, instead of the first RUN.")] = None,
+) -> None:
+    """Write one HTML page about runs, which needs no network to be read, and its tables as CSV files."""
+    from kreludomain.run.report_page import report as write_report  # matplotlib: imports for a second, and only here
+
+    write_report(runs, output)
+
+
+def _mode(quiet: bool, json: bool) -> Mode:
+    if quiet and json:
+        raise InputError("--quiet and --json: give one of them, not both")
+    return Mode.JSON if json else Mode.QUIET if quiet else Mode.NORMAL
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    network: Annotated[Path, typer.Argument(metavar="NET.onnx", help="An ONNX file; .gz too.")],
+    specification: Annotated[Path, typer.Argument(metavar="SPEC.vnnlib", help="A VNN-LIB file; .gz too.")],
+    timeout: Annotated[
+        float | None, typer.Option(metavar="S", min=0, help="Seconds, from the start of the process on.")
+    ] = None,
+    results_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the answer there too.")] = None,
+    method: MethodName = "complete",
+    option: MethodOptions = None,
+    device: Device = None,
+    threads: Threads = None,
+    memory_mb: MemoryMb = None,
+) -> None:
+    """Decide one VNN-LIB property: unsat (it holds), sat and a counterexample, unknown, or timeout."""
+    solver = Solver(method, option or [], device, threads, memory_mb)
+    run_verify(network, specification, solver, timeout, results_file, context.obj)
+
+
+@app.command()
+def benchmark(
+    instances: Annotated[
+        Path, typer.Argument(metavar="INSTANCES.csv", help="A list of ONNX files, VNN-LIB files and seconds.")
+    ],
+    text: Annotated[
+        str | None, typer.Option("--filter", metavar="TEXT", help="Only instances with this in family or files.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="S", min=0, help="The most seconds of any instance.")] = None,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.")] = Placement.output,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    workers: Workers = None,
+    threads: Threads = None,
+    method: MethodName = "complete",
+    option: MethodOptions = None,
+    device: Device = None,
+    memory_mb: MemoryMb = None,
+) -> None:
+    """Solve a list of VNN-LIB instances, and hold the answers against those that the list expects."""
+    solver = Solver(method, option or [], device, threads, memory_mb)
+    run_benchmark(instances, Selection(text, timeout), solver, Placement(output, overwrite, resume, workers))
 
 
 @app.command()
@@ -113,8 +230,9 @@ def bounds(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs a command line (``None``: the process' own) and exits with its code."""
+    started = time.monotonic() - (machine.seconds_since_start() if arguments is None else 0.0)
     try:
-        code = app(args=arguments, prog_name="kreludomain", standalone_mode=False)
+        code = app(args=arguments, prog_name="kreludomain", standalone_mode=False, obj=started)
     except InputError as error:
         sys.exit(_failed(str(error)))
     except typer.TyperException as error:  # an argument or option that is missing, unknown or ill-typed
@@ -125,10 +243,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code or 0)
 
 
+def program() -> None:
+    """:func:`main` as a process of its own: where seconds count, it is gone at once."""
+    try:
+        main()
+    except SystemExit as end:
+        # What there is is on the disk, and taking torch apart would take a second.
+        if isinstance(end.code, int) and (end.code == INTERRUPTED or sys.argv[1:2] == ["verify"]):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code)
+        raise
+
+
 def _failed(text: str) -> int:
     errors().print(f"error: {' '.join(text.splitlines())}", soft_wrap=True)
     return 2
 
 
 if __name__ == "__main__":
-    main()
+    program()

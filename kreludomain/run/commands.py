@@ -2,89 +2,163 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+import dataclasses
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from kreludomain.run import tables
+from kreludomain.errors import InputError
+from kreludomain.run import machine, tables
+from kreludomain.run.cluster import ray_pool
 from kreludomain.run.config import Config, ConfigFile, load_config
-from kreludomain.run.results import CONFIG, ROWS, Folder, versions
-from kreludomain.run.runner import Outcome, Run, prepare
-from kreludomain.run.screen import errors, progress, screen
-from kreludomain.run.summary import Summary, joint_gains, summarise
-from kreludomain.verify import Verdict
+from kreludomain.run.pool import Pool, local_pool
+from kreludomain.run.progress import Mode, log_to, watched
+from kreludomain.run.record import Record
+from kreludomain.run.results import CONFIG, RECORD, ROWS, Folder, Row, json_line, versions
+from kreludomain.run.runner import Run, Work, prepare
+from kreludomain.run.screen import errors, screen
+from kreludomain.run.summary import Summary, in_order, joint_gains, summarise
+from kreludomain.run.worker import warm_up
 
-#: Verdicts that the progress bar counts.
-COUNTED = (Verdict.VERIFIED, Verdict.FALSIFIED, Verdict.UNKNOWN)
+LOG = logging.getLogger(__name__)
 
 
-def certify(path: Path, output: Path | None, overwrite: bool) -> None:
+@dataclass(frozen=True)
+class Options:
+    """What a command line says besides the configuration; ``None``: what the configuration says, or the default."""
+
+    output: Path | None = None
+    overwrite: bool = False
+    resume: bool = False
+    workers: int | None = None
+    threads: int | None = None
+    cluster: str | None = None
+    mode: Mode = Mode.NORMAL
+    log_level: str | None = None
+    log_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is complete: its rows in the order of samples and methods."""
+
+    folder: Path
+    run: Run
+    rows: Sequence[Row]
+    summaries: Sequence[Summary]
+
+
+def certify(path: Path, options: Options = Options()) -> None:
     """Runs a configuration; the rows go to the output folder, a summary to the screen."""
-    _run(_load, path, output, overwrite)
+    _run("certify", path, options)
 
 
-def compare(path: Path, output: Path | None, overwrite: bool) -> None:
-    """:func:`certify`, and margins, widths and seconds side by side: on the screen, as CSV files and as a plot."""
+def compare(path: Path, options: Options = Options()) -> None:
+    """:func:`certify`, and margins, widths and seconds side by side: on the screen, as CSV files and as a plot.
+
+    Margins are made to be compared: each method's best, not the first that is positive.
+    """
     from kreludomain.run.plots import save_comparison  # matplotlib: imports for a second, and only here
 
-    folder, outcomes, summaries = _run(_load_tight, path, output, overwrite)
-    rows, methods = [outcome.row for outcome in outcomes], [s.method for s in summaries]
-    folder.write("comparison.csv", tables.comparison_csv(summaries))
-    folder.write("margins.csv", tables.margins_csv(rows))
-    folder.write("widths.csv", tables.widths_csv(summaries))
-    save_comparison(folder.path, summaries, rows)
-    console = screen()
-    console.print(tables.margins_table(rows, methods))
-    console.print(tables.widths_table(summaries))
-    files = "comparison.csv, margins.csv, widths.csv, comparison.png and comparison.svg"
-    console.print(f"{files} are in {folder.path}", soft_wrap=True)
+    done = _run("compare", path, options, {"tight": True})
+    for name, text in tables.csv_files(done.summaries, done.rows).items():
+        (done.folder / name).write_text(text, encoding="utf-8")
+    save_comparison(done.folder, done.summaries, done.rows)
+    if options.mode == Mode.NORMAL:
+        console = screen()
+        console.print(tables.margins_table(done.rows, [s.method for s in done.summaries]))
+        console.print(tables.widths_table(done.summaries))
+        files = "comparison.csv, margins.csv, widths.csv, comparison.png and comparison.svg"
+        console.print(f"{files} are in {done.folder}", soft_wrap=True)
 
 
-def _load(path: Path) -> ConfigFile[Config]:
-    return load_config(path, Config)
-
-
-def _load_tight(path: Path) -> ConfigFile[Config]:
-    """A configuration with margins that can be compared: each method's best, not the first that is positive."""
-    file = _load(path)
-    return replace(file, config=file.config.model_copy(update={"tight": True}))
-
-
-def _run(
-    load: Callable[[Path], ConfigFile[Config]], path: Path, output: Path | None, overwrite: bool
-) -> tuple[Folder, list[Outcome], list[Summary]]:
+def _run(command: str, path: Path, options: Options, changes: Mapping[str, Any] | None = None) -> Finished:
+    if options.overwrite and options.resume:
+        raise InputError("--overwrite and --resume: give one of them, not both")
+    log_to(options.log_level or ("error" if options.mode == Mode.QUIET else "warning"), options.log_file)
     folder = None
     try:
-        file = load(path)
-        target = file.output(output)
-        Folder.check(target, overwrite)  # before anything that takes time
+        file = _load(path, options, changes or {})
+        target = file.output(options.output)
+        Folder.check(target, options.overwrite, options.resume)  # before anything that takes time
+        if file.config.cluster is None:
+            warm_up()
         run = prepare(file)
-        folder = Folder(target, overwrite)
-        folder.write(CONFIG, file.resolved(target, versions()))
-        outcomes = _outcomes(run, folder)
+        folder = Folder(target, options.overwrite, resume=options.resume)
+        work = _begun(run, file, folder, options.resume)
+        _finish(run, work, options.mode)
     except KeyboardInterrupt:
-        saved = "nothing is saved" if folder is None else f"{folder.count} rows are in {folder.path / ROWS}"
+        saved = "nothing is saved"
+        if folder is not None:
+            how = f"kreludomain {command} {_again(path, options)} --resume"
+            saved = f"{folder.count} rows are in {folder.path / ROWS}; go on with: {how}"
         errors().print(f"stopped: {saved}", soft_wrap=True)
         raise typer.Exit(130) from None
-    summaries = summarise(run.config.methods, outcomes)
+    finally:
+        if folder is not None:
+            folder.close()
+    rows = in_order(work.rows, run.config.methods)
+    done = Finished(target, run, rows, summarise(run.config.methods, rows))
+    _say(done, options.mode)
+    return done
+
+
+def _load(path: Path, options: Options, changes: Mapping[str, Any]) -> ConfigFile[Config]:
+    file = load_config(path, Config)
+    given = {"workers": options.workers, "threads": options.threads, "cluster": options.cluster}
+    update = {**changes, **{key: value for key, value in given.items() if value is not None}}
+    return replace(file, config=file.config.model_copy(update=update))
+
+
+def _begun(run: Run, file: ConfigFile[Config], folder: Folder, resume: bool) -> Work:
+    """What there is to do: everything, or what an earlier run of the same has left."""
+    now = Record.of(run.config, run.network, run.samples)
+    if resume and (folder.path / ROWS).exists():
+        now.check_resumes(Record.read(folder.path), folder.path)
+        return Work(run, folder, map(Row.read, folder.resumed()))
+    folder.write(CONFIG, file.resolved(folder.path, versions()))
+    folder.write(RECORD, now.text())
+    return Work(run, folder)
+
+
+def _finish(run: Run, work: Work, mode: Mode) -> None:
+    with _pool(run, work.missing) as pool, watched(mode, work, pool.size) as watch:
+        LOG.info("%d of %d rows to do, %d workers", work.missing, run.size, pool.size)
+        for row in work.outcomes(pool):
+            watch(row)
+
+
+def _pool(run: Run, missing: int) -> Pool:
+    config, decider = run.config, run.decider()
+    if config.cluster == "ray":
+        return ray_pool(decider, config.workers, config.threads or 1, missing)
+    cores, free_mb = machine.cores(), machine.free_mb()
+    share = machine.share(run.size, config.workers, config.threads, config.memory_mb, cores, free_mb)
+    return local_pool(decider, max(1, min(share.workers, missing)), share.threads)
+
+
+def _say(done: Finished, mode: Mode) -> None:
+    if mode == Mode.JSON:
+        methods = [dataclasses.asdict(summary) for summary in done.summaries]
+        counts = {"samples": len(done.run.samples), "rows": len(done.rows)}
+        print(json_line({"summary": {"folder": str(done.folder), **counts, "methods": methods}}))
+        return
     console = screen()
-    console.print(tables.summary_table(summaries, run.config.tight))
-    gains = joint_gains(run.config.methods, [outcome.row for outcome in outcomes])
-    if gains is not None:
-        console.print(gains, soft_wrap=True)
-    console.print(f"{len(run.samples)} samples, {folder.count} rows in {folder.path / ROWS}", soft_wrap=True)
-    return folder, outcomes, summaries
+    if mode == Mode.NORMAL:
+        console.print(tables.summary_table(done.summaries, done.run.config.tight))
+        gains = joint_gains(done.run.config.methods, done.rows)
+        if gains is not None:
+            console.print(gains, soft_wrap=True)
+    samples, rows = len(done.run.samples), len(done.rows)
+    console.print(f"{samples} samples, {rows} rows in {done.folder / ROWS}", soft_wrap=True)
 
 
-def _outcomes(run: Run, folder: Folder) -> list[Outcome]:
-    outcomes, counts = [], Counter[Verdict]()
-    with progress() as bar:
-        task = bar.add_task("", total=run.size)
-        for outcome in run.outcomes(folder):
-            outcomes.append(outcome)
-            counts[outcome.row.verdict] += 1
-            bar.update(task, advance=1, description=", ".join(f"{counts[v]} {v.value}" for v in COUNTED))
-    return outcomes
+def _again(path: Path, options: Options) -> str:
+    """The command's arguments that say which run it is."""
+    output = [] if options.output is None else ["--output", str(options.output)]
+    return shlex.join([str(path), *output])

@@ -104,7 +104,10 @@ class Config(Keys):
     """A configuration file of ``kreludomain certify`` and ``kreludomain compare``.
 
     ``claim``: robustness of each sample's label where it is not given. ``attack``: what is not proved is searched for
-    counterexamples. ``tight``: bounds as good as the method can, also of what is proved already.
+    counterexamples. ``tight``: bounds as good as the method can, also of what is proved already. ``timeout_s`` is for
+    a sample and method; what has not stopped ``grace_s`` after it is killed. ``memory_mb``: what a sample may take on
+    top of an idle worker. ``workers``, ``threads`` of each and ``cluster`` say where it is computed, and by default
+    this machine decides.
     """
 
     network: FilePath
@@ -113,8 +116,13 @@ class Config(Keys):
     claim: ClaimConfig | None = None
     methods: Annotated[tuple[MethodItem, ...], Strict(False)]
     timeout_s: float | None = Field(None, gt=0)
+    grace_s: float = Field(10.0, ge=0)
+    memory_mb: int | None = Field(None, ge=1)
     attack: bool = True
     tight: bool = False
+    workers: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1)
+    cluster: Literal["ray"] | None = None
     output: Text | None = None
     #: Written by a run for its readers; not read.
     versions: dict[str, str] = Field(default_factory=dict)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -17,6 +17,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, Strict, ValidationE
 from kreludomain.domain import Method
 from kreludomain.errors import InputError
 from kreludomain.run.schema import Keys, explain, wrong
+from kreludomain.run.yaml_text import parse_yaml
 from kreludomain.verify import METHODS
 
 #: The option that says how many neurons a method relaxes jointly.
@@ -72,6 +73,17 @@ def named_method(value: Any, source: str) -> NamedMethod:
         return parse_method(value)
     except ValidationError as error:
         raise InputError(f"{source}: {explain(error)}") from None
+
+
+def method_from_arguments(name: str, options: Sequence[str], **more: Any) -> NamedMethod:
+    """A method from ``--method NAME`` and ``--option KEY=VALUE``s, the values as in YAML; ``more`` options besides."""
+    given = dict(more)
+    for text in options:
+        key, equals, value = text.partition("=")
+        if not equals or key in {"", "name", "label", *given}:
+            raise InputError(f"--option {text}: give KEY=VALUE, each key once")
+        given[key] = parse_yaml(value, f"--option {text}")
+    return named_method({"name": name, **given}, f"--method {name}")
 
 
 def _keys(name: str) -> type[Keys]:

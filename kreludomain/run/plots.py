@@ -23,15 +23,15 @@ def save_comparison(path: Path, summaries: Sequence[Summary], rows: Sequence[Row
     figure = Figure(figsize=(13, 5.5), layout="constrained")
     FigureCanvasAgg(figure)  # no window system is needed
     left, right = figure.subplots(1, 2)
-    _margins(left, [s.method for s in summaries], rows)
-    _widths(right, summaries)
+    draw_margins(left, [s.method for s in summaries], rows)
+    draw_widths(right, summaries)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
     for suffix in ("png", "svg"):
         figure.savefig(path / f"comparison.{suffix}", dpi=150)
 
 
-def _margins(axes: Axes, methods: Sequence[str], rows: Sequence[Row]) -> None:
+def draw_margins(axes: Axes, methods: Sequence[str], rows: Sequence[Row]) -> None:
     """A line a method, smallest margin first: where it crosses zero, the method's verified samples begin."""
     every = []
     for position, method in enumerate(methods):
@@ -49,7 +49,8 @@ def _margins(axes: Axes, methods: Sequence[str], rows: Sequence[Row]) -> None:
     axes.grid(alpha=0.3)
 
 
-def _widths(axes: Axes, summaries: Sequence[Summary]) -> None:
+def draw_widths(axes: Axes, summaries: Sequence[Summary]) -> None:
+    """A line a method over the layers."""
     layers = all_layers(summaries)
     places = np.arange(len(layers))
     for position, summary in enumerate(summaries):

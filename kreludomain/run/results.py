@@ -1,20 +1,24 @@
-"""The folder of a run: ``config.yaml``, a row of ``results.jsonl`` a sample and method, counterexamples."""
+"""The folder of a run: ``config.yaml``, a row of ``results.jsonl`` a sample and method, counterexamples.
+
+What is in it is on the disk: a run can be killed at any moment, and loses what it was working on and nothing else.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
+import os
 import platform
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from filelock import FileLock, Timeout
 
 import kreludomain
 from kreludomain.errors import InputError
@@ -23,18 +27,32 @@ from kreludomain.verify import Verdict
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-ROWS, CONFIG, COUNTEREXAMPLES = "results.jsonl", "config.yaml", "counterexamples"
+ROWS, CONFIG, RECORD, COUNTEREXAMPLES = "results.jsonl", "config.yaml", "run.json", "counterexamples"
+
+#: Held by the process that writes into a folder; the system lets go of it when the process ends, however it ends.
+LOCK = ".lock"
 
 #: What runs write: removed, with what a command writes besides and nothing else, when a folder is used again.
-WRITTEN = (ROWS, CONFIG, f"{COUNTEREXAMPLES}/*.npy", "comparison.*", "margins.csv", "widths.csv")
+WRITTEN = (
+    ROWS,
+    CONFIG,
+    RECORD,
+    f"{COUNTEREXAMPLES}/*.npy",
+    "comparison.*",
+    "margins.csv",
+    "widths.csv",
+    "report.html",
+    "report_*.csv",
+)
 
 
 @dataclass(frozen=True)
 class Row:
     """What a method found out about a sample. Numbers that are not finite are ``None``.
 
-    ``method`` is its label, ``lower_bounds`` has one bound a row of the claim (``None`` where no method
-    ran), ``reason`` says why it stopped, ``counterexample`` is a file in the folder.
+    ``index`` is the sample's position in the data, ``method`` its label, ``lower_bounds`` has one bound a row of the
+    claim (``None`` where no method ran), ``reason`` says why it stopped, ``counterexample`` is a file in the folder,
+    ``widths`` has the mean width of the bounds of each layer by its name (nothing where no method ran).
     """
 
     index: int
@@ -48,11 +66,22 @@ class Row:
     reason: str = ""
     notes: tuple[str, ...] = ()
     counterexample: str | None = None
+    widths: Mapping[str, float | None] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Row:
+        """The row that was written as ``values``. Raises ``ValueError`` for what is no row."""
+        try:
+            row = cls(**values)
+            bounds = None if row.lower_bounds is None else tuple(row.lower_bounds)
+            return dataclasses.replace(row, verdict=Verdict(row.verdict), lower_bounds=bounds, notes=tuple(row.notes))
+        except TypeError as error:
+            raise ValueError(str(error)) from None
 
 
-def finite(values: Tensor) -> tuple[float | None, ...]:
-    """The entries as numbers that JSON has, ``None`` for those that it has not."""
-    return tuple(v if math.isfinite(v) else None for v in values.tolist())
+def finite(value: float) -> float | None:
+    """A number as JSON has it: ``None`` for those that it has not."""
+    return value if math.isfinite(value) else None
 
 
 def versions(**more: str) -> dict[str, str]:
@@ -67,44 +96,112 @@ def versions(**more: str) -> dict[str, str]:
 
 
 class Folder:
-    """Where a run writes; rows are on the disk as soon as they are appended."""
+    """Where a run writes, and no other run meanwhile; rows are on the disk as soon as they are appended."""
 
-    def __init__(self, path: Path, overwrite: bool = False, besides: Iterable[str] = ()) -> None:
-        """Makes the folder, without what an earlier run wrote. Raises what :meth:`check` raises.
+    def __init__(
+        self, path: Path, overwrite: bool = False, besides: Iterable[str] = (), resume: bool | None = None
+    ) -> None:
+        """Makes the folder, without what an earlier run wrote unless that is to be resumed.
 
-        ``besides``: patterns of the files that this command writes and others do not.
+        ``besides``: patterns of the files that this command writes and others do not. ``resume``: ``None`` for commands
+        that cannot. Raises what :meth:`check` raises, and :class:`InputError` where another process is writing.
         """
-        self.check(path, overwrite)
+        self.check(path, overwrite, resume)
         path.mkdir(parents=True, exist_ok=True)
-        for old in (file for pattern in (*WRITTEN, *besides) for file in path.glob(pattern) if file.is_file()):
-            old.unlink()
+        self._lock = FileLock(path / LOCK, is_singleton=True)  # a process may have one folder twice, others may not
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise InputError(f"{path}: another run is writing into this folder; use another --output") from None
+        self.check(path, overwrite, resume)  # again: a run may have come and gone
+        if not resume:
+            for old in (file for pattern in (*WRITTEN, *besides) for file in path.glob(pattern) if file.is_file()):
+                old.unlink()
         self.path = path
-        self.count = 0
+
+    @property
+    def count(self) -> int:
+        """How many rows the folder has: read from it, so that it is right at any interruption."""
+        return len(read_rows(self.path / ROWS)[0])
 
     @staticmethod
-    def check(path: Path, overwrite: bool) -> None:
+    def check(path: Path, overwrite: bool, resume: bool | None = None) -> None:
         """Raises :class:`InputError` if a run cannot have the folder: a file, or results that are to stay."""
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: the output is a folder, this is a file")
-        if (path / ROWS).exists() and not overwrite:
-            raise InputError(f"{path / ROWS}: there are results already; use --overwrite or another --output")
+        if (path / ROWS).exists() and not overwrite and not resume:
+            ways = "--overwrite or" if resume is None else "--resume, --overwrite or"
+            raise InputError(f"{path / ROWS}: there are results already; use {ways} another --output")
+
+    def close(self) -> None:
+        """Lets others write."""
+        self._lock.release()
 
     def write(self, name: str, text: str) -> None:
-        (self.path / name).write_text(text, encoding="utf-8")
+        """Writes a file; it is there as a whole or not at all."""
+        draft = self.path / f"{name}.part"
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            _to_disk(file)
+        draft.replace(self.path / name)
 
     def append(self, row: DataclassInstance | Mapping[str, Any]) -> None:
         """Adds a row, a dataclass or a mapping. Numbers that are not finite become ``None``: JSON has none of them."""
-        values = row if isinstance(row, Mapping) else dataclasses.asdict(row)
         with (self.path / ROWS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_json(values), allow_nan=False) + "\n")
-        self.count += 1
+            file.write(json_line(row) + "\n")
+            _to_disk(file)
 
-    def keep(self, counterexample: Tensor, index: int, method: str) -> str:
+    def resumed(self) -> list[dict[str, Any]]:
+        """The rows that an earlier run has written; what it was writing when it was killed is cut off.
+
+        Raises :class:`InputError` for a line that no run has written.
+        """
+        path = self.path / ROWS
+        rows, whole = read_rows(path)
+        if path.exists() and path.stat().st_size > whole:
+            os.truncate(path, whole)
+        return rows
+
+    def keep(self, counterexample: np.ndarray, index: int, method: str) -> str:
         """Saves a counterexample; returns its file's name in the folder."""
         name = f"{COUNTEREXAMPLES}/{index}_{re.sub(r'[^A-Za-z0-9.=-]+', '_', method)}.npy"
         (self.path / COUNTEREXAMPLES).mkdir(exist_ok=True)
-        np.save(self.path / name, counterexample.cpu().numpy())
+        with (self.path / name).open("wb") as file:
+            np.save(file, counterexample)
+            _to_disk(file)
         return name
+
+
+def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The rows of a file, and how many bytes of it they take: a last line that is torn is none.
+
+    No file has no rows. Raises :class:`InputError` for any other line that is not a row.
+    """
+    rows: list[dict[str, Any]] = []
+    whole = 0
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict) or not line.endswith(b"\n"):
+            if number == len(lines):
+                break
+            raise InputError(f"{path}: line {number} is not a row")
+        rows.append(row)
+        whole += len(line)
+    return rows, whole
+
+
+def json_line(values: DataclassInstance | Mapping[str, Any]) -> str:
+    """A dataclass or a mapping as one line of JSON; numbers that are not finite become ``null``."""
+    return json.dumps(_json(values if isinstance(values, Mapping) else dataclasses.asdict(values)), allow_nan=False)
+
+
+def _to_disk(file: IO[Any]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _json(value: Any) -> Any:

@@ -1,11 +1,18 @@
-"""A run: everything that a configuration can have wrong is found first, then every sample meets every method."""
+"""A run: everything that a configuration can have wrong is found first, then every sample meets every method.
+
+Rows are in the folder as they come. Samples and methods do not know of each other, so the rows do not depend on the
+number of workers or on the order of the work.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+import functools
+import logging
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,17 +22,14 @@ from kreludomain.network.operators import Input, Linear, Relu
 from kreludomain.run.config import Config, ConfigFile
 from kreludomain.run.data import Sample, load_samples
 from kreludomain.run.options import NamedMethod
+from kreludomain.run.pool import Pool
 from kreludomain.run.results import Folder, Row, finite
+from kreludomain.run.schedule import Schedule
+from kreludomain.run.worker import HAS_MEMORY_LIMIT, Done, Failure, Kind, Limits
 from kreludomain.spec import Claim, Region, ball, claim, robustness
-from kreludomain.verify import Certificate, Verdict, certify, predict
+from kreludomain.verify import Verdict, certify, predict
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """A row, and the mean width of the bounds of each layer by its name (nothing where no method ran)."""
-
-    row: Row
-    widths: Mapping[str, float] = field(default_factory=dict)
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +38,6 @@ class Run:
 
     config: Config
     network: Network
-    runtime: Runtime
     samples: tuple[Sample, ...]
 
     @property
@@ -42,52 +45,117 @@ class Run:
         """How many rows there will be."""
         return len(self.samples) * len(self.config.methods)
 
-    def outcomes(self, folder: Folder) -> Iterator[Outcome]:
-        """Every sample with every method, samples first; rows and counterexamples are in the folder as they come."""
-        for sample in self.samples:
-            predicted = int(predict(self.network, sample.x[None])[0])
-            for method in self.config.methods:
-                outcome = self._outcome(sample, predicted, method, folder)
-                folder.append(outcome.row)
-                yield outcome
+    @property
+    def limits(self) -> Limits:
+        """What one row may take before its worker is killed."""
+        config = self.config
+        return Limits(None if config.timeout_s is None else config.timeout_s + config.grace_s, config.memory_mb)
 
-    def _outcome(self, sample: Sample, predicted: int, method: NamedMethod, folder: Folder) -> Outcome:
-        row = Row(sample.index, sample.label, predicted, method.label)
-        if self.config.claim is None and predicted != sample.label:
-            reason = f"classified as {predicted}, the label is {sample.label}"
-            return Outcome(replace(row, verdict=Verdict.MISCLASSIFIED, reason=reason))
-        start = time.monotonic()
-        try:
-            found = self._certify(sample, method)
-        except Exception as error:  # one sample's failure, whatever it is, must not take the others with it
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            seconds = time.monotonic() - start
-            return Outcome(replace(row, verdict=Verdict.ERROR, reason=reason, seconds=seconds))
-        bounds = finite(found.lower_bounds)
-        row = replace(
-            row,
-            verdict=found.verdict,
-            lower_bounds=bounds,
-            margin=None if None in bounds else float(found.lower_bounds.min()),
-            seconds=found.seconds,
-            reason=found.reason,
-            notes=found.notes,
-        )
-        if found.counterexample is not None:
-            row = replace(row, counterexample=folder.keep(found.counterexample, sample.index, method.label))
-        return Outcome(row, {name: float(found.bounds[name].width.mean()) for name in layers(self.network)})
+    def decider(self) -> functools.partial[tuple[Row, np.ndarray | None]]:
+        """What a worker does, in a form that can be sent to one: called with a row to fill in and its sample."""
+        return functools.partial(decide, self.config, self.network)
 
-    def _certify(self, sample: Sample, method: NamedMethod) -> Certificate:
-        return certify(
-            self.network,
-            region_of(self.config, sample.x),
-            claim_of(self.config, self.network, sample),
-            method.method,
-            timeout_s=self.config.timeout_s,
-            attack=self.config.attack,
-            tight=self.config.tight,
-            runtime=self.runtime,
-        )
+
+class Work:
+    """The rows of a run that are not there yet, computed by a pool."""
+
+    def __init__(self, run: Run, folder: Folder, rows: Iterable[Row] = ()) -> None:
+        """``rows``: those of the run that is resumed."""
+        self.run, self.folder, self.rows = run, folder, list(rows)
+        self._labels = [method.label for method in run.config.methods]
+        there = {(row.index, row.method) for row in self.rows}
+        every = ((s, m) for s in range(len(run.samples)) for m in range(len(self._labels)))
+        missing = [(s, m) for s, m in every if (run.samples[s].index, self._labels[m]) not in there]
+        self._schedule = Schedule(missing, len(self._labels))
+        self._missing = len(missing)
+        for row in self.rows:
+            self._schedule.finished(self._labels.index(row.method), row.seconds)
+
+    @property
+    def missing(self) -> int:
+        """How many rows are not there yet."""
+        return self._missing
+
+    def seconds_left(self, workers: int) -> float | None:
+        """How long it will take, roughly; ``None`` while there is nothing to judge by."""
+        seconds = self._schedule.seconds_left()
+        return None if seconds is None else seconds / workers
+
+    def outcomes(self, pool: Pool) -> Iterator[Row]:
+        """The rows as they are finished; each is in the folder, and its counterexample before it."""
+        running: dict[Future[Done | Failure], tuple[Row, int]] = {}
+        while True:
+            while len(running) < pool.size and (task := self._schedule.next()) is not None:
+                sample, method = self.run.samples[task[0]], task[1]
+                row = Row(sample.index, sample.label, self._predicted[task[0]], self._labels[method])
+                if self.run.config.claim is None and row.predicted != row.label:
+                    reason = f"classified as {row.predicted}, the label is {row.label}"
+                    yield self._kept(replace(row, verdict=Verdict.MISCLASSIFIED, reason=reason))
+                else:
+                    running[pool.submit(row, sample.x, limits=self.run.limits)] = row, method
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                row, method = running.pop(future)
+                answer = future.result()
+                self._schedule.finished(method, answer.seconds)
+                yield self._kept(*(answer.value if isinstance(answer, Done) else (self._failed(row, answer),)))
+
+    @functools.cached_property
+    def _predicted(self) -> list[int]:
+        """The class of each sample."""
+        return [int(predict(self.run.network, sample.x[None])[0]) for sample in self.run.samples]
+
+    def _failed(self, row: Row, failure: Failure) -> Row:
+        """One sample's failure, whatever it is, does not take the others with it."""
+        verdict = Verdict.TIMEOUT if failure.kind == Kind.TIMEOUT else Verdict.ERROR
+        reason = failure.reason
+        if failure.kind == Kind.TIMEOUT:
+            reason = f"time limit of {self.run.config.timeout_s:g} s; {reason}"
+        LOG.warning("sample %d, %s: %s", row.index, row.method, reason)
+        return replace(row, verdict=verdict, reason=reason, seconds=failure.seconds)
+
+    def _kept(self, row: Row, counterexample: np.ndarray | None = None) -> Row:
+        if counterexample is not None:
+            row = replace(row, counterexample=self.folder.keep(counterexample, row.index, row.method))
+        self.folder.append(row)
+        self.rows.append(row)
+        self._missing -= 1
+        LOG.info("sample %d, %s: %s after %.3g s (%s)", row.index, row.method, row.verdict, row.seconds, row.reason)
+        return row
+
+
+def decide(config: Config, network: Network, row: Row, x: Tensor) -> tuple[Row, np.ndarray | None]:
+    """A row with what its method finds out about ``x``, and the counterexample ``(*input_shape)`` if there is one."""
+    (method,) = (m.method for m in config.methods if m.label == row.method)
+    found = certify(
+        network,
+        region_of(config, x),
+        claim_of(config, network, row.label),
+        method,
+        timeout_s=config.timeout_s,
+        attack=config.attack,
+        tight=config.tight,
+        runtime=_runtime(network),
+    )
+    bounds = tuple(map(finite, found.lower_bounds.tolist()))
+    row = replace(
+        row,
+        verdict=found.verdict,
+        lower_bounds=bounds,
+        margin=None if None in bounds else float(found.lower_bounds.min()),
+        seconds=found.seconds,
+        reason=found.reason,
+        notes=found.notes,
+        widths={name: finite(float(found.bounds[name].width.mean())) for name in layers(network)},
+    )
+    return row, None if found.counterexample is None else found.counterexample.cpu().numpy()
+
+
+@functools.lru_cache(maxsize=1)
+def _runtime(network: Network) -> Runtime:
+    """The onnxruntime session of a worker's network; sessions cannot be sent to workers."""
+    return Runtime(network)
 
 
 def layers(network: Network) -> tuple[str, ...]:
@@ -98,12 +166,14 @@ def layers(network: Network) -> tuple[str, ...]:
 def prepare(file: ConfigFile[Config]) -> Run:
     """Loads and checks everything. Raises :class:`InputError` for what would go wrong in every row."""
     config = file.config
+    if config.memory_mb is not None and not HAS_MEMORY_LIMIT:
+        raise InputError(f"{file.source}: memory_mb: only Linux can limit memory")
     network = load(file.path(config.network))
     samples = load_samples(file, config.data, network.input.shape)
     for sample in samples:
         try:
             region_of(config, sample.x).fit(network)
-            claim_of(config, network, sample).objective(network)
+            claim_of(config, network, sample.label).objective(network)
         except InputError as error:
             raise InputError(f"{file.source}: sample {sample.index}: {error}") from None
     for position, method in enumerate(config.methods):
@@ -111,7 +181,7 @@ def prepare(file: ConfigFile[Config]) -> Run:
             rehearse(config, method)
         except InputError as error:
             raise InputError(f"{file.source}: methods[{position}]: {error}") from None
-    return Run(config, network, Runtime(network), tuple(samples))
+    return Run(config, network, tuple(samples))
 
 
 def region_of(config: Config, x: Tensor) -> Region:
@@ -119,10 +189,10 @@ def region_of(config: Config, x: Tensor) -> Region:
     return ball(x, config.region.epsilon, config.region.norm, config.region.clip)
 
 
-def claim_of(config: Config, network: Network, sample: Sample) -> Claim:
+def claim_of(config: Config, network: Network, label: int) -> Claim:
     """What is claimed of a sample: the configuration's claim, or that its label is the class."""
     if config.claim is None:
-        return robustness(sample.label, network.size(network.output.name))
+        return robustness(label, network.size(network.output.name))
     d = None if config.claim.d is None else torch.tensor(config.claim.d, dtype=torch.float64)
     return claim(torch.tensor(config.claim.C, dtype=torch.float64), d)
 

@@ -21,17 +21,17 @@ def errors() -> Console:
     return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
-def progress() -> Progress:
-    """A bar with the time left, seen on a terminal only."""
+def progress(timed: bool = True, enabled: bool = True) -> Progress:
+    """A bar, seen on a terminal only. ``timed``: with the time left, as far as the bar can tell."""
     console = errors()
+    left = (TextColumn("time left"), TimeRemainingColumn()) if timed else ()
     return Progress(
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.description}", markup=False),
-        TextColumn("time left"),
-        TimeRemainingColumn(),
+        *left,
         console=console,
-        disable=not console.is_terminal,
+        disable=not (enabled and console.is_terminal),
         transient=True,
         speed_estimate_period=3600,  # methods take turns and differ by far, so the rate is that of many rows
     )

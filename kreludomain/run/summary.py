@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from kreludomain.run.options import NamedMethod
 from kreludomain.run.results import Row
-from kreludomain.run.runner import Outcome
 from kreludomain.verify import Verdict
 
 
@@ -29,20 +28,26 @@ class Summary:
     widths: Mapping[str, float]
 
 
-def summarise(methods: Iterable[NamedMethod], outcomes: Sequence[Outcome]) -> list[Summary]:
+def in_order(rows: Iterable[Row], methods: Sequence[NamedMethod]) -> list[Row]:
+    """The rows sample by sample, for each the methods in their order: not in the order in which they were finished."""
+    position = {method.label: number for number, method in enumerate(methods)}
+    return sorted(rows, key=lambda row: (row.index, position[row.method]))
+
+
+def summarise(methods: Iterable[NamedMethod], rows: Sequence[Row]) -> list[Summary]:
     """A summary a method, in their order. Misclassified samples and errors have no part in margins and seconds."""
-    return [_summary(method.label, [o for o in outcomes if o.row.method == method.label]) for method in methods]
+    return [_summary(method.label, [row for row in rows if row.method == method.label]) for method in methods]
 
 
-def _summary(method: str, outcomes: Sequence[Outcome]) -> Summary:
-    rows = [outcome.row for outcome in outcomes]
+def _summary(method: str, rows: Sequence[Row]) -> Summary:
     counts = Counter(row.verdict for row in rows)
     margins = [row.margin for row in rows if row.margin is not None]
     seconds = [row.seconds for row in rows if row.lower_bounds is not None]
     widths: dict[str, list[float]] = {}
-    for outcome in outcomes:
-        for layer, width in outcome.widths.items():
-            widths.setdefault(layer, []).append(width)
+    for row in rows:
+        for layer, width in row.widths.items():
+            if width is not None:
+                widths.setdefault(layer, []).append(width)
     return Summary(
         method,
         {verdict: counts[verdict] for verdict in Verdict},

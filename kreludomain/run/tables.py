@@ -59,6 +59,15 @@ def all_layers(summaries: Iterable[Summary]) -> list[str]:
     return list(dict.fromkeys(layer for summary in summaries for layer in summary.widths))
 
 
+def csv_files(summaries: Sequence[Summary], rows: Sequence[Row]) -> dict[str, str]:
+    """The files of a comparison by name."""
+    return {
+        "comparison.csv": comparison_csv(summaries),
+        "margins.csv": margins_csv(rows),
+        "widths.csv": widths_csv(summaries),
+    }
+
+
 def comparison_csv(summaries: Sequence[Summary]) -> str:
     """A row a method."""
     numbers = ("median_margin", "mean_margin", "median_seconds", "mean_seconds")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import torch
 from torch import Tensor
 
 from kreludomain.deadline import Deadline
-from kreludomain.domain import Abstraction, ClaimMethod, Known, LayerBounds, Method
+from kreludomain.domain import Abstraction, Known, LayerBounds, Method
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
 from kreludomain.spec import Claim, Region
-from kreludomain.verify.attack import find_counterexample
+from kreludomain.verify.decision import Decider, Question, decide_by_bounds
 from kreludomain.verify.methods import make_method
 
 
@@ -33,9 +34,10 @@ class Verdict(StrEnum):
 class Certificate:
     """A verdict and what it rests on.
 
-    ``lower_bounds`` ``(m,)``: sound lower bounds of the claim's rows; all positive is what *verified* means.
+    ``lower_bounds`` ``(m,)``: sound lower bounds of the claim's rows; *verified* means that they prove every clause.
     ``counterexample`` ``(*input_shape)``, float32, breaks the claim in onnxruntime; it is there if *falsified*.
-    ``bounds`` are those of all layers, ``reason`` why it stopped there, ``notes`` what else is worth knowing.
+    ``bounds`` are those of all layers, ``reason`` why it stopped there, ``notes`` what else is worth knowing,
+    ``stages`` the seconds that went into each stage of a method that has some.
     """
 
     verdict: Verdict
@@ -45,6 +47,7 @@ class Certificate:
     bounds: LayerBounds
     counterexample: Tensor | None = None
     notes: tuple[str, ...] = ()
+    stages: Mapping[str, float] = field(default_factory=dict)
 
 
 def abstract(
@@ -88,44 +91,45 @@ def certify(
     runtime: Runtime | None = None,
     **options: object,
 ) -> Certificate:
-    """Whether ``C f(x) + d > 0`` for all ``x`` of a region (one, not a batch).
+    """Whether a claim holds for all ``x`` of a region (one, not a batch): ``C f(x) + d > 0``, or a row in every clause.
 
     ``method``, ``options`` and ``known`` as in :func:`bounds`; k-ReLU by the vertex dual unless told otherwise. What is
     not proved is attacked if ``attack`` is set; a counterexample counts only when onnxruntime confirms it (``runtime``:
     a session to use again). A row that is proved is left at the first positive bound unless ``tight`` is set. After
-    ``timeout_s`` seconds the bounds found by then
-    decide. Raises :class:`InputError` for what does not fit the network.
+    ``timeout_s`` seconds the bounds found by then decide. Raises :class:`InputError` for what does not fit the network.
     """
     start, deadline = time.monotonic(), Deadline.after(timeout_s)
     network = network.to(dtype=torch.float64)
-    made, region, objective = make_method(method, **options), region.fit(network), claim.objective(network)
+    made, region = make_method(method, **options), region.fit(network)
+    claim.objective(network)  # raises for a claim that does not fit
     if region.batch != 1:
         raise InputError(f"region: a batch of {region.batch}; certify takes one region at a time")
-    if isinstance(made, ClaimMethod) and not tight:
-        abstraction, minima = made.prove(network, region, objective, known, deadline)
-    else:
-        abstraction = made.abstract(network, region, known, deadline)
-        minima = (abstraction.minimise if tight else abstraction.prove)(objective, deadline)
-    lower = minima.lower[0].cpu()
-    counterexample = None
-    if bool((lower > 0).all()):
-        verdict, reason = Verdict.VERIFIED, "every row's lower bound is positive"
-    else:
-        rows = int((~(lower > 0)).sum())
-        verdict, reason = (
-            Verdict.UNKNOWN,
-            f"{rows} of {len(lower)} rows not proved, the worst is {float(lower.min()):.4g}",
-        )
-        if deadline.passed:
-            verdict, reason = Verdict.TIMEOUT, f"time limit of {timeout_s:g} s; {reason}"
-        elif attack:
-            counterexample = find_counterexample(network, region, claim, runtime or Runtime(network))
+    confirm = (runtime or Runtime(network)) if attack else None
+    question = Question(network, region, claim, known, tight, confirm, deadline)
+    decision = made.decide(question) if isinstance(made, Decider) else decide_by_bounds(made, question)
+    proved, counterexample = claim.proved(decision.lower), decision.counterexample
     if counterexample is not None:
         verdict, reason = Verdict.FALSIFIED, "counterexample confirmed by onnxruntime"
-        counterexample = counterexample[0]
-    notes = tuple(dict.fromkeys(abstraction.notes + minima.notes))
-    seconds = time.monotonic() - start
-    return Certificate(verdict, lower, seconds, reason, abstraction.bounds, counterexample, notes)
+    elif bool(proved.all()):
+        verdict, reason = Verdict.VERIFIED, "every clause has a row whose lower bound proves it"
+    elif decision.proved:
+        verdict, reason = Verdict.VERIFIED, "every clause is proved in every part of the region"
+    else:
+        worst = float(claim.merits(decision.lower[None]).min())
+        verdict = Verdict.UNKNOWN
+        reason = f"{int((~proved).sum())} of {len(proved)} clauses not proved, the worst is {worst:.4g}"
+        if deadline.passed:
+            verdict, reason = Verdict.TIMEOUT, f"time limit of {timeout_s:g} s; {reason}"
+    return Certificate(
+        verdict,
+        decision.lower,
+        time.monotonic() - start,
+        reason,
+        decision.bounds,
+        None if counterexample is None else counterexample[0],
+        tuple(dict.fromkeys(decision.notes)),
+        decision.seconds,
+    )
 
 
 def predict(network: Network, x: Tensor) -> Tensor:

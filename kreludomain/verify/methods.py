@@ -7,6 +7,7 @@ from typing import Any
 from kreludomain.domain import DeepPoly, Interval, Method, Zonotope
 from kreludomain.errors import InputError
 from kreludomain.refine import KRelu, KReluLP, TriangleLP
+from kreludomain.verify.complete import Complete
 
 METHODS: dict[str, type[Any]] = {
     "interval": Interval,
@@ -15,6 +16,7 @@ METHODS: dict[str, type[Any]] = {
     "lp": TriangleLP,
     "krelu-lp": KReluLP,
     "krelu": KRelu,
+    "complete": Complete,
 }
 
 

@@ -81,7 +81,11 @@ class Layer:
 
 
 def layers(network: Network) -> tuple[Layer, ...]:
-    """The network as layers, in topological order; the output is the last. A chain has one map in each."""
+    """The network as layers, in topological order; the output is the last. A chain has one map in each.
+
+    Raises :class:`InputError` where an activation is no ReLU.
+    """
+    network.require_relus("Lipschitz constants")
     network = network.to(dtype=torch.float64, device="cpu")
     targets = dict.fromkeys((*network.pre_activations, network.output.name))
     return tuple(Layer(network[name], tuple(_maps(network, name))) for name in targets)

@@ -52,8 +52,9 @@ def jacobian_bounds(network: Network, bounds: Mapping[str, Bounds], rows: Tensor
     """Bounds of ``rows . f'(x)``, ``(B, m, inputs)``, over all ``x`` of ``B`` regions.
 
     ``bounds`` are sound bounds of every node that an activation takes, over the regions; ``rows`` is ``(m, outputs)``,
-    or ``None`` for all outputs.
+    or ``None`` for all outputs. Raises :class:`InputError` where an activation is no ReLU.
     """
+    network.require_relus("bounds of Jacobians")
     rows = rows_of(network, rows)
     batch = bounds[network.output.name].lower.shape[0]
     widest = max(network.size(node.name) for node in network.nodes)

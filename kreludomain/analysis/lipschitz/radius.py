@@ -133,16 +133,16 @@ def certified_radius(
     ``start`` is where to look first, such as what a cheaper method certifies; it saves slow proofs that fail far above.
     """
     made, claim = make_method(method), robustness(label, network.size(network.output.name))
-    found = margins(network, x, label)
+    found, parts = margins(network, x, label), [claim.select(torch.tensor([row])) for row in range(len(claim.C))]
     order = found.argsort().tolist()  # the class that is nearest first: one row that fails is enough
     notes: list[str] = []
 
     def holds(radius: float) -> bool:
         abstraction = made.abstract(network, search.ball(x, radius), None, deadline)
         for row in list(order):
-            minima = abstraction.prove(claim.objective(network).rows(row, row + 1), deadline)
+            minima = abstraction.prove(parts[row].objective(network), deadline)
             notes.extend(minima.notes)
-            if not bool((minima.lower > 0).all()):
+            if not bool(parts[row].proved(minima.lower).all()):
                 order.remove(row)
                 order.insert(0, row)
                 return False

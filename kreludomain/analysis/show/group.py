@@ -21,7 +21,6 @@ from kreludomain.domain import Abstraction, Bounds
 from kreludomain.domain.relu import linear_relu
 from kreludomain.errors import InputError
 from kreludomain.krelu import Octahedra, directions, implied_by_box, lifted, octahedra, piece_vertices
-from kreludomain.network.operators import Relu
 
 _FLAT = "group: the octahedron has no inside, so there is nothing to show"
 
@@ -86,9 +85,9 @@ class Pair:
         Raises :class:`InputError` for a node that no ReLU takes, and for neurons that do not exist or are the same.
         """
         network = abstraction.network
-        taken = {n.inputs[0] for n in network.activations if isinstance(n.operator, Relu)}
-        if network[node].name not in taken:
-            raise InputError(f"group: no ReLU takes node '{node}'; one takes {', '.join(sorted(taken))}")
+        if not network.relu_takes(node):
+            taken = sorted(name for name in network.pre_activations if network.relu_takes(name))
+            raise InputError(f"group: no ReLU takes node '{node}'; one takes {', '.join(taken) or 'none'}")
         size = network.size(node)
         if first == second or not (0 <= first < size and 0 <= second < size):
             raise InputError(f"group: neurons {first} and {second}: two different ones below {size} are expected")

@@ -21,6 +21,7 @@ from torch import Tensor
 from kreludomain.analysis.show.plane import Plane
 from kreludomain.analysis.show.polygon import split
 from kreludomain.network import Network
+from kreludomain.network.operators import Relu
 from kreludomain.spec import Box, Region
 
 #: A neuron whose values at a piece's corners stay this close to zero, relative to the layer's, does not cut it.
@@ -64,8 +65,10 @@ def truth(
 def linear_pieces(network: Network, region: Region, most: int = 20_000) -> list[Tensor] | None:
     """The inputs of a box in which two entries vary, as polygons ``(V, *input_shape)`` on which the network is affine.
 
-    ``None`` for other regions, and where there are more than ``most`` pieces.
+    ``None`` for other regions, where an activation is no ReLU, and where there are more than ``most`` pieces.
     """
+    if not all(isinstance(node.operator, Relu) for node in network.activations):
+        return None
     free = (region.lower < region.upper).flatten().nonzero()[:, 0]
     if not isinstance(region, Box) or region.batch != 1 or len(free) != 2:
         return None

@@ -1,25 +1,31 @@
 """The operators a network is made of, one family a file."""
 
-from kreludomain.network.operators.activation import Relu
+from kreludomain.network.operators.activation import Relu, Sigmoid, SShaped, Tanh
 from kreludomain.network.operators.base import Activation, AffineOperator, Input, Operator, Shape
-from kreludomain.network.operators.convolution import Conv2d, average_pool
+from kreludomain.network.operators.convolution import Conv2d
 from kreludomain.network.operators.dense import Linear
-from kreludomain.network.operators.elementwise import Scale, Sum
-from kreludomain.network.operators.layout import Pad, Permute, Reshape
+from kreludomain.network.operators.elementwise import PairMaximum, Scale, Sum, channel_scale
+from kreludomain.network.operators.layout import Concat, Pad, Permute, Reshape, Selection
 
 __all__ = [
     "Activation",
     "AffineOperator",
+    "Concat",
     "Conv2d",
     "Input",
     "Linear",
     "Operator",
     "Pad",
+    "PairMaximum",
     "Permute",
     "Relu",
     "Reshape",
+    "SShaped",
     "Scale",
+    "Selection",
     "Shape",
+    "Sigmoid",
     "Sum",
-    "average_pool",
+    "Tanh",
+    "channel_scale",
 ]

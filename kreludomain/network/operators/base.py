@@ -39,8 +39,11 @@ class Operator(ABC):
         """The value, ``(N, *out_shape)``, for inputs ``(N, *in_shape)``."""
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Operator:
-        """The same operator with its tensors in another dtype or on another device."""
-        moved = {name: value.to(dtype=dtype, device=device) for name, value in self.tensors().items()}
+        """The same operator with its tensors in another dtype (positions stay integers) or on another device."""
+        moved = {
+            name: value.to(dtype=dtype if value.is_floating_point() else None, device=device)
+            for name, value in self.tensors().items()
+        }
         return dataclasses.replace(self, **moved)
 
     def tensors(self) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Two-dimensional convolutions, and average pooling as one of them."""
+"""Two-dimensional convolutions."""
 
 from __future__ import annotations
 
@@ -127,14 +127,3 @@ def _places(values: Tensor, top: Tensor, left: Tensor, height: int, width: int) 
     y = (top[:, None] + torch.arange(height, device=device))[:, None, :, None]
     x = (left[:, None] + torch.arange(width, device=device))[:, None, None, :]
     return row, channel, y, x
-
-
-def average_pool(
-    in_shape: Shape, kernel: Pair, stride: Pair, padding: Pair, dtype: torch.dtype = torch.float64
-) -> Conv2d:
-    """Average pooling that counts padded zeros, as a convolution with one group a channel."""
-    if len(in_shape) != 3:
-        raise InputError(f"an input of {in_shape}; only images (channels, height, width) are pooled")
-    channels = in_shape[0]
-    weight = torch.full((channels, 1, *kernel), 1.0 / (kernel[0] * kernel[1]), dtype=dtype)
-    return Conv2d(weight, None, in_shape, stride, padding, groups=channels)

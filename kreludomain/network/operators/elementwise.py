@@ -1,10 +1,11 @@
-"""Affine maps that act entry by entry: scaling, shifting, adding."""
+"""Affine maps that act entry by entry: scaling, shifting, adding, and the last step of a maximum."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from kreludomain.network.operators.base import AffineOperator, Shape
@@ -69,3 +70,42 @@ class Sum(AffineOperator):
 
     def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
         return tuple(coefficients if sign == 1 else sign * coefficients for sign in self.signs)
+
+
+@dataclass(frozen=True, eq=False)
+class PairMaximum(AffineOperator):
+    """``y = b + r`` of the inputs ``a``, ``b`` and ``r = ReLU(a - b)``: the larger of ``a`` and ``b``.
+
+    ``a`` has no share in the sum. It is an input so that whoever bounds the value can know that it is a maximum.
+    """
+
+    in_shape: Shape
+
+    @property
+    def terms(self) -> int:
+        return 2
+
+    @property
+    def in_shapes(self) -> tuple[Shape, ...]:
+        return (self.in_shape,) * 3
+
+    @property
+    def out_shape(self) -> Shape:
+        return self.in_shape
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        _, b, r = inputs
+        return b + r
+
+    def magnitude(self, *radii: Tensor) -> Tensor:
+        a, b, r = radii
+        return 0 * a + b + r  # a function of all three: it is differentiated to be transposed
+
+    def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
+        return torch.zeros_like(coefficients), coefficients, coefficients
+
+
+def channel_scale(multiplier: Tensor, shift: Tensor, in_shape: Shape) -> Scale:
+    """A factor and a constant a channel (the first axis), as batch normalisation has them."""
+    form = (-1,) + (1,) * (len(in_shape) - 1)
+    return Scale(multiplier.reshape(form), shift.reshape(form), in_shape)

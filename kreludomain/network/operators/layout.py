@@ -1,10 +1,12 @@
-"""Operators that only move entries about: reshaping, permuting, padding with zeros."""
+"""Operators that only move entries about: reshaping, permuting, padding with zeros, selecting, joining."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -85,3 +87,72 @@ class Pad(_Layout):
         for axis, (start, size) in enumerate(zip(self.before, self.in_shape, strict=True)):
             coefficients = coefficients.narrow(axis + 1, start, size)
         return (coefficients,)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection(_Layout):
+    """Entries of the input in any order, any of them any number of times: slices, windows of a pooling, broadcasting.
+
+    ``index`` has the shape of the value; its entries are flat positions in the input, or -1 for a zero.
+    """
+
+    in_shape: Shape
+    index: Tensor
+
+    def __post_init__(self) -> None:
+        if not self.index.numel() or not self.index.dim():
+            raise InputError(f"a selection of shape {tuple(self.index.shape)} has no entries")
+        if int(self.index.min()) < -1 or int(self.index.max()) >= math.prod(self.in_shape):
+            raise InputError(f"a selection reaches beyond the {math.prod(self.in_shape)} entries of {self.in_shape}")
+
+    @property
+    def out_shape(self) -> Shape:
+        return tuple(self.index.shape)
+
+    @cached_property
+    def _flat(self) -> tuple[Tensor, bool]:
+        """Positions in the flat input, where a zero's is one behind its end, and whether there are zeros."""
+        index = self.index.flatten()
+        return torch.where(index < 0, math.prod(self.in_shape), index), bool((index < 0).any())
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        (index, zeros), flat = self._flat, inputs[0].flatten(1)
+        flat = functional.pad(flat, (0, 1)) if zeros else flat
+        return flat.index_select(1, index).unflatten(1, self.out_shape)
+
+    def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
+        (index, zeros), size = self._flat, math.prod(self.in_shape)
+        total = coefficients.new_zeros(len(coefficients), size + zeros)
+        total.index_add_(1, index, coefficients.flatten(1))
+        return (total[:, :size].unflatten(1, self.in_shape),)
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(_Layout):
+    """Values one behind the other along ``axis`` (batch not counted)."""
+
+    shapes: tuple[Shape, ...]
+    axis: int
+
+    def __post_init__(self) -> None:
+        rest = {(*shape[: self.axis], *shape[self.axis + 1 :]) for shape in self.shapes}
+        if len(rest) != 1 or not all(self.axis < len(shape) for shape in self.shapes):
+            raise InputError(f"values of shapes {', '.join(map(str, self.shapes))} cannot be joined")
+
+    @property
+    def in_shapes(self) -> tuple[Shape, ...]:
+        return self.shapes
+
+    @property
+    def out_shape(self) -> Shape:
+        first, length = self.shapes[0], sum(shape[self.axis] for shape in self.shapes)
+        return (*first[: self.axis], length, *first[self.axis + 1 :])
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        return torch.cat(inputs, dim=self.axis + 1)
+
+    def magnitude(self, *radii: Tensor) -> Tensor:
+        return self.linear(*radii)
+
+    def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
+        return coefficients.split([shape[self.axis] for shape in self.shapes], dim=self.axis + 1)

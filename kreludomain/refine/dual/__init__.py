@@ -1,8 +1,8 @@
 """The vertex dual: bounds as tight as the linear program over joint hulls, without hulls and without a program.
 
 ``relaxation`` says what replaces an activation, ``step`` is one evaluation and its gradient, ``problem`` puts them
-together over a network, ``ascent`` climbs, ``bound`` does so for many objectives, and ``krelu`` is the method: which
-objectives, in which order.
+together over a network, ``ascent`` climbs, ``bound`` does so for many objectives, ``krelu`` is the method: which
+objectives, in which order. ``splitting`` is the same over the parts of a region that signs of neurons make.
 """
 
 from kreludomain.refine.dual.ascent import Ascent, climb
@@ -10,6 +10,7 @@ from kreludomain.refine.dual.bound import Machine, bound
 from kreludomain.refine.dual.krelu import PRESETS, DualAbstraction, KRelu, Superposed
 from kreludomain.refine.dual.problem import DualProblem, Multipliers
 from kreludomain.refine.dual.relaxation import GroupedRelu, grouped_relu
+from kreludomain.refine.dual.splitting import SplitDual
 
 __all__ = [
     "PRESETS",
@@ -20,6 +21,7 @@ __all__ = [
     "KRelu",
     "Machine",
     "Multipliers",
+    "SplitDual",
     "Superposed",
     "bound",
     "climb",

@@ -63,8 +63,11 @@ def climb(
     settled: Settled | None = None,
     deadline: Deadline = Deadline(),
     start: Multipliers | None = None,
+    removal: Tensor | None = None,
 ) -> tuple[Tensor, Multipliers]:
     """Sound bounds ``(m,)`` of the objectives, and the multipliers that prove them.
+
+    ``removal`` (see :class:`GroupStep`): what the splits of each objective's subproblem leave out.
 
     Steps are made on ``fast``, the problem in whatever dtype and on whatever device is quick; the bounds come from
     ``exact``, the same problem in float64. Where multipliers are known to ``start`` from, they are better than
@@ -73,14 +76,15 @@ def climb(
     if not fast.slots:  # nothing to choose
         none = Multipliers(*objective.constant.new_zeros(2, 0, objective.count))
         return exact.certified(objective, none), none
-    climber = _Climber(fast, objective, ascent, start)
+    climber = _Climber(fast, objective, ascent, start, removal)
     lower = objective.constant.new_full((objective.count,), -torch.inf)
     proofs = Multipliers(*(lower.new_zeros(fast.slots, objective.count) for _ in range(2)))
 
     def certify(positions: Tensor) -> None:
         """Certifies the climber's objectives at these of its positions."""
         rows, found = climber.rows[positions], climber.multipliers(positions)
-        lower[rows] = exact.certified(objective.select(rows), found)
+        left = None if removal is None else removal.index_select(2, rows).to(lower)
+        lower[rows] = exact.certified(objective.select(rows), found, left)
         proofs.split[:, rows], proofs.slope[:, rows] = found.split.to(lower), found.slope.to(lower)
 
     for step in range(ascent.steps):
@@ -104,8 +108,16 @@ class _Climber:
     ``rows`` are where the objectives are, all else is where steps are made.
     """
 
-    def __init__(self, problem: DualProblem, objective: Objective, ascent: Ascent, start: Multipliers | None) -> None:
+    def __init__(
+        self,
+        problem: DualProblem,
+        objective: Objective,
+        ascent: Ascent,
+        start: Multipliers | None = None,
+        removal: Tensor | None = None,
+    ) -> None:
         self.problem, self.ascent = problem, ascent
+        self.removal = None if removal is None else removal.to(problem.region.lower)
         self.objective = objective.to(problem.region.lower)
         self.rows = torch.arange(objective.count, device=objective.constant.device)
         begin = problem.start(self.objective)
@@ -124,7 +136,9 @@ class _Climber:
         """Makes a step; returns the values ``(m,)`` from before it."""
         step_size, temperature, momentum = self.ascent.at(number)
         decay = self.ascent.decay
-        value, gradient = self.problem.ascent(self.objective, self.theta, self.reference, temperature * self.unit)
+        value, gradient = self.problem.ascent(
+            self.objective, self.theta, self.reference, temperature * self.unit, self.removal
+        )
         self.memory *= momentum
         self.mean.lerp_(gradient, 1 - momentum)
         self.square.mul_(decay).addcmul_(gradient, gradient, value=1 - decay)
@@ -148,6 +162,7 @@ class _Climber:
         self.unit = self.unit[positions]
         self.objective = self.objective.select(positions)
         self.reference, self.scale = (v.index_select(1, positions) for v in (self.reference, self.scale))
+        self.removal = None if self.removal is None else self.removal.index_select(2, positions)
         self.theta, self.mean, self.square = (
             v.index_select(2, positions) for v in (self.theta, self.mean, self.square)
         )

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Abstraction, Bounds, Combined, DeepPoly, Known, Minima
+from kreludomain.domain.relaxation import open_neurons
 from kreludomain.errors import InputError
 from kreludomain.krelu import Grouping, JointRelaxation, make_grouping, relax_jointly
 from kreludomain.network import Network
 from kreludomain.refine.dual.ascent import Ascent, Settled
 from kreludomain.refine.dual.bound import Machine, bound
 from kreludomain.refine.dual.problem import DualProblem, Multipliers
-from kreludomain.refine.dual.relaxation import grouped_relu
+from kreludomain.refine.dual.relaxation import grouped
 from kreludomain.spec import Objective, Region
 
 
@@ -41,7 +42,8 @@ class DualAbstraction(Abstraction):
             for activation in self.network.upto(node):
                 if activation in self.network.activations:
                     source = activation.inputs[0]
-                    relaxations[activation.name] = grouped_relu(self.bounds[source], self.joint.get(source, ()))
+                    joint = self.joint.get(source, ())
+                    relaxations[activation.name] = grouped(activation.operator, self.bounds[source], joint)
             self._problems[node] = DualProblem(self.network, self.region, relaxations, self.rounding)
         return self._problems[node]
 
@@ -61,8 +63,9 @@ class DualAbstraction(Abstraction):
     def neurons(self, node: str, indices: Tensor, deadline: Deadline = Deadline()) -> tuple[Bounds, Multipliers]:
         """Bounds ``(1, m)`` of neurons, and what proves them: columns are lower and upper bound of each in turn.
 
-        A neuron is left at once when its sign is decided.
+        A neuron is left at once when its sign is decided, unless a curve takes it.
         """
+        settled = None if self.network.curve_takes(node) else _sign_decided
         ahead = Objective.neurons(self.network, node, indices)
         coefficients, constant = (
             torch.stack([v, -v], dim=2).flatten(1, 2) for v in (ahead.coefficients, ahead.constant)
@@ -70,7 +73,7 @@ class DualAbstraction(Abstraction):
         both = Objective(node, coefficients, constant)
         objective = both.pulled_back(self.network)
         lower, proofs = bound(
-            self.problem(objective.node), objective, self.ascent, self.machine, _sign_decided, deadline, block=2
+            self.problem(objective.node), objective, self.ascent, self.machine, settled, deadline, block=2
         )
         return Bounds(lower[None, 0::2], -lower[None, 1::2]), proofs
 
@@ -161,6 +164,8 @@ class KRelu:
     triangles and the linear program, 100 97 %, 200 99 %.
     ``octahedron_steps``: of the ascent for each direction of an octahedron; 0 adds up what bounds the neurons, which
     takes one step's time. Precise octahedra are worth more than many groups, and cost the most.
+    ``patience``: a stage is not begun when the claim lacks more than this many times what such a stage is expected to
+    gain; infinite: all stages are gone through, unless the claim is proved.
     ``dtype``, ``device``: of the steps, ``float32`` or ``float64``; whatever they are, bounds are certified in float64.
     ``memory_mb`` bounds what is held at once: more makes larger batches.
     """
@@ -174,6 +179,7 @@ class KRelu:
     steps: int | None = None
     inner_steps: int | None = None
     octahedron_steps: int | None = None
+    patience: float = 1.0
     dtype: str = "float32"
     device: str = "cpu"
     memory_mb: int = 512
@@ -189,6 +195,8 @@ class KRelu:
         for name in ("steps", "inner_steps", "octahedron_steps"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: {getattr(self, name)} is not a number from 0 up")
+        if not self.patience >= 0:
+            raise InputError(f"patience: {self.patience} is not a number from 0 up")
         self._grouping(), self._machine()  # raise for what they do not take
 
     def _machine(self) -> Machine:
@@ -228,7 +236,7 @@ class KRelu:
         for stage in self._stages():
             rows = (~(minima.lower[0] > 0)).nonzero()[:, 0]
             worst = float(minima.lower.min())
-            if not len(rows) or deadline.passed or worst < -stage.hope * gain:
+            if not len(rows) or deadline.passed or worst < -stage.hope * self.patience * gain:
                 break
             reached = self._refined(self._over(reached, deadline), stage, deadline)
             found = reached.prove(objective.select(rows), deadline)
@@ -236,6 +244,15 @@ class KRelu:
             lower[0, rows] = torch.fmax(lower[0, rows], found.lower[0])
             minima, gain = Minima(lower, minima.notes + found.notes), float(lower.min()) - worst
         return reached, minima
+
+    def again(self, network: Network, region: Region, known: Known, deadline: Deadline = Deadline()) -> DualAbstraction:
+        """The abstraction where ``known`` bounds hold: inner bounds anew, octahedra superposed from what bounds them.
+
+        A bound that is 0 is a split: the neuron stays in groups, so that all layers gain from it. Raises
+        :class:`ContradictionError` where it shows that there are no such inputs.
+        """
+        stage = _Stage(self.inner_steps or 0, 0, torch.inf)
+        return self._refined(_DEEPPOLY.abstract(network, region.fit(network), known, deadline), stage, deadline)
 
     def _over(self, reached: Abstraction, deadline: Deadline) -> Abstraction:
         """DeepPoly over the bounds that an earlier stage came to."""
@@ -260,7 +277,7 @@ class KRelu:
         for node in network.pre_activations:
             below = self._dual(base, joint, stage.inner_steps)
             directions: Abstraction = base
-            unstable = base.bounds[node].unstable[0].flatten().nonzero()[:, 0]
+            unstable = open_neurons(network, node, base.bounds[node])[0].flatten().nonzero()[:, 0]
             if stage.inner_steps and joint and len(unstable) and not deadline.passed:
                 found, proofs = below.neurons(node, unstable, deadline)
                 refined = base.bounds[node].replace(unstable, found.lower, found.upper)

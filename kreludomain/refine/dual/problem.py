@@ -74,18 +74,21 @@ class DualProblem:
             first += relaxation.slots
         return DualProblem(self.network, self.region, relaxations, self.rounding), torch.cat(kept)
 
-    def per_activation(self, slots: Tensor) -> dict[str, Tensor]:
-        """A tensor over all slots ``(S, ...)`` as one an activation; views, not copies."""
+    def per_activation(self, slots: Tensor, dim: int = 0) -> dict[str, Tensor]:
+        """A tensor that has all slots along ``dim`` as one an activation; views, not copies."""
         sizes = [relaxation.slots for relaxation in self.relaxations.values()]
-        return dict(zip(self.relaxations, slots.split(sizes) if sizes else (), strict=True))
+        return dict(zip(self.relaxations, slots.split(sizes, dim) if sizes else (), strict=True))
 
-    def certified(self, objective: Objective, multipliers: Multipliers) -> Tensor:
+    def certified(self, objective: Objective, multipliers: Multipliers, removal: Tensor | None = None) -> Tensor:
         """The bounds ``(m,)`` that multipliers prove, in float64 with outward slack for rounding.
+
+        With ``removal`` (see :class:`GroupStep`): over the part of the region that splits leave.
 
         Multipliers that are not finite, or too large, prove nothing: minus infinity.
         """
         split, slope = (v.to(self.region.lower) for v in (multipliers.split, multipliers.slope))
-        found = back_substitute(self.network, objective, self._steps(split, slope), self.region, self.rounding)[0]
+        steps = self.steps(split, slope, removal=removal)
+        found = back_substitute(self.network, objective, steps, self.region, self.rounding)[0]
         return torch.where(found.isfinite(), found, -torch.inf)
 
     def start(self, objective: Objective) -> Start:
@@ -97,38 +100,48 @@ class DualProblem:
         return Start(reference, size)
 
     def ascent(
-        self, objective: Objective, theta: Tensor, reference: Tensor, temperature: Tensor
+        self,
+        objective: Objective,
+        theta: Tensor,
+        reference: Tensor,
+        temperature: Tensor,
+        removal: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Values ``(m,)`` (exact minima, in the problem's dtype), and gradients as ``theta``.
 
         ``theta`` ``(2, S, m)`` are splits and offsets; the gradients are of the value smoothed at ``temperature``
         ``(m,)``.
         """
-        steps, start = self._steps(theta[0], theta[1], reference, temperature), InputStep(self.region)
+        steps, start = self.steps(theta[0], theta[1], reference, temperature, removal), InputStep(self.region)
         value = back_substitute(self.network, objective, {**steps, self.network.input.name: start}, self.region, None)
         found = gradient(self.network, objective.node, steps, start)
-        sides = [torch.cat([found[name][side] for name in self.relaxations]) for side in (0, 1)]
-        return value[0], torch.stack(sides)
+        return value[0], torch.cat([found[name] for name in self.relaxations], dim=1)
 
     def multipliers(self, objective: Objective, split: Tensor, offset: Tensor, reference: Tensor) -> Multipliers:
         """Splits with slopes ``reference * part + offset`` as splits with slopes."""
-        steps = self._steps(split, offset, reference)
+        steps = self.steps(split, offset, reference)
         back_substitute(self.network, objective, steps, self.region, None)
         return Multipliers(split, torch.cat([split[:0], *(step.slopes for step in steps.values())]))
 
     def offsets(self, objective: Objective, multipliers: Multipliers, reference: Tensor) -> Tensor:
         """The offsets ``(S, m)`` with which multipliers are relative to ``reference``."""
-        steps = self._steps(multipliers.split, multipliers.slope)
+        steps = self.steps(multipliers.split, multipliers.slope)
         back_substitute(self.network, objective, steps, self.region, None)
         return multipliers.slope - reference * torch.cat([step.parts for step in steps.values()])
 
-    def _steps(
-        self, split: Tensor, offset: Tensor, reference: Tensor | None = None, temperature: Tensor | None = None
+    def steps(
+        self,
+        split: Tensor,
+        offset: Tensor,
+        reference: Tensor | None = None,
+        temperature: Tensor | None = None,
+        removal: Tensor | None = None,
     ) -> dict[str, GroupStep]:
         splits, offsets = self.per_activation(split), self.per_activation(offset)
         references = {} if reference is None else self.per_activation(reference)
+        removals = {} if removal is None else self.per_activation(removal, 1)
         return {
-            name: GroupStep(r, splits[name], offsets[name], references.get(name), temperature)
+            name: GroupStep(r, splits[name], offsets[name], references.get(name), temperature, removals.get(name))
             for name, r in self.relaxations.items()
         }
 

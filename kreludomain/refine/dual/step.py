@@ -17,7 +17,10 @@ from torch import Tensor
 from kreludomain.network import Network
 from kreludomain.refine.dual.relaxation import Block, GroupedRelu
 from kreludomain.spec import Region
-from kreludomain.spec.region import ROUNDING
+from kreludomain.spec.region import ROUNDING, accumulated
+
+#: What a vertex costs that a split removes. Any number is sound: no value on the other side is where the vertex is.
+REMOVED = 1e30
 
 
 @dataclass(eq=False)
@@ -26,6 +29,9 @@ class GroupStep:
 
     ``split`` ``(S, m)`` is what each slot gets besides its equal share of its neuron's coefficient (only differences
     between a neuron's slots matter), and its slope is ``reference * part + offset``, all ``(S, m)``.
+
+    ``removal`` ``(2, S, m)``: :data:`REMOVED` where a split leaves no negative values of a slot's neuron, and where it
+    leaves no positive ones; 0 elsewhere. It is what vertices there cost, so they are not where a minimum is.
 
     ``temperature`` ``(m,)``: the vertices noted are weighted by ``exp(-value / temperature)``; ``None``: nothing is
     noted. The constant is the exact minimum either way.
@@ -36,68 +42,104 @@ class GroupStep:
     offset: Tensor
     reference: Tensor | None = None
     temperature: Tensor | None = None
+    removal: Tensor | None = None
     parts: Tensor = field(init=False)
     slopes: Tensor = field(init=False)
-    vertices: Tensor = field(init=False)
+    vertices: list[Tensor] = field(init=False, default_factory=list)
     line: Tensor = field(init=False)
     shift: Tensor | None = field(init=False)
 
     def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         r, shape = self.relaxation, coefficients.shape
         above = coefficients[0].flatten(1).T  # (n, m)
-        rows = above.shape[1]
-        parts = r.gathered(above) * (r.slot_share * r.slot_unit) + r.centred(self.split)
+        # Each slot's part: what it gets, and its share of what the slots of its neuron have not got.
+        left = torch.addcmul(-r.summed(self.split), above, r.unit[:, None])
+        parts = r.gathered(left.mul_(r.share[:, None])).add_(self.split)
         slopes = self.offset if self.reference is None else torch.addcmul(self.offset, self.reference, parts)
-        constant, first, noted = above.new_zeros(rows), 0, []
+        constant, first = above.new_zeros(above.shape[1]), 0
         for block in r.blocks:
-            chosen = slice(first, first + block.slots)
-            least, vertices = self._minimum(block, parts[chosen], slopes[chosen], self.split[chosen])
-            constant, first = constant + least, chosen.stop
-            noted.append(vertices)
+            of = slice(first, first + block.slots)
+            first = of.stop
+            if self.temperature is None:
+                constant += self._minimum(block, of, parts, slopes)
+            else:
+                constant += self._noted(block, of, parts, slopes)
         self.parts, self.slopes = parts, slopes
-        if self.temperature is not None:
-            self.vertices = torch.cat(noted, dim=1) if noted else above.new_zeros(2, 0, rows)
         self.line, self.shift = r.passing, None
         if r.loose:
             self.line, self.shift = r.lines(above)
-            constant = constant + (above * self.shift).sum(0)
-        below = torch.addcmul(r.summed(slopes / r.slot_unit), above, self.line)
+            constant += (above * self.shift).sum(0)
+        below = torch.addcmul(r.summed(slopes).div_(r.unit[:, None]), above, self.line)
         return (below.T.reshape(shape),), constant[None]
 
-    def _minimum(self, block: Block, parts: Tensor, slopes: Tensor, split: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum of the groups' minima ``(m,)``, and the vertices' values above and below each slot, ``(2, S, m)``."""
-        groups, rows = len(block.groups), parts.shape[1]
-        multipliers = torch.cat([parts.view(groups, block.k, rows), slopes.view(groups, block.k, rows)], dim=1)
-        total, noted = parts.new_zeros(rows), []
+    def _noted(self, block: Block, of: slice, parts: Tensor, slopes: Tensor) -> Tensor:
+        """The sum of the groups' minima ``(m,)``; which vertices they are at, weighted, is kept for :meth:`forward`."""
+        assert self.temperature is not None
+        rows, sharpness = parts.shape[1], -1 / self.temperature[:, None]
+        table = block.table if self.removal is None else block.sided
+        least = parts.new_zeros(rows)
+        vertices = parts.new_empty(len(block.groups), 2 * block.k, rows)
         for some in block.parts(rows):
-            table, these = block.table[some], multipliers[some]
-            if self.temperature is None:
-                least = torch.bmm(these.transpose(1, 2), table).amin(2)
-                size = these.abs()
-                size[:, : block.k] += split.view(groups, block.k, rows)[some].abs()  # of which little may be left
-                total += (least - ROUNDING * (size * block.reach[some]).sum(1)).sum(0)
-                continue
-            scores = torch.bmm((these / -self.temperature).transpose(1, 2).contiguous(), table)
-            total -= scores.amax(2).sum(0) * self.temperature
+            scores = torch.bmm(self._by_group(block, of, some, parts, slopes, sharpness), table[some])
+            least += scores.amax(2).sum(0)
             weights = torch.softmax(scores, 2, out=scores)
-            noted.append(torch.bmm(table, weights.transpose(1, 2)))
-        if self.temperature is None:
-            return total, parts
-        vertices = torch.cat(noted)
-        return total, vertices.unflatten(1, (2, block.k)).transpose(0, 1).reshape(2, -1, rows)
+            torch.bmm(block.table[some], weights.transpose(1, 2), out=vertices[some])
+        self.vertices.append(vertices)
+        return least.mul_(-self.temperature)
 
-    def forward(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """From the node's input values ``(m, *shape)``: its own, and the gradients in split and offset, ``(S, m)``."""
+    def _minimum(self, block: Block, of: slice, parts: Tensor, slopes: Tensor) -> Tensor:
+        """The sum of the groups' minima ``(m,)``, less what rounding can do to them, and to splits that cancel."""
+        total, both = parts.new_zeros(parts.shape[1]), slice(0, 2 * block.k)
+        relative = max(ROUNDING, accumulated(len(block.groups)))
+        table = block.table if self.removal is None else block.sided
+        for some in block.parts(parts.shape[1]):
+            multipliers = self._by_group(block, of, some, parts, slopes, 1.0)
+            least = torch.bmm(multipliers, table[some]).amin(2)
+            total += (least - relative * torch.bmm(multipliers[..., both].abs(), block.reach[some])[..., 0]).sum(0)
+        # A part may be what is little left of a split: parts do not add up to the coefficient, by that much.
+        splits = self.split[of].abs().view(-1, parts.shape[1])
+        total -= relative * (block.reach[:, : block.k].reshape(1, -1) @ splits)[0]
+        return total
+
+    def _by_group(
+        self, block: Block, of: slice, some: slice, parts: Tensor, slopes: Tensor, weight: Tensor | float
+    ) -> Tensor:
+        """Parts and slopes of some of a block's groups side by side, times ``weight`` ``(m, 1)``: ``(G, m, 2 k)``.
+
+        With splits, what removes vertices stands beside them: ``(G, m, 4 k)``. Its weight has the sign of ``weight``.
+        """
+        rows, (groups, k) = parts.shape[1], block.groups[some].shape
+        chosen = slice(of.start + some.start * k, of.start + (some.start + groups) * k)
+        beside = [(parts, weight), (slopes, weight)]
+        if self.removal is not None:
+            sign = weight if isinstance(weight, float) else -1.0
+            beside += [(side, sign) for side in self.removal]
+        result = parts.new_empty(groups, rows, len(beside) * k)
+        for position, (values, factor) in enumerate(beside):
+            here = result[..., position * k : (position + 1) * k]
+            torch.mul(values[chosen].view(groups, k, rows).transpose(1, 2), factor, out=here)
+        return result
+
+    def forward(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The node's values from its input's, ``(m, *shape)``, and the gradients in split and offset, ``(2, S, m)``."""
         r = self.relaxation
         below = value.flatten(1).T
-        post, minus_pre = self.vertices
-        by_offset = r.gathered(below) / r.slot_unit + minus_pre
-        by_part = post if self.reference is None else torch.addcmul(post, self.reference, by_offset)
-        mean = r.summed(by_part) * r.share[:, None]
-        above = torch.addcmul(mean * r.unit[:, None], below, self.line)
+        by_part, by_offset = gradients = below.new_empty(2, r.slots, below.shape[1])
+        torch.index_select(below / r.unit[:, None], 0, r.neuron, out=by_offset)
+        first = 0
+        for block, vertices in zip(r.blocks, self.vertices, strict=True):
+            of = slice(first, first + block.slots)
+            first = of.stop
+            by_offset[of].unflatten(0, block.groups.shape).add_(vertices[:, block.k :])
+            by_part[of].unflatten(0, block.groups.shape).copy_(vertices[:, : block.k])
+        if self.reference is not None:
+            by_part.addcmul_(self.reference, by_offset)
+        mean = r.summed(by_part).mul_(r.share[:, None])
+        by_part -= r.gathered(mean)
+        above = torch.addcmul(mean.mul_(r.unit[:, None]), below, self.line)
         if self.shift is not None:
-            above = above + self.shift
-        return above.T.reshape(value.shape), by_part - r.gathered(mean), by_offset
+            above += self.shift
+        return above.T.reshape(value.shape), gradients
 
 
 @dataclass(eq=False)
@@ -116,16 +158,13 @@ class InputStep:
         return self.region.minimiser(self.coefficients)[0]
 
 
-def gradient(
-    network: Network, node: str, steps: Mapping[str, GroupStep], start: InputStep
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """The gradients in split and offset of every step, after a back-substitution from ``node`` through them."""
+def gradient(network: Network, node: str, steps: Mapping[str, GroupStep], start: InputStep) -> dict[str, Tensor]:
+    """The gradients of every step, ``(2, S, m)``, after a back-substitution from ``node`` through them."""
     values, gradients = {network.input.name: start.point()}, {}
     for n in network.upto(node)[1:]:
         inputs = (values[name] for name in n.inputs)
         if n.name in steps:
-            values[n.name], *parts = steps[n.name].forward(*inputs)
-            gradients[n.name] = (parts[0], parts[1])
+            values[n.name], gradients[n.name] = steps[n.name].forward(*inputs)
         else:
             values[n.name] = n.operator(*inputs)
     return gradients

@@ -31,25 +31,15 @@ class HighsSolver:
     """HiGHS without cvxpy in between. Regions: box and l_1 ball."""
 
     def prepare(self, program: Program) -> HighsSession:
-        if not isinstance(program.region, Box | L1Ball):
-            raise InputError("solver: highspy takes linear regions only (box, l_1); for an l_2 ball use clarabel")
         return HighsSession(program)
 
 
 class HighsSession:
     def __init__(self, program: Program) -> None:
-        rows, row_lower, row_upper, lower, upper = _with_region(program)
+        model = linear_model(program)
         self._count = program.rows.shape[0]
-        self._columns = np.arange(len(lower), dtype=np.int32)
-        self._padding = np.zeros(len(lower) - len(program.lower))
-        model = highspy.HighsLp()
-        model.num_col_, model.num_row_ = len(lower), len(row_lower)
-        model.col_cost_, model.col_lower_, model.col_upper_ = np.zeros(len(lower)), lower, upper
-        model.row_lower_, model.row_upper_ = row_lower, row_upper
-        matrix = rows.tocsc()
-        model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
-        model.a_matrix_.start_, model.a_matrix_.index_ = matrix.indptr, matrix.indices
-        model.a_matrix_.value_ = matrix.data
+        self._columns = np.arange(model.num_col_, dtype=np.int32)
+        self._padding = np.zeros(model.num_col_ - len(program.lower))
         self._highs = highspy.Highs()
         first: dict[str, Any] = {
             "output_flag": False,
@@ -94,6 +84,25 @@ class HighsSession:
         if status == highspy.HighsModelStatus.kOptimal:
             return Solution(dual)
         return Solution(dual, f"highspy: {self._highs.modelStatusToString(status).lower()}")
+
+
+def linear_model(program: Program) -> highspy.HighsLp:
+    """The program with its region in HiGHS's form, without costs; its own rows and variables come first.
+
+    Raises :class:`InputError` for a region that is not linear.
+    """
+    if not isinstance(program.region, Box | L1Ball):
+        raise InputError("solver: highspy takes linear regions only (box, l_1); for an l_2 ball use clarabel")
+    rows, row_lower, row_upper, lower, upper = _with_region(program)
+    model = highspy.HighsLp()
+    model.num_col_, model.num_row_ = len(lower), len(row_lower)
+    model.col_cost_, model.col_lower_, model.col_upper_ = np.zeros(len(lower)), lower, upper
+    model.row_lower_, model.row_upper_ = row_lower, row_upper
+    matrix = rows.tocsc()
+    model.a_matrix_.format_ = highspy.MatrixFormat.kColwise
+    model.a_matrix_.start_, model.a_matrix_.index_ = matrix.indptr, matrix.indices
+    model.a_matrix_.value_ = matrix.data
+    return model
 
 
 def _with_region(program: Program) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

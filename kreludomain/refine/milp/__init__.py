@@ -1,0 +1,25 @@
+"""Mixed-integer programs of a network, solved by a branch and bound whose every bound is certified.
+
+better = tighten(abstraction, node, deadline=Deadline.after(10))     # bounds of a layer's unstable neurons
+exact = MilpAbstraction.over(abstraction, threads=2)                 # objectives: .minimise, .prove
+exact.search(objective)[0].point                                     # the input to replay where a row is refuted
+"""
+
+from kreludomain.refine.milp.phases import PhaseSession, Relaxed
+from kreludomain.refine.milp.tighten import MilpAbstraction, advance_all, tighten
+from kreludomain.refine.milp.tree import CLAIM, GAP, MINIMUM, SIGN, Goal, Status, Tree
+
+__all__ = [
+    "CLAIM",
+    "GAP",
+    "MINIMUM",
+    "SIGN",
+    "Goal",
+    "MilpAbstraction",
+    "PhaseSession",
+    "Relaxed",
+    "Status",
+    "Tree",
+    "advance_all",
+    "tighten",
+]

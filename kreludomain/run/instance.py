@@ -1,0 +1,112 @@
+"""One instance of the verifier competition: an ONNX file and a VNN-LIB file in, a verdict in its format out.
+
+An instance is solved in a process of its own: what it finds in time is its answer, and what does not stop, runs out of
+memory or crashes is an answer too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kreludomain.deadline import Deadline
+from kreludomain.domain import Method
+from kreludomain.errors import InputError
+from kreludomain.network import Runtime, load
+from kreludomain.run.options import NamedMethod, method_from_arguments
+from kreludomain.run.worker import HAS_MEMORY_LIMIT, Done, Failure, Kind, Limits
+from kreludomain.spec import load_vnnlib
+from kreludomain.verify import Verdict, counterexample_text, decide
+
+#: The first line of a results file: what is asked is whether the assertions can be satisfied.
+WORDS = {
+    Verdict.VERIFIED: "unsat",
+    Verdict.FALSIFIED: "sat",
+    Verdict.UNKNOWN: "unknown",
+    Verdict.TIMEOUT: "timeout",
+    Verdict.ERROR: "error",
+}
+
+#: What it means that an instance's process returned nothing.
+FAILED = {
+    Kind.INPUT: Verdict.ERROR,
+    Kind.ERROR: Verdict.ERROR,
+    Kind.TIMEOUT: Verdict.TIMEOUT,
+    Kind.MEMORY: Verdict.UNKNOWN,
+    Kind.CRASH: Verdict.UNKNOWN,
+}
+
+#: Seconds after the time limit at which a process is killed: work that respects its deadline returns before.
+GRACE = 0.5
+
+
+@dataclass(frozen=True)
+class Solver:
+    """How instances are solved, as command lines say it."""
+
+    method: str
+    options: Sequence[str]
+    device: str | None
+    threads: int | None
+    memory_mb: int | None
+
+    def make_method(self) -> NamedMethod:
+        """The method. Raises :class:`InputError` for what it does not take, or this system cannot do."""
+        if self.memory_mb is not None and not HAS_MEMORY_LIMIT:
+            raise InputError("--memory-mb: only Linux can limit memory")
+        device = {} if self.device is None else {"device": self.device}
+        return method_from_arguments(self.method, self.options, **device)
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """What was found out about an instance.
+
+    ``text`` is its results file, ``counterexample`` ``(*input_shape)``, float32, is there if it is falsified.
+    ``seconds`` are those of the process, loading included, ``stages`` those of the method's stages.
+    """
+
+    verdict: Verdict
+    text: str
+    reason: str
+    seconds: float = 0.0
+    stages: Mapping[str, float] = field(default_factory=dict)
+    counterexample: np.ndarray | None = None
+
+    @property
+    def word(self) -> str:
+        return WORDS[self.verdict]
+
+
+def solve(method: Method, network: Path, specification: Path, timeout_s: float | None) -> Finding:
+    """Loads both files and decides them, in ``timeout_s`` seconds with everything.
+
+    Raises :class:`InputError` for files that cannot be worked with.
+    """
+    deadline = Deadline.after(timeout_s)
+    loaded = load(network)
+    asked = load_vnnlib(specification, loaded)
+    answer = decide(loaded, asked, method, None if timeout_s is None else deadline.remaining)
+    text = f"{WORDS[answer.verdict]}\n"
+    if answer.counterexample is not None:
+        text = counterexample_text(answer.counterexample[None], Runtime(loaded))
+    point = None if answer.counterexample is None else answer.counterexample.cpu().numpy()
+    return Finding(answer.verdict, text, answer.reason, answer.seconds, answer.stages, point)
+
+
+def limits(timeout_s: float | None, memory_mb: int | None) -> Limits:
+    """What the process of an instance may take."""
+    return Limits(None if timeout_s is None else timeout_s + GRACE, memory_mb)
+
+
+def finding(answer: Done | Failure) -> Finding:
+    """What it comes to that :func:`solve` returned something in its process, or nothing."""
+    if isinstance(answer, Done):
+        found: Finding = dataclasses.replace(answer.value, seconds=answer.seconds)
+        return found
+    verdict = FAILED[answer.kind]
+    return Finding(verdict, f"{WORDS[verdict]}\n", answer.reason, answer.seconds)

@@ -1,0 +1,223 @@
+"""What a report says, as plain data: runs read from their folders, put side by side, and the samples worth a look."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kreludomain.errors import InputError
+from kreludomain.run.config import Config, ConfigFile, CsvData, RegionConfig, load_config
+from kreludomain.run.options import NamedMethod
+from kreludomain.run.record import Record
+from kreludomain.run.results import CONFIG, ROWS, Row, read_rows
+from kreludomain.run.runner import Run, prepare
+from kreludomain.run.summary import Summary, in_order, summarise
+from kreludomain.verify import Verdict, predict
+
+LOG = logging.getLogger(__name__)
+
+OPEN, SOLVED = (Verdict.UNKNOWN, Verdict.TIMEOUT), (Verdict.VERIFIED, Verdict.FALSIFIED)
+
+#: How many samples a list shows.
+MOST_HARD, MOST_FALSIFIED, MOST_MARGINS = 8, 12, 40
+
+_NORMS = {"inf": "each entry off by at most", "1": "within l₁ distance", "2": "within Euclidean distance"}
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """A run as its folder tells it. ``run`` is ``None`` where network or data are gone or changed: ``why`` says so."""
+
+    name: str
+    file: ConfigFile[Config]
+    record: Record
+    rows: tuple[Row, ...]
+    methods: tuple[NamedMethod, ...]
+    run: Run | None
+    why: str = ""
+
+    @property
+    def summaries(self) -> list[Summary]:
+        return summarise(self.methods, self.rows)
+
+    def words(self) -> dict[str, str]:
+        """The question, the machine and the versions: a text for each heading."""
+        config = self.file.config
+        names = [method.label.removeprefix(f"{self.name}: ") for method in self.methods]
+        machine = ", ".join(f"{v} cores" if k == "cores" else str(v) for k, v in self.record.machine.items())
+        return {
+            "Network": Path(config.network).name + ("" if self.run is None else f" ({_network(self.run)})"),
+            "Samples": _samples(config, self.rows),
+            "Region": _region(config.region),
+            "Claim": "the output of the sample's label is the largest"
+            if config.claim is None
+            else f"C f(x) + d > 0, {len(config.claim.C)} rows, the same for every sample",
+            "Methods": "; ".join(names),
+            "Limits": _limits(config),
+            "Margins": "each method's best" if config.tight else "a proof stops at its first positive bound",
+            "Machine": machine or "not recorded",
+            "Versions": ", ".join(f"{name} {version}" for name, version in config.versions.items()),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Hard:
+    """A sample worth a look: the row that makes it so, and the input ``(*input_shape)``."""
+
+    told: Told
+    row: Row
+    x: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Broken(Hard):
+    """A falsified sample: the counterexample ``(*input_shape)`` and the class that the network gives it."""
+
+    found: np.ndarray | None = None
+    found_class: int | None = None
+
+
+def read_runs(folders: Sequence[Path]) -> list[Told]:
+    """The runs of folders. Raises :class:`InputError` that names what is no finished row, configuration or record."""
+    names = _names(folders)
+    return [_told(folder, name, len(folders) > 1) for folder, name in zip(folders, names, strict=True)]
+
+
+def every_row(runs: Iterable[Told]) -> list[Row]:
+    return [row for told in runs for row in told.rows]
+
+
+def closest(runs: Iterable[Told]) -> list[Hard]:
+    """Samples that every method of a run leaves open, nearest to zero first; each once, by its best margin."""
+    rows = []
+    for told in runs:
+        solved = {row.index for row in told.rows if row.verdict in SOLVED}
+        left = (row for row in told.rows if row.verdict in OPEN and row.index not in solved)
+        rows += [(told, row) for row in left if row.margin is not None]
+    return _each_once(sorted(rows, key=lambda item: abs(item[1].margin or 0.0)), MOST_HARD)
+
+
+def longest(runs: Iterable[Told]) -> list[Hard]:
+    """Samples by the seconds that they took, the longest first; each once, by its slowest method."""
+    rows = [(told, row) for told in runs for row in told.rows if row.verdict != Verdict.MISCLASSIFIED]
+    return _each_once(sorted(rows, key=lambda item: -item[1].seconds), MOST_HARD)
+
+
+def broken(runs: Iterable[Told]) -> list[Broken]:
+    """Falsified samples in their order, each once a run."""
+    rows = [(told, row) for told in runs for row in told.rows if row.verdict == Verdict.FALSIFIED]
+    return [_broken(hard) for hard in _each_once(rows, len(rows))]
+
+
+def _told(folder: Path, name: str, several: bool) -> Told:
+    if not (folder / ROWS).exists():
+        raise InputError(f"{folder / ROWS}: no such file; a report is about the folder of certify or compare")
+    file = load_config(folder / CONFIG, Config)
+    record = Record.read(folder)
+    try:
+        rows = in_order(map(Row.read, read_rows(folder / ROWS)[0]), file.config.methods)
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{folder / ROWS}: not the rows of certify or compare ({error})") from None
+    run, why = _loaded(file, record)
+    prefix = f"{name}: " if several else ""
+    methods = tuple(replace(method, label=prefix + method.label) for method in file.config.methods)
+    return Told(name, file, record, tuple(replace(row, method=prefix + row.method) for row in rows), methods, run, why)
+
+
+def _loaded(file: ConfigFile[Config], record: Record) -> tuple[Run | None, str]:
+    """The run's network and samples if they are still what they were."""
+    try:
+        run = prepare(file)
+    except (InputError, OSError) as error:
+        return None, str(error)
+    now = Record.of(run.config, run.network, run.samples)
+    changed = [what for what in ("network", "data") if getattr(now, what) != getattr(record, what)]
+    return (None, f"the {' and the '.join(changed)} changed since the run") if changed else (run, "")
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """Each folder by its own name, or by as much of its path as it takes to tell it from the others."""
+    paths = [folder.resolve().parts for folder in folders]
+    for length in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(parts[-length:]) for parts in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise InputError(f"{folders[0]}: given twice")
+
+
+def _each_once(rows: Iterable[tuple[Told, Row]], most: int) -> list[Hard]:
+    found: dict[tuple[str, int], Hard] = {}
+    for told, row in rows:
+        found.setdefault((told.name, row.index), Hard(told, row, _input(told, row)))
+        if len(found) == most:
+            break
+    return list(found.values())
+
+
+def _input(told: Told, row: Row) -> np.ndarray | None:
+    samples = () if told.run is None else told.run.samples
+    return next((sample.x.numpy() for sample in samples if sample.index == row.index), None)
+
+
+def _broken(hard: Hard) -> Broken:
+    told, row = hard.told, hard.row
+    path = told.file.source.parent / (row.counterexample or "")
+    if row.counterexample is None or not path.is_file():
+        return Broken(told, row, hard.x)
+    found = np.load(path)
+    if told.run is None:
+        return Broken(told, row, hard.x, found)
+    return Broken(told, row, hard.x, found, int(predict(told.run.network, torch.from_numpy(found)[None])[0]))
+
+
+def _network(run: Run) -> str:
+    network = run.network
+    relus = sum(network.size(name) for name in network.pre_activations)
+    shape = " x ".join(map(str, network.input.shape))
+    return f"{shape} inputs, {relus:,} activations, {network.size(network.output.name)} outputs"
+
+
+def _samples(config: Config, rows: Sequence[Row]) -> str:
+    data = config.data
+    source = Path(data.csv).name if isinstance(data, CsvData) else f"{data.name}, {data.split}"
+    return f"{len({row.index for row in rows})} of {source}, from {data.first}"
+
+
+def _region(region: RegionConfig) -> str:
+    clip = "" if region.clip is None else f", entries within [{region.clip[0]:g}, {region.clip[1]:g}]"
+    return f"{_NORMS[region.norm]} {region.epsilon:g}{clip}"
+
+
+def _limits(config: Config) -> str:
+    seconds = "no time limit" if config.timeout_s is None else f"{config.timeout_s:g} s"
+    memory = "no memory limit" if config.memory_mb is None else f"{config.memory_mb} MB"
+    return f"{seconds}, {memory} for a sample and method"
+
+
+def as_image(x: np.ndarray, layout: str = "chw") -> np.ndarray | None:
+    """An input as an image ``(height, width, channels)`` with 1 or 3 channels, or ``None`` if it is none.
+
+    A flat input is taken for a square image if it has the right length and is at least 7 x 7; with three channels its
+    values are in the order of ``layout``.
+    """
+    shape = tuple(size for size in x.shape if size != 1)
+    values = x.reshape(shape)
+    if len(shape) == 3 and shape[0] == 3:
+        return values.transpose(1, 2, 0)
+    if len(shape) == 2:
+        return values[:, :, None]
+    if len(shape) != 1:
+        return None
+    for channels in (1, 3):
+        side = math.isqrt(len(values) // channels)
+        if side >= 7 and side * side * channels == len(values):
+            if layout == "hwc":
+                return values.reshape(side, side, channels)
+            return values.reshape(channels, side, side).transpose(1, 2, 0)
+    return None

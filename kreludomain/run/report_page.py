@@ -1,0 +1,149 @@
+"""``kreludomain report``: one HTML page about one or several runs, and its tables as CSV files beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from kreludomain.run import report_data as data
+from kreludomain.run import tables
+from kreludomain.run.config import CsvData
+from kreludomain.run.report_data import Broken, Hard, Told
+from kreludomain.run.report_plots import image, plots
+from kreludomain.run.screen import screen
+from kreludomain.verify import Verdict
+
+PAGE = "report.html"
+
+#: How many entries of an input that is no image are shown.
+MOST_VALUES = 24
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image, or where an input is none, its first values; both with what they are."""
+
+    caption: str
+    uri: str = ""
+    values: tuple[tuple[str, ...], ...] = ()
+    header: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Card:
+    """A sample: what is said of it, and its pictures."""
+
+    title: str
+    facts: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+
+
+def report(folders: Sequence[Path], output: Path | None) -> None:
+    """Reads the folders of runs; writes ``report.html`` and CSV files into ``output``, or into the first folder."""
+    runs = data.read_runs(folders)
+    target = output or folders[0]
+    target.mkdir(parents=True, exist_ok=True)
+    files = {PAGE: page(runs), **_csv_files(runs)}
+    for name, text in files.items():
+        (target / name).write_text(text, encoding="utf-8")
+    screen().print(f"{', '.join(files)} are in {target}", soft_wrap=True)
+
+
+def page(runs: Sequence[Told]) -> str:
+    """The whole page as HTML that needs nothing besides."""
+    environment = Environment(
+        loader=PackageLoader("kreludomain.run", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    rows, summaries = data.every_row(runs), [summary for told in runs for summary in told.summaries]
+    words = [told.words() for told in runs]
+    falsified = data.broken(runs)
+    return environment.get_template("report.html").render(
+        title=" and ".join(told.name for told in runs),
+        runs=runs,
+        question={heading: [text[heading] for text in words] for heading in words[0]},
+        verdicts=[verdict for verdict in Verdict if any(row.verdict == verdict for row in rows)],
+        summaries=summaries,
+        plots={name: Markup(svg) for name, svg in plots(summaries, rows).items()},
+        margins=_margins(runs),
+        most=data.MOST_MARGINS,
+        widths=[
+            [layer, *(tables.shown(summary.widths.get(layer)) for summary in summaries)]
+            for layer in tables.all_layers(summaries)
+        ],
+        closest=[_hard(hard) for hard in data.closest(runs)],
+        longest=[_hard(hard) for hard in data.longest(runs)],
+        falsified=[_falsified(item) for item in falsified[: data.MOST_FALSIFIED]],
+        falsified_more=max(0, len(falsified) - data.MOST_FALSIFIED),
+        shown=tables.shown,
+    )
+
+
+def _csv_files(runs: Sequence[Told]) -> dict[str, str]:
+    """As those of ``compare``, methods called as in the page."""
+    rows, summaries = data.every_row(runs), [summary for told in runs for summary in told.summaries]
+    return {f"report_{name}": text for name, text in tables.csv_files(summaries, rows).items()}
+
+
+def _margins(runs: Sequence[Told]) -> list[list[str]]:
+    """A line a sample: position, label, and what each method has; runs with other samples have a dash there."""
+    labels = [method.label for told in runs for method in told.methods]
+    found: dict[tuple[int, int], dict[str, str]] = {}
+    for row in data.every_row(runs):
+        said = row.verdict.value if row.margin is None else tables.shown(row.margin)
+        found.setdefault((row.index, row.label), {})[row.method] = said
+    return [
+        [str(index), str(label), *(cells.get(name, "-") for name in labels)]
+        for (index, label), cells in sorted(found.items())
+    ]
+
+
+def _hard(hard: Hard) -> Card:
+    row = hard.row
+    facts = (f"{row.method}: {row.verdict.value}", f"margin {tables.shown(row.margin)}", f"{row.seconds:.3g} s")
+    pictures = () if hard.x is None else _pictures(hard, {f"label {row.label}": hard.x})
+    return Card(f"Sample {row.index}", (*facts, row.reason) if row.margin is None else facts, pictures)
+
+
+def _falsified(item: Broken) -> Card:
+    """Original, change and counterexample, with the classes that the network gives them."""
+    title, facts = f"Sample {item.row.index}, label {item.row.label}", [f"found after {item.row.method}"]
+    if item.x is None or item.found is None:
+        return Card(title, (*facts, "its pictures are not there"), ())
+    change = item.found.astype(np.float64) - item.x
+    largest = float(np.abs(change).max())
+    original, found = f"original: class {item.row.predicted}", f"counterexample: class {item.found_class}"
+    facts.append(f"largest change {largest:.4g}")
+    if (amplified := _image(item, change)) is None:
+        return Card(title, tuple(facts), _pictures(item, {original: item.x, "change": change, found: item.found}))
+    scale = 0.5 / largest if largest else 1.0
+    before, after = _pictures(item, {original: item.x, found: item.found})
+    between = Picture(f"change times {scale:.3g}; grey: none", image(amplified * scale, -0.5, 0.5))
+    return Card(title, tuple(facts), (before, between, after))
+
+
+def _pictures(item: Hard, inputs: Mapping[str, np.ndarray]) -> tuple[Picture, ...]:
+    """Inputs by their captions, all on one scale of brightness; as one table if they are no images."""
+    images = {caption: _image(item, x) for caption, x in inputs.items()}
+    flat = [x.flatten() for x in inputs.values()]
+    low, high = item.told.file.config.region.clip or (min(x.min() for x in flat), max(x.max() for x in flat))
+    found = [Picture(caption, image(x, float(low), float(high))) for caption, x in images.items() if x is not None]
+    if len(found) == len(images):
+        return tuple(found)
+    lines = zip(range(MOST_VALUES), *flat, strict=False)
+    values = tuple((str(entry), *(f"{value:.4g}" for value in entries)) for entry, *entries in lines)
+    caption = "" if len(flat[0]) <= MOST_VALUES else f"the first {MOST_VALUES} of {len(flat[0])} entries"
+    return (Picture(caption, header=("entry", *inputs), values=values),)
+
+
+def _image(item: Hard, x: np.ndarray) -> np.ndarray | None:
+    source = item.told.file.config.data
+    return data.as_image(x, source.layout if isinstance(source, CsvData) else "chw")

@@ -1,0 +1,65 @@
+"""``kreludomain verify``: one instance of the verifier competition, within its time whatever happens."""
+
+from __future__ import annotations
+
+import functools
+import pickle
+import time
+from pathlib import Path
+
+import typer
+
+from kreludomain.errors import InputError
+from kreludomain.run import machine
+from kreludomain.run.instance import Finding, Solver, finding, limits, solve
+from kreludomain.run.screen import errors
+from kreludomain.run.worker import Failure, Kind, Worker
+from kreludomain.verify import Verdict
+
+#: What shells say of Ctrl-C: 128 and the number of the signal.
+_INTERRUPTED = 130
+
+
+def verify(
+    network: Path, specification: Path, solver: Solver, timeout_s: float | None, results: Path | None, started: float
+) -> None:
+    """Decides an instance, and prints and writes the answer as the competition wants it.
+
+    ``started``: when the time began to count, by the monotonic clock. Raises :class:`InputError` for files that cannot
+    be worked with; the results file says ``error`` then.
+    """
+    if results is not None and not results.absolute().parent.is_dir():
+        raise InputError(f"--results-file {results}: there is no folder {results.parent}")
+    try:
+        found = _solved(network, specification, solver, timeout_s, started)
+    except InputError:
+        _write(results, "error\n")
+        raise
+    _write(results, found.text)
+    print(found.text, end="", flush=True)
+    stages = "".join(f", {name} {seconds:.3g} s" for name, seconds in found.stages.items())
+    spent = time.monotonic() - started
+    errors().print(f"{found.word} after {spent:.3g} s{stages}: {found.reason}", soft_wrap=True)
+    if found.verdict == Verdict.ERROR:
+        raise typer.Exit(1)
+
+
+def _solved(network: Path, specification: Path, solver: Solver, timeout_s: float | None, started: float) -> Finding:
+    function = pickle.dumps(functools.partial(solve, solver.make_method().method))
+    # Nothing has been computed in this process yet, so that it can be forked.
+    worker = Worker(function, solver.threads or machine.cores(), forked=True)
+    try:
+        left = None if timeout_s is None else max(0.0, started + timeout_s - time.monotonic())
+        answer = worker.run((network, specification, left), limits(left, solver.memory_mb))
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
+    finally:
+        worker.kill()
+    if isinstance(answer, Failure) and answer.kind == Kind.INPUT:
+        raise InputError(answer.reason)
+    return finding(answer)
+
+
+def _write(results: Path | None, text: str) -> None:
+    if results is not None:
+        results.write_text(text, encoding="utf-8")

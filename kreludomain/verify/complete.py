@@ -1,0 +1,169 @@
+"""The complete method: attack, bounds, and branch and bound in turn, each where it pays."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kreludomain.deadline import Deadline
+from kreludomain.domain import DeepPoly, Known
+from kreludomain.krelu import Grouping
+from kreludomain.network import Network
+from kreludomain.network.operators import Relu
+from kreludomain.refine import KRelu
+from kreludomain.refine.dual import DualAbstraction, Machine
+from kreludomain.spec import Box, Region
+from kreludomain.verify.branch import Branching
+from kreludomain.verify.decision import Decision, Question
+from kreludomain.verify.input_split import prove_by_input_splitting
+from kreludomain.verify.rebound import Rebounding
+
+
+@dataclass(frozen=True)
+class Complete:
+    """Proves or refutes a claim, in whatever time that takes.
+
+    A short attack; k-ReLU bounds, from quick to thorough, as in :class:`KRelu` with ``patience`` infinite; a long
+    attack; and branch and bound over the signs of neurons, on the bounds found by then.
+
+    ``preset``, ``k``, ``chunk``, ``grouping``, ``dtype`` and ``device``: as in :class:`KRelu`. ``batch`` and
+    ``branch_steps``: as ``batch`` and ``steps`` in :class:`Branching`. A box of at most ``few_inputs`` inputs is split
+    itself instead, see :mod:`kreludomain.verify.input_split`. ``memory_mb`` bounds what is held at once, and
+    what waits in memory.
+    """
+
+    preset: str = "tight"
+    k: int = 3
+    chunk: int | None = None
+    grouping: str | Grouping = "auto"
+    batch: int = 32
+    branch_steps: int = 30
+    few_inputs: int = 8
+    dtype: str = "float32"
+    device: str = "cpu"
+    memory_mb: int = 512
+
+    def __post_init__(self) -> None:
+        self._krelu(), self._branching()  # raise for what they do not take
+
+    def _krelu(self) -> KRelu:
+        return KRelu(
+            preset=self.preset,
+            k=self.k,
+            chunk=self.chunk,
+            grouping=self.grouping,
+            patience=float("inf"),
+            dtype=self.dtype,
+            device=self.device,
+            memory_mb=self.memory_mb,
+        )
+
+    def _machine(self) -> Machine:
+        return Machine(self.dtype, self.device, self.memory_mb)
+
+    def _branching(self) -> Branching:
+        return Branching(self.batch, self.branch_steps, self.memory_mb)
+
+    def abstract(
+        self, network: Network, region: Region, known: Known | None = None, deadline: Deadline = Deadline()
+    ) -> DualAbstraction:
+        """The abstraction that branching starts from."""
+        return self._krelu().abstract(network, region, known, deadline)
+
+    def decide(self, question: Question) -> Decision:
+        return _Cascade(question, self).run()
+
+
+#: How long the first attack may take, in seconds: what a quick look costs next to the first bounds.
+_GLANCE = 1.0
+
+
+class _Cascade:
+    """One question on its way through the stages."""
+
+    def __init__(self, question: Question, options: Complete) -> None:
+        self.question, self.options = question, options
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> Decision:
+        q = self.question
+        if self._few_inputs():
+            return self._split_inputs()
+        found = self._attacked(Deadline(min(q.deadline.at, time.monotonic() + _GLANCE)), rounds=1)
+        if found is not None:
+            return self._refuted(found)
+        with self._timed("bounds"):
+            objective = q.claim.objective(q.network)
+            reached, minima = self.options._krelu().prove(q.network, q.region, objective, q.known, q.deadline)
+        decision = Decision(minima.lower[0].cpu(), reached.bounds, None, reached.notes + minima.notes)
+        if self._open(decision):
+            found = self._attacked(q.deadline, lower=decision.lower, bounds=decision.bounds)
+            decision = replace(decision, counterexample=found)
+        if self._open(decision) and isinstance(reached, DualAbstraction):
+            with self._timed("branching"):
+                decision = self._branched(decision, reached)
+        return replace(decision, seconds=self.seconds)
+
+    def _few_inputs(self) -> bool:
+        q = self.question
+        relus = all(isinstance(node.operator, Relu) for node in q.network.activations)
+        return relus and isinstance(q.region, Box) and math.prod(q.region.shape) <= self.options.few_inputs
+
+    def _split_inputs(self) -> Decision:
+        q = self.question
+        with self._timed("input splitting"):
+            found = prove_by_input_splitting(q.network, q.region, q.claim, deadline=q.deadline, runtime=q.runtime)
+        known = self._quickly()
+        notes = (*known.notes, f"input splitting: {found.boxes} boxes bounded; {found.reason}")
+        return replace(known, counterexample=found.counterexample, proved=found.proved, notes=notes)
+
+    def _refuted(self, counterexample: Tensor) -> Decision:
+        return replace(self._quickly(), counterexample=counterexample)
+
+    def _quickly(self) -> Decision:
+        """DeepPoly's bounds, for whoever wants some where they do not decide."""
+        q = self.question
+        with self._timed("bounds"):
+            abstraction = DeepPoly(neurons="unstable").abstract(q.network, q.region, q.known)
+            minima = abstraction.minimise(q.claim.objective(q.network))
+        lower = minima.lower[0].cpu()
+        return Decision(lower, abstraction.bounds, None, abstraction.notes + minima.notes, self.seconds)
+
+    def _open(self, decision: Decision) -> bool:
+        return (
+            decision.counterexample is None
+            and not bool(self.question.claim.proved(decision.lower).all())
+            and not self.question.deadline.passed
+        )
+
+    def _attacked(self, deadline: Deadline, **how: Any) -> Tensor | None:
+        with self._timed("attack"):
+            return self.question.attack(deadline, **how)
+
+    def _branched(self, decision: Decision, reached: DualAbstraction) -> Decision:
+        """Branches on the most promising row of each clause that is not proved."""
+        q = self.question
+        rows = []
+        for clause in (~q.claim.proved(decision.lower)).nonzero()[:, 0].tolist():
+            members = (q.claim.clauses == clause).nonzero()[:, 0]
+            rows.append(int(members[decision.lower[members].nan_to_num(-torch.inf).argmax()]))
+        chosen = torch.tensor(rows)
+        objective = q.claim.objective(q.network).select(chosen).pulled_back(q.network)
+        rebounding = Rebounding(self.options._krelu(), self.options._branching(), self.options._machine())
+        found, counterexample, note = rebounding.prove(reached, objective, q.refute, q.deadline)
+        lower = decision.lower.clone()
+        lower[chosen] = torch.fmax(lower[chosen], found)
+        return replace(decision, lower=lower, counterexample=counterexample, notes=(*decision.notes, note))
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start

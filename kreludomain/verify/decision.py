@@ -1,0 +1,91 @@
+"""A question, what is known about its answer, and whoever finds out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from kreludomain.deadline import Deadline
+from kreludomain.domain import ClaimMethod, Known, LayerBounds, Method
+from kreludomain.network import Network, Runtime
+from kreludomain.spec import Claim, Region
+from kreludomain.verify.attack import find_counterexample
+from kreludomain.verify.replay import refuted
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Whether a claim holds over a region (one, fit to the network, which is in float64).
+
+    ``known`` are sound bounds of nodes. ``tight``: bounds as good as the method can, also of what is proved already.
+    ``runtime`` confirms counterexamples; ``None`` where none are wanted.
+    """
+
+    network: Network
+    region: Region
+    claim: Claim
+    known: Known | None = None
+    tight: bool = False
+    runtime: Runtime | None = None
+    deadline: Deadline = field(default_factory=Deadline)
+
+    def attack(
+        self, deadline: Deadline, rounds: int = 3, lower: Tensor | None = None, bounds: LayerBounds | None = None
+    ) -> Tensor | None:
+        """A counterexample ``(1, *input_shape)`` that onnxruntime has confirmed, if one is found by the deadline.
+
+        ``rounds`` as in :func:`find_counterexample`. Clauses that ``lower`` bounds of the rows prove are left out;
+        ``bounds`` are bounds of all layers.
+        """
+        if self.runtime is None:
+            return None
+        claim = self.claim if lower is None else self.claim.select((~self.claim.proved(lower)).nonzero()[:, 0])
+        return find_counterexample(
+            self.network, self.region, claim, self.runtime, rounds, deadline=deadline, bounds=bounds
+        )
+
+    def refute(self, points: Tensor) -> Tensor | None:
+        """The first of inputs ``(n, *input_shape)`` that is a counterexample, rounded and confirmed; or ``None``."""
+        if self.runtime is None:
+            return None
+        return refuted(self.network, points, self.region, self.claim, self.runtime)
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What was found out: sound lower bounds of the claim's rows ``(m,)``, bounds of the layers, and perhaps a
+    counterexample ``(1, *input_shape)`` that onnxruntime has confirmed. ``proved``: the claim holds, whether or not the
+    rows' bounds show it: a row can be what holds in one part of the region, and another one elsewhere. ``seconds`` say
+    what time went into."""
+
+    lower: Tensor
+    bounds: LayerBounds
+    counterexample: Tensor | None = None
+    notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    proved: bool = False
+
+
+@runtime_checkable
+class Decider(Method, Protocol):
+    """A method that looks for proofs and counterexamples in turn, and says itself when it is done."""
+
+    def decide(self, question: Question) -> Decision: ...
+
+
+def decide_by_bounds(method: Method, question: Question) -> Decision:
+    """The method's bounds; where they do not prove the claim, the attack."""
+    q = question
+    objective = q.claim.objective(q.network)
+    if isinstance(method, ClaimMethod) and not q.tight:
+        abstraction, minima = method.prove(q.network, q.region, objective, q.known, q.deadline)
+    else:
+        abstraction = method.abstract(q.network, q.region, q.known, q.deadline)
+        minima = (abstraction.minimise if q.tight else abstraction.prove)(objective, q.deadline)
+    lower, counterexample = minima.lower[0].cpu(), None
+    if not bool(q.claim.proved(lower).all()) and not q.deadline.passed:
+        counterexample = q.attack(q.deadline, lower=lower, bounds=abstraction.bounds)
+    return Decision(lower, abstraction.bounds, counterexample, abstraction.notes + minima.notes)

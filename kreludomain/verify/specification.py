@@ -1,0 +1,161 @@
+"""One answer for a whole specification: its cases one by one under one deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from kreludomain.deadline import Deadline
+from kreludomain.domain import Method
+from kreludomain.network import Network, Runtime
+from kreludomain.spec import Case, Specification
+from kreludomain.verify.attack import find_counterexample
+from kreludomain.verify.certify import Verdict, certify
+from kreludomain.verify.methods import make_method
+
+#: The share of the time that goes into quick attacks on every case, where there are several.
+_ATTACKS = 0.2
+#: The share of the time after that in which every case gets its turn; the rest is for those that need more.
+_TURNS = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What is known of a specification: *verified* only if every case is, *falsified* if one case is.
+
+    ``counterexample`` ``(*input_shape)``, float32, is there if *falsified*; onnxruntime has confirmed it with the
+    outputs ``outputs`` ``(*output_shape)`` of the network that was asked about. ``verdicts`` are those of the cases,
+    ``stages`` the seconds that went into each stage, ``reason`` says why it stopped there.
+    """
+
+    verdict: Verdict
+    seconds: float
+    reason: str
+    verdicts: tuple[Verdict, ...]
+    counterexample: Tensor | None = None
+    outputs: Tensor | None = None
+    stages: Mapping[str, float] = field(default_factory=dict)
+
+
+def decide(
+    network: Network,
+    specification: Specification,
+    method: str | Method = "complete",
+    timeout_s: float | None = None,
+    **options: object,
+) -> Answer:
+    """Whether every case of a specification of ``network`` holds; ``method`` and ``options`` as in :func:`certify`.
+
+    Several cases are attacked before any is proved. Then each gets its turn, and those that need more time share what
+    the others have left. Raises :class:`InputError` for what does not fit the network.
+    """
+    return _Course(network, specification, make_method(method, **options), Deadline.after(timeout_s)).run()
+
+
+class _Course:
+    """The cases of one specification on their way to a verdict each."""
+
+    def __init__(self, network: Network, specification: Specification, method: Method, deadline: Deadline) -> None:
+        self.network, self.specification, self.method, self.deadline = network, specification, method, deadline
+        self.about = specification.network.to(dtype=torch.float64)
+        self.runtime = Runtime(specification.network)
+        # The network as it was read has the last word, also where a case is about its inputs and outputs together.
+        self.joined = specification.network is not network
+        self.original = Runtime(network) if self.joined else self.runtime
+        self.verdicts = [Verdict.TIMEOUT] * len(specification.cases)  # of what is not come to
+        self.reasons = ["not come to in the time there was"] * len(specification.cases)
+        self.stages: dict[str, float] = {}
+        self.start = time.monotonic()
+
+    def run(self) -> Answer:
+        several = len(self.specification.cases) > 1
+        for stage in (self._attacks, self._turns, self._rest) if several else (self._rest,):
+            found = stage()
+            if found is not None:
+                return self._falsified(found)
+        return self._undecided_or_verified()
+
+    def _attacks(self) -> tuple[Tensor, Tensor] | None:
+        until = self._share(_ATTACKS)
+        with self._timed("attack"):
+            for position, case in enumerate(self.specification.cases):
+                if until.passed:
+                    break
+                point = find_counterexample(self.about, case.region, case.claim, self.runtime, 1, deadline=until)
+                found = None if point is None else self._confirmed(point)
+                if found is not None:
+                    self.verdicts[position] = Verdict.FALSIFIED
+                    return found
+        return None
+
+    def _turns(self) -> tuple[Tensor, Tensor] | None:
+        """Every case for an equal share of the time, and of what others have left of theirs."""
+        until, count = self._share(_TURNS), len(self.specification.cases)
+        for position, case in enumerate(self.specification.cases):
+            found = self._certified(position, case, until.remaining / (count - position))
+            if found is not None:
+                return found
+        return None
+
+    def _rest(self) -> tuple[Tensor, Tensor] | None:
+        """What more time may decide: the cases in turn, each for as long as it takes."""
+        for position, case in enumerate(self.specification.cases):
+            if self.verdicts[position] == Verdict.TIMEOUT:
+                found = self._certified(position, case, self.deadline.remaining)
+                if found is not None:
+                    return found
+        return None
+
+    def _certified(self, position: int, case: Case, seconds: float) -> tuple[Tensor, Tensor] | None:
+        """A counterexample to the case, if it is refuted; what else is found out is noted."""
+        limit = None if seconds == float("inf") else seconds
+        certificate = certify(self.about, case.region, case.claim, self.method, timeout_s=limit, runtime=self.runtime)
+        for stage, spent in certificate.stages.items():
+            self._spent(stage, spent)
+        self.verdicts[position], self.reasons[position] = certificate.verdict, certificate.reason
+        if certificate.counterexample is None:
+            return None
+        found = self._confirmed(certificate.counterexample[None])
+        if found is None:
+            self.verdicts[position] = Verdict.UNKNOWN
+            self.reasons[position] = "a counterexample that the network as it was read does not confirm"
+        return found
+
+    def _confirmed(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
+        """A point ``(1, *input_shape)`` and its outputs, if by the network as it was read it is a counterexample."""
+        outputs = self.original(x)
+        compared = torch.cat([x.float().flatten(1), outputs.flatten(1)], 1) if self.joined else outputs
+        return (x[0], outputs[0]) if bool(self.specification.broken(x.double(), compared).all()) else None
+
+    def _share(self, share: float) -> Deadline:
+        return Deadline(time.monotonic() + share * self.deadline.remaining)
+
+    def _falsified(self, found: tuple[Tensor, Tensor]) -> Answer:
+        reason = "counterexample confirmed by onnxruntime"
+        seconds = time.monotonic() - self.start
+        return Answer(Verdict.FALSIFIED, seconds, reason, tuple(self.verdicts), *found, self.stages)
+
+    def _undecided_or_verified(self) -> Answer:
+        open_ = [position for position, verdict in enumerate(self.verdicts) if verdict != Verdict.VERIFIED]
+        verdict, reason = Verdict.VERIFIED, "every case is proved"
+        if open_:
+            late = self.deadline.passed and any(self.verdicts[position] == Verdict.TIMEOUT for position in open_)
+            verdict = Verdict.TIMEOUT if late else Verdict.UNKNOWN
+            reason = self.reasons[open_[0]]
+            if len(self.verdicts) > 1:
+                reason = f"{len(open_)} of {len(self.verdicts)} cases are open, case {open_[0]}: {reason}"
+        return Answer(verdict, time.monotonic() - self.start, reason, tuple(self.verdicts), stages=self.stages)
+
+    def _spent(self, stage: str, seconds: float) -> None:
+        self.stages[stage] = self.stages.get(stage, 0.0) + seconds
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self._spent(stage, time.monotonic() - start)

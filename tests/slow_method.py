@@ -1,0 +1,28 @@
+"""The command line with a method that takes its time: ``python -m slow_method certify ...``."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from kreludomain import Interval, Network
+from kreludomain.run.cli import program
+from kreludomain.verify import METHODS
+
+
+@dataclass(frozen=True)
+class Slow(Interval):
+    """Interval arithmetic with a pause before it."""
+
+    seconds: float = 0.3
+
+    def abstract(self, network: Network, *arguments: Any) -> Any:
+        if network.input.shape == (4,):  # not in the rehearsal
+            time.sleep(self.seconds)
+        return super().abstract(network, *arguments)
+
+
+if __name__ == "__main__":
+    METHODS["slow"] = Slow
+    program()

@@ -1,0 +1,170 @@
+"""The complete method: verdicts equal to enumeration, splits that are sound, limits that hold."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import torch
+from exact import exact_minima
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from networks import conv, dense, pooled, residual
+from torch import Tensor
+
+import kreludomain as kd
+from kreludomain.deadline import Deadline
+from kreludomain.network import Runtime
+from kreludomain.refine import KRelu
+from kreludomain.refine.dual import Ascent, Machine, SplitDual
+from kreludomain.spec import Objective
+from kreludomain.verify.branch import Branching, branch_and_bound
+from kreludomain.verify.rebound import Rebounding
+from kreludomain.verify.store import Store
+
+
+def cube(network: kd.Network, radius: float = 0.5) -> kd.Region:
+    return kd.ball(torch.full((1, *network.input.shape), 0.3, dtype=torch.float64), radius)
+
+
+def rooted(network: kd.Network, region: kd.Region, **options: Any) -> tuple[KRelu, Any]:
+    method = KRelu(preset="fast", **options)
+    return method, method.abstract(network, region)
+
+
+def split_dual(network: kd.Network, region: kd.Region, objective: Objective) -> SplitDual:
+    _, abstraction = rooted(network, region)
+    return SplitDual.of(abstraction.problem(objective.node), Machine())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_verdicts_equal_enumeration_of_activation_patterns(seed: int) -> None:
+    network = dense(3, 7, 6, 3, seed=seed, integer=seed % 2 == 1)
+    region, rows = cube(network), torch.randn(3, 3, generator=torch.Generator().manual_seed(seed)).double()
+    minima = exact_minima(network, region.fit(network), rows)
+    for shift, expected in ((0.02, "verified"), (-0.02, "falsified")):
+        for row, minimum in zip(rows, minima.tolist(), strict=True):
+            scale = 1.0 + abs(minimum)
+            claim = kd.claim(row[None], torch.tensor([shift * scale - minimum]))
+            assert kd.certify(network, region, claim, "complete", timeout_s=60.0).verdict == expected
+
+
+def test_a_minimum_of_exactly_zero_is_never_verified_when_positive_is_claimed() -> None:
+    network = dense(2, 4, 3, 1, seed=1, integer=True)
+    region = cube(network)
+    minimum = exact_minima(network, region.fit(network), torch.ones(1, 1, dtype=torch.float64))
+    claim = kd.claim(torch.ones(1, 1), -minimum)
+    assert kd.certify(network, region, claim, "complete", timeout_s=10.0).verdict != "verified"
+
+
+def test_a_clause_is_proved_by_any_of_its_rows() -> None:
+    network = dense(2, 5, 4, 2, seed=3)
+    region = cube(network)
+    low = exact_minima(network, region.fit(network), torch.eye(2, dtype=torch.float64))
+    rows, shift = torch.eye(2), torch.stack([-low[0] - 1, -low[1] + 0.05])
+    both = kd.claim(rows, shift)
+    either = kd.claim(rows, shift, clause=torch.tensor([0, 0]))
+    assert kd.certify(network, region, either, "complete", timeout_s=30.0).verdict == "verified"
+    assert kd.certify(network, region, both, "complete", timeout_s=30.0).verdict == "falsified"
+
+
+@pytest.mark.parametrize("make", [conv, residual, pooled])
+def test_other_networks_are_decided_and_counterexamples_replay(make: Any) -> None:
+    network = make()
+    region = cube(network, 0.08)
+    outputs = network(region.fit(network).sample(2000, torch.Generator().manual_seed(0)))
+    low = outputs.min(0).values
+    easy, hard = kd.claim(torch.eye(len(low)), 3.0 - low), kd.claim(torch.eye(len(low)), -low - 0.01)
+    assert kd.certify(network, region, easy, "complete", timeout_s=30.0).verdict == "verified"
+    found = kd.certify(network, region, hard, "complete", timeout_s=30.0)
+    assert found.verdict == "falsified"
+    assert found.counterexample is not None
+    assert bool((Runtime(network)(found.counterexample[None]).double() - low - 0.01 <= 0).any())
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), integer=st.booleans())
+def test_bounds_of_subproblems_hold_where_their_signs_do(seed: int, integer: bool) -> None:
+    """Every point of the region lies in the subproblem that its own signs make, whatever multipliers are."""
+    network = dense(3, 6, 5, 2, seed=seed % 50, integer=integer)
+    region, generator = cube(network).fit(network), torch.Generator().manual_seed(seed)
+    objective = Objective.linear(network, network.output.name, torch.randn(1, 2, generator=generator).double())
+    objective = objective.pulled_back(network)
+    dual = split_dual(network, region, objective)
+    points = region.sample(64, generator)
+    values = network.values(points)
+    signs = torch.cat([values[name].sign() for name in network.pre_activations], dim=1).T.to(torch.int8)
+    some = torch.rand(signs.shape, generator=generator) < 0.6
+    many = objective.select(torch.zeros(64, dtype=torch.long))
+    lower, proofs = dual.solve(many, torch.where(some, signs, 0), Ascent(20))
+    exact = objective.evaluate(values[objective.node])[:, 0]
+    assert bool((lower <= exact + 1e-9).all())
+    free, _ = dual.solve(many, torch.zeros_like(signs), Ascent(0), proofs)
+    decided, _ = dual.solve(many, torch.where(some, signs, 0), Ascent(0), proofs)
+    assert bool((decided >= free - 1e-6).all())  # a split only removes
+
+
+def test_branching_and_rebounding_come_to_the_exact_minimum() -> None:
+    network = dense(3, 7, 6, 2, seed=5)
+    region = cube(network).fit(network)
+    rows = torch.eye(2, dtype=torch.float64)
+    minima = exact_minima(network, region, rows)
+    objective = Objective.linear(network, network.output.name, rows, 0.05 - minima).pulled_back(network)
+    method, root = rooted(network, region)
+    assert not bool((root.minimise(objective).lower > 0).all())
+    fixed = branch_and_bound(split_dual(network, region, objective), objective, Branching(batch=4))
+    assert bool(((fixed.lower > 0) & (fixed.lower <= 0.05 + 1e-9)).all())
+    assert fixed.open == 0
+    lower, counterexample, _ = Rebounding(method, Branching(), Machine()).prove(root, objective, None, Deadline())
+    assert counterexample is None
+    assert bool(((lower > 0) & (lower <= 0.05 + 1e-9)).all())
+
+
+def test_rebounding_never_passes_the_minimum_when_it_is_cut_short() -> None:
+    network = dense(4, 8, 8, 8, 2, seed=8)
+    region = cube(network).fit(network)
+    minima = exact_minima(network, region, torch.eye(2, dtype=torch.float64))
+    objective = Objective.linear(network, network.output.name, torch.eye(2), 1e-3 - minima).pulled_back(network)
+    method, root = rooted(network, region)
+    for seconds in (0.2, 0.5, 1.0):
+        lower, _, _ = Rebounding(method, Branching(), Machine()).prove(root, objective, None, Deadline.after(seconds))
+        assert bool((lower <= 1e-3 + 1e-9).all())
+
+
+def test_the_time_limit_holds_where_nothing_can_be_decided() -> None:
+    network = dense(20, 60, 60, 60, 60, 5, seed=2)
+    region = cube(network, 2.0)
+    start = time.monotonic()
+    found = kd.certify(network, region, kd.claim(torch.eye(5), torch.full((5,), 500.0)), "complete", timeout_s=3.0)
+    assert found.verdict in ("timeout", "falsified", "verified")
+    assert time.monotonic() - start < 3.0 + 2.0
+
+
+@pytest.mark.parametrize("memory_mb", [1, 64])
+def test_a_store_gives_back_what_was_put_in_memory_or_on_disk(memory_mb: int) -> None:
+    store = Store({"a": ((300_000,), torch.float32), "b": ((3,), torch.int8)}, memory_mb)
+    generator = torch.Generator().manual_seed(0)
+
+    def some(n: int) -> dict[str, Tensor]:
+        return {"a": torch.rand(n, 300_000, generator=generator), "b": torch.randint(-1, 2, (n, 3)).to(torch.int8)}
+
+    first, second = some(20), some(9)
+    places = store.put(first)
+    back = store.take(places[5:9])
+    assert all(torch.equal(back[name], first[name][5:9]) for name in first)
+    again = store.put(second)
+    assert set(again) & set(places[5:9])
+    assert not set(again) & {*places[:5], *places[9:]}
+    for put, where in ((second, again), ({name: value[9:] for name, value in first.items()}, places[9:])):
+        taken = store.take(where)
+        assert all(torch.equal(taken[name], put[name]) for name in put)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"batch": 0}, "batch: 0"), ({"branch_steps": -1}, "steps: -1"), ({"preset": "x"}, "preset: 'x'")],
+)
+def test_options_out_of_range_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(kd.InputError, match=message):
+        kd.certify(dense(2, 3, 2), cube(dense(2, 3, 2)), kd.robustness(0, 2), "complete", **options)

@@ -278,7 +278,7 @@ def test_a_claim_that_rounding_makes_true_is_not_verified(seed: int) -> None:
         for method in ("zonotope", "deeppoly", "krelu"):
             assert kd.certify(network, region, claim, method, attack=False).verdict != kd.Verdict.VERIFIED
         assert not prove_by_input_splitting(network, region, claim, SPLITTING, Deadline.after(2)).proved
-        complete = kd.certify(network, region, claim, "complete", few_inputs=0, steps=10, timeout_s=1)
+        complete = kd.certify(network, region, claim, "complete", few_inputs=0, branch_steps=10, timeout_s=1)
         assert complete.verdict != kd.Verdict.VERIFIED
 
 

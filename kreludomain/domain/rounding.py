@@ -40,6 +40,7 @@ class Rounding:
     network: Network
     bounds: Mapping[str, Bounds]
     _lengths: dict[str, Tensor | None] = field(default_factory=dict)
+    _starts: dict[str, Tensor] = field(default_factory=dict)
 
     def of_step(self, node: Node, coefficients: Tensor) -> Tensor | float:
         """What passing ``coefficients`` ``(B or 1, m, *shape)`` backwards through a node may be off by, ``(B, m)``.
@@ -56,7 +57,9 @@ class Rounding:
         """What an objective's way to its node may be off by, ``(B, m)``, and the step of an activation there."""
         node = self.network[objective.node]
         if not objective.trail and self._goes_with_what_is_above(node):
-            return _length(objective.coefficients) * _length(self._of_activation(node)[:, None])
+            if node.name not in self._starts:
+                self._starts[node.name] = _length(self._of_activation(node)[:, None])
+            return _length(objective.coefficients) * self._starts[node.name]
         return sum((self.of_step(self.network[name], a) for name, a in objective.trail), start=0.0)
 
     def of_sum(self, name: str, coefficients: Tensor) -> Tensor:

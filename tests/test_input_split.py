@@ -12,7 +12,7 @@ from torch import Tensor
 
 import kreludomain as kd
 from kreludomain.deadline import Deadline
-from kreludomain.domain.box_forms import all_neurons, box_forms, neuron_count
+from kreludomain.domain.box_forms import Whole, box_forms, neuron_count
 from kreludomain.errors import InputError
 from kreludomain.network import Runtime
 from kreludomain.spec import Box
@@ -129,11 +129,11 @@ def test_forms_are_below_the_rows_at_every_point(network: kd.Network) -> None:
     shape = network.input.shape
     middle = draw(6, *shape, seed=4)
     region = kd.box(middle - 0.3, middle + 0.3)
-    neurons = all_neurons(network)
+    whole = Whole.of(network, kd.box(region.lower.amin(0)[None], region.upper.amax(0)[None]))
     objective = kd.claim(draw(4, network.size(network.output.name), seed=6)).objective(network)
     signs = torch.zeros(6, neuron_count(network), dtype=torch.int8)
     for part in (region, kd.box(middle - 0.3, middle), kd.box(middle - 0.05, middle)):
-        forms = box_forms(network, part, signs, neurons)
+        forms = box_forms(network, part, signs, whole)
         rows, losses = forms.charged_rows(objective)
         for _ in range(30):
             x = part.lower + torch.rand_like(part.lower) * (part.upper - part.lower)
@@ -154,7 +154,7 @@ def test_what_overflows_proves_nothing() -> None:
     network = dense(2, 4, 4, 2, seed=1)
     huge = kd.box(torch.full((1, 2), -1e300, dtype=torch.float64), torch.full((1, 2), 1e300, dtype=torch.float64))
     signs = torch.zeros(1, neuron_count(network), dtype=torch.int8)
-    forms = box_forms(network, huge, signs, all_neurons(network))
+    forms = box_forms(network, huge, signs, Whole.of(network, huge))
     objective = kd.claim(1e300 * torch.eye(2, dtype=torch.float64), torch.ones(2)).objective(network)
     assert not bool((forms.rows(objective).minimum(huge) > 0).any())
     outcome = prove_by_input_splitting(

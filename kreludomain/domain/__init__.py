@@ -7,6 +7,7 @@ from kreludomain.domain.combined import Combined
 from kreludomain.domain.deeppoly import BackwardAbstraction, DeepPoly
 from kreludomain.domain.interval import Interval
 from kreludomain.domain.relu import LOWER_SLOPES
+from kreludomain.domain.rounding import Rounding
 from kreludomain.domain.zonotope import Zonotope
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "LayerBounds",
     "Method",
     "Minima",
+    "Rounding",
     "Step",
     "Zonotope",
     "back_substitute",

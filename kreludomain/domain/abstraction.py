@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from kreludomain.deadline import Deadline
 from kreludomain.domain.bounds import Bounds, LayerBounds
+from kreludomain.domain.rounding import Rounding
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.spec import Objective, Region
@@ -44,6 +46,11 @@ class Abstraction(ABC):
     region: Region
     bounds: LayerBounds
     notes: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @cached_property
+    def rounding(self) -> Rounding:
+        """What rounding can do to expressions in values within the bounds."""
+        return Rounding(self.network, self.bounds)
 
     @abstractmethod
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:

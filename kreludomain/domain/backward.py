@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from kreludomain.domain.rounding import Rounding
 from kreludomain.network import Network, Node
 from kreludomain.network.operators import AffineOperator, Input
 from kreludomain.spec import Objective, Region
@@ -32,8 +33,10 @@ class Step(Protocol):
 
 
 @torch.no_grad()
-def back_substitute(network: Network, objective: Objective, steps: Mapping[str, Step], region: Region) -> Tensor:
-    """Lower bounds ``(B, m)`` of the objectives over the region.
+def back_substitute(
+    network: Network, objective: Objective, steps: Mapping[str, Step], region: Region, rounding: Rounding | None
+) -> Tensor:
+    """Lower bounds ``(B, m)`` of the objectives over the region; without ``rounding``, estimates of them.
 
     ``steps`` has an entry for every activation below the objective's node; an entry for any other node takes the place
     of its operator, and the region takes the place of the input.
@@ -41,15 +44,21 @@ def back_substitute(network: Network, objective: Objective, steps: Mapping[str, 
     pending = {objective.node: objective.coefficients}
     total = objective.constant.expand(region.batch, -1)
     magnitude = total.abs()
+    slack = total.new_zeros(()) if rounding is None else rounding.of_start(objective)
     for node in reversed(network.upto(objective.node)):
         coefficients = pending.pop(node.name, None)
         if coefficients is None:
             continue
         to_inputs, constant = _step(node, steps, region).backward(coefficients)
         total, magnitude = total + constant, magnitude + constant.abs()
+        if rounding is not None:
+            slack = slack + rounding.of_step(node, coefficients)
         for name, a in zip(node.inputs, to_inputs, strict=bool(to_inputs)):
-            pending[name] = pending[name] + a if name in pending else a
-    return total - ROUNDING * magnitude
+            if name in pending:
+                a = pending[name] + a
+                slack = slack if rounding is None else slack + rounding.of_sum(name, a)
+            pending[name] = a
+    return total - ROUNDING * magnitude - slack
 
 
 def _step(node: Node, steps: Mapping[str, Step], region: Region) -> Step:

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from kreludomain.domain.backward import Step, back_substitute
 from kreludomain.domain.bounds import Bounds
+from kreludomain.domain.deeppoly import DeepPoly
 from kreludomain.domain.relu import LinearReluStep, linear_relu
+from kreludomain.domain.rounding import Rounding
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import Relu
@@ -24,8 +26,8 @@ from kreludomain.spec import Objective, Region
 
 @dataclass(frozen=True, eq=False)
 class LinearForms:
-    """``coefficients . x + constant`` is a lower bound of each row at each ``x`` of its box; what rounding may do to
-    constants is taken off.
+    """``coefficients . x + constant`` is a lower bound of each row at each ``x`` of its box; what rounding did to both
+    is taken off the constant.
 
     ``coefficients`` ``(B, m, inputs)``, ``constant`` ``(B, m)``.
     """
@@ -44,6 +46,46 @@ class LinearForms:
 
     def __getitem__(self, boxes: Tensor) -> LinearForms:
         return LinearForms(self.coefficients[boxes], self.constant[boxes])
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """The region that boxes are parts of: what holds over all of it, and so in every box.
+
+    ``neurons``: every pre-activation as objectives at the nodes before it, by its node's name, and ``lost`` ``(1, n)``
+    what rounding did to them on the way there. ``rounding`` is for values within the region's bounds, which are far
+    tighter than it takes: magnitudes that are multiplied by 1e-16.
+    """
+
+    rounding: Rounding
+    neurons: Mapping[str, Objective]
+    lost: Mapping[str, Tensor]
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, network: Network, region: Region) -> Whole:
+        """For a batch of one."""
+        rounding = DeepPoly(neurons="unstable").abstract(network, region).rounding
+        neurons, lost = dict[str, Objective](), dict[str, Tensor]()
+        for name in network.pre_activations:
+            ahead = Objective.neurons(network, name, torch.arange(network.size(name))).pulled_back(network)
+            neurons[name] = Objective(ahead.node, ahead.coefficients, ahead.constant)
+            lost[name] = torch.zeros_like(ahead.constant) + rounding.of_start(ahead)
+        return cls(rounding, neurons, lost)
+
+    def chosen(self, name: str, positions: Tensor, sign: float) -> Objective:
+        """For each box its own choice ``(B, k)`` of a node's neurons, or their negations."""
+        objective = self.neurons[name]
+        coefficients, constant = (sign * part[0][positions] for part in (objective.coefficients, objective.constant))
+        return Objective(objective.node, coefficients, constant - self.lost[name][0][positions])
+
+    def within(self, name: str, positions: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Bounds ``(B, k)`` of neurons in boxes, cut with the region's: those that rounding is reckoned from."""
+        known = self.rounding.bounds[name]
+        return (
+            torch.fmax(lower, known.lower.flatten()[positions]),
+            torch.fmin(upper, known.upper.flatten()[positions]),
+        )
 
 
 class _InputStep:
@@ -95,6 +137,7 @@ class BoxForms:
 
     network: Network
     region: Region
+    whole: Whole
     signs: Tensor
     finite: Tensor
     steps: Mapping[str, LinearReluStep]
@@ -102,7 +145,7 @@ class BoxForms:
 
     def rows(self, objective: Objective) -> LinearForms:
         """Lower bounds of the objectives as linear expressions in the input."""
-        return self._checked(_forms(self.network, objective, self.steps, self.region))
+        return self._checked(_forms(self.network, objective, self.steps, self.region, self.whole))
 
     def charged_rows(self, objective: Objective) -> tuple[LinearForms, Tensor]:
         """As :meth:`rows`, and what each row's bound may lose because of the width of each input, ``(B, m, inputs)``.
@@ -113,7 +156,7 @@ class BoxForms:
         inputs = self.network.size(self.network.input.name)
         account = self.region.lower.new_zeros(self.region.batch, objective.count, inputs)
         charged = {name: _ChargedStep(step, self.shares[name], account) for name, step in self.steps.items()}
-        return self._checked(_forms(self.network, objective, charged, self.region)), account
+        return self._checked(_forms(self.network, objective, charged, self.region, self.whole)), account
 
     def _checked(self, forms: LinearForms) -> LinearForms:
         return LinearForms(forms.coefficients, torch.where(self.finite[:, None], forms.constant, torch.nan))
@@ -133,12 +176,12 @@ def box_forms(
     network: Network,
     region: Region,
     signs: Tensor,
-    neurons: Mapping[str, Objective],
+    whole: Whole,
     lower_slope: str = "area",
 ) -> BoxForms:
     """The relaxation over boxes, from the input up: DeepPoly for neurons that ``signs`` leaves undecided.
 
-    ``signs`` as in :class:`BoxForms`, such as those of larger boxes around; ``neurons`` is :func:`all_neurons`.
+    ``signs`` as in :class:`BoxForms`, such as those of larger boxes around; ``whole`` is what all boxes are parts of.
     """
     width = (region.upper - region.lower).flatten(1)
     steps: dict[str, LinearReluStep] = {}
@@ -150,9 +193,9 @@ def box_forms(
         lower, upper = known.clamp(max=0).to(width), known.clamp(min=0).to(width)
         parts = width.new_zeros(*positions.shape, width.shape[1])
         if positions.shape[1]:
-            below = _forms(network, _chosen(neurons[name], positions, 1.0), steps, region)
-            above = _forms(network, _chosen(neurons[name], positions, -1.0), steps, region)
-            low, high = below.minimum(region), -above.minimum(region)
+            below = _forms(network, whole.chosen(name, positions, 1.0), steps, region, whole)
+            above = _forms(network, whole.chosen(name, positions, -1.0), steps, region, whole)
+            low, high = whole.within(name, positions, below.minimum(region), -above.minimum(region))
             finite &= (low.isfinite() & high.isfinite()).all(1)
             known = known.scatter(1, positions, _merged(known.gather(1, positions), low, high))
             lower, upper = lower.scatter(1, positions, low), upper.scatter(1, positions, high)
@@ -167,13 +210,7 @@ def box_forms(
                 shape = (region.batch, *node.shape)
                 steps[node.name] = linear_relu(Bounds(lower.reshape(shape), upper.reshape(shape)), lower_slope)
                 shares[node.name] = _Shares(positions, parts)
-    return BoxForms(network, region, torch.cat([signs[:, :0], *found], dim=1), finite, steps, shares)
-
-
-def all_neurons(network: Network) -> dict[str, Objective]:
-    """Every pre-activation as objectives at the nodes before it, by its node's name."""
-    everything = {name: torch.arange(network.size(name)) for name in network.pre_activations}
-    return {name: Objective.neurons(network, name, all_).pulled_back(network) for name, all_ in everything.items()}
+    return BoxForms(network, region, whole, torch.cat([signs[:, :0], *found], dim=1), finite, steps, shares)
 
 
 def _undecided(signs: Tensor) -> Tensor:
@@ -188,14 +225,11 @@ def _merged(known: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
     return torch.where(known != 0, known, decided)
 
 
-def _chosen(objective: Objective, positions: Tensor, sign: float) -> Objective:
-    """For each box its own choice of a batch of one's expressions, or their negations."""
-    coefficients, constant = (sign * part[0][positions] for part in (objective.coefficients, objective.constant))
-    return Objective(objective.node, coefficients, constant)
-
-
-def _forms(network: Network, objective: Objective, steps: Mapping[str, Step], region: Region) -> LinearForms:
+def _forms(
+    network: Network, objective: Objective, steps: Mapping[str, Step], region: Region, whole: Whole
+) -> LinearForms:
     at_input = _InputStep(region)
-    constant = back_substitute(network, objective, {**steps, network.input.name: at_input}, region)
+    through = {**steps, network.input.name: at_input}
+    constant = back_substitute(network, objective, through, region, whole.rounding)
     rows = at_input.coefficients
     return LinearForms(rows.expand(-1, objective.count, network.size(network.input.name)), constant)

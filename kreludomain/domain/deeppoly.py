@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.interval import interval
 from kreludomain.domain.relaxation import anchors, differences, linear_step, maximum_step, open_neurons
 from kreludomain.domain.relu import LOWER_SLOPES, ConstantStep
+from kreludomain.domain.rounding import Rounding
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import AffineOperator, Input, PairMaximum
@@ -27,6 +29,11 @@ class BackwardAbstraction(Abstraction):
 
     steps: Mapping[str, Step] = field(kw_only=True)
     memory_mb: int = field(default=16, kw_only=True)
+    rounding_lengths: dict[str, Tensor | None] = field(default_factory=dict, kw_only=True)
+
+    @cached_property
+    def rounding(self) -> Rounding:
+        return Rounding(self.network, self.bounds, self.rounding_lengths)
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
         # To the input, and to the nearest activations only: never looser than interval analysis on the same bounds.
@@ -44,7 +51,9 @@ class BackwardAbstraction(Abstraction):
 
     def _through(self, objective: Objective, steps: Mapping[str, Step]) -> Tensor:
         parts = objective.chunks(self._rows_at_once(objective.node))
-        return torch.cat([back_substitute(self.network, part, steps, self.region) for part in parts], dim=1)
+        return torch.cat(
+            [back_substitute(self.network, part, steps, self.region, self.rounding) for part in parts], dim=1
+        )
 
     def _rows_at_once(self, node: str) -> int:
         return chunk_rows(self.network, node, self.region.batch, self.memory_mb)
@@ -80,6 +89,7 @@ class DeepPoly:
         region, known = prepare(network, region, known)
         bounds = {network.input.name: Bounds(region.lower, region.upper)}
         steps: dict[str, Step] = {}
+        lengths: dict[str, Tensor | None] = {}  # of nodes whose inputs' bounds are final, so the same for all layers
         wanted = {*network.pre_activations, network.output.name}
         for node in network.nodes:
             if node.inputs:
@@ -92,9 +102,21 @@ class DeepPoly:
                 steps[node.name] = maximum_step(bounds[a], bounds[b], bounds[network[relu].inputs[0]])
             late = deadline.passed  # intervals have to do
             if node.name in wanted and not late and not _interval_is_exact(network, node.name, region):
-                below = BackwardAbstraction(network, region, LayerBounds(bounds), steps=steps, memory_mb=self.memory_mb)
+                below = self._abstraction(network, region, bounds, steps, lengths)
                 bounds[node.name] = self._back_substituted(below, node.name)
-        return BackwardAbstraction(network, region, LayerBounds(bounds), steps=steps, memory_mb=self.memory_mb)
+        return self._abstraction(network, region, bounds, steps, lengths)
+
+    def _abstraction(
+        self,
+        network: Network,
+        region: Region,
+        bounds: Mapping[str, Bounds],
+        steps: Mapping[str, Step],
+        lengths: dict[str, Tensor | None],
+    ) -> BackwardAbstraction:
+        return BackwardAbstraction(
+            network, region, LayerBounds(bounds), steps=steps, memory_mb=self.memory_mb, rounding_lengths=lengths
+        )
 
     def _back_substituted(self, abstraction: BackwardAbstraction, name: str) -> Bounds:
         """The bounds of a node cut with those that back-substitution through the layers below gives."""

@@ -16,7 +16,7 @@ from kreludomain.domain.relu import ConstantStep
 from kreludomain.network import Network
 from kreludomain.network.operators import AffineOperator, Operator, PairMaximum, Relu, SShaped
 from kreludomain.spec import Objective, Region
-from kreludomain.spec.region import ROUNDING
+from kreludomain.spec.region import ROUNDING, accumulated
 
 
 @singledispatch
@@ -31,7 +31,7 @@ def _(operator: AffineOperator, *inputs: Bounds) -> Bounds:
     radius = operator.magnitude(*(b.width / 2 for b in inputs))
     reach = operator.magnitude(*(torch.maximum(b.lower.abs(), b.upper.abs()) for b in inputs))
     reach = reach if operator.offset is None else reach + operator.offset.abs()
-    radius = radius + ROUNDING * reach
+    radius = radius + max(ROUNDING, accumulated(operator.terms)) * reach
     return Bounds(middle - radius, middle + radius)
 
 
@@ -57,7 +57,7 @@ class IntervalAbstraction(Abstraction):
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
         steps = {name: ConstantStep(self.bounds[name]) for name in anchors(self.network)}
-        return Minima(back_substitute(self.network, objective, steps, self.region))
+        return Minima(back_substitute(self.network, objective, steps, self.region, self.rounding))
 
 
 @dataclass(frozen=True)

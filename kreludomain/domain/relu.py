@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from kreludomain.domain.bounds import Bounds
+from kreludomain.spec.region import accumulated
 
 
 def _chord_slope(lower: Tensor, upper: Tensor) -> Tensor:
@@ -60,7 +61,11 @@ class ConstantStep:
     def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         a = coefficients.flatten(2)
         lower, upper = self.bounds.lower.flatten(1), self.bounds.upper.flatten(1)
-        return (), torch.einsum("bmn,bn->bm", a.clamp(min=0), lower) + torch.einsum("bmn,bn->bm", a.clamp(max=0), upper)
+        slack = accumulated(a.shape[2]) * torch.maximum(lower.abs(), upper.abs())  # terms of both signs may cancel
+        positive, negative = a.clamp(min=0), a.clamp(max=0)
+        return (), torch.einsum("bmn,bn->bm", positive, lower - slack) + torch.einsum(
+            "bmn,bn->bm", negative, upper + slack
+        )
 
 
 def linear_relu(bounds: Bounds, lower_slope: str) -> LinearReluStep:

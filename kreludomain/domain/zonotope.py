@@ -1,7 +1,9 @@
 """DeepZ: affine forms over the input and fresh noise symbols (Singh et al., NeurIPS 2018).
 
 The value of a node is ``c + A x + E e`` with ``x`` in the region and noise ``e`` in [-1, 1]. The input stays itself
-instead of becoming noise, so that balls of any norm are concretised exactly.
+instead of becoming noise, so that balls of any norm are concretised exactly. What rounding does to ``c``, ``A`` and
+``E``, whose entries may be what is left when larger ones cancel, is carried along as a bound of its own
+(:func:`kreludomain.spec.region.accumulated`).
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import singledispatch
+from functools import cached_property, singledispatch
 
 import torch
 from torch import Tensor
@@ -24,26 +26,36 @@ from kreludomain.domain.sshaped import parallel_band
 from kreludomain.network import Network
 from kreludomain.network.operators import AffineOperator, Operator, Relu, SShaped
 from kreludomain.spec import Objective, Region
-from kreludomain.spec.region import ROUNDING
+from kreludomain.spec.region import ROUNDING, accumulated
 
 
 @dataclass(frozen=True, eq=False)
 class AffineForm:
-    """``constant + sum_i x_i linear[:, i] + sum_j e_j noise[:, j]``.
+    """``constant + sum_i x_i linear[:, i] + sum_j e_j noise[:, j]``, and an error of at most ``error``.
 
-    ``constant`` is ``(B, *shape)``, ``linear`` ``(B or 1, inputs, *shape)``, ``noise`` ``(B, symbols, *shape)``.
+    ``constant`` and ``error`` are ``(B, *shape)``, ``linear`` ``(B or 1, inputs, *shape)``, ``noise`` ``(B, symbols,
+    *shape)``. ``reach`` ``(B, inputs)`` is the largest magnitude of each input.
     """
 
     constant: Tensor
     linear: Tensor
     noise: Tensor
+    error: Tensor
+    reach: Tensor
+
+    @cached_property
+    def magnitude(self) -> Tensor:
+        """What the magnitudes of all terms of each entry come to at most, ``(B, *shape)``."""
+        size = self.linear.abs().flatten(2)
+        linear = self.reach @ size[0] if len(size) == 1 else (self.reach[:, None] @ size)[:, 0]
+        return self.constant.abs() + linear.view_as(self.constant) + self.noise.abs().sum(1) + self.error
 
     def extrema(self, region: Region) -> Bounds:
         """Bounds of every entry, ``(B, *shape)``."""
         shape = self.constant.shape
         rows = self.linear.flatten(2).transpose(1, 2).unflatten(2, region.shape)
         radius = self.noise.abs().sum(1)
-        radius = radius + ROUNDING * (self.constant.abs() + radius)
+        radius = radius + max(ROUNDING, accumulated(self.noise.shape[1])) * (self.constant.abs() + radius) + self.error
         lower = region.minimum(rows).reshape(shape)
         upper = -region.minimum(-rows).reshape(shape)
         return Bounds(self.constant + lower - radius, self.constant + upper + radius)
@@ -71,7 +83,14 @@ def _(operator: AffineOperator, pre: Bounds, symbols: int, *inputs: AffineForm) 
     noise = [_lengthen(form.noise, longest) for form in inputs]
     batch = max(form.linear.shape[0] for form in inputs)
     linear = [form.linear.expand(batch, *form.linear.shape[1:]) for form in inputs]
+    error = operator.magnitude(*(form.error for form in inputs))
+    if operator.terms:
+        size = operator.magnitude(*(form.magnitude for form in inputs))
+        size = size if operator.offset is None else size + operator.offset.abs()
+        error = error + accumulated(operator.terms) * size
     return AffineForm(
+        error=error,
+        reach=inputs[0].reach,
         constant=operator(*(form.constant for form in inputs)),
         linear=_apply(operator, linear),
         noise=_apply(operator, noise) if longest else noise[0].new_zeros(len(noise[0]), 0, *operator.out_shape),
@@ -82,7 +101,7 @@ def _(operator: AffineOperator, pre: Bounds, symbols: int, *inputs: AffineForm) 
 def _(operator: Relu, pre: Bounds, symbols: int, *inputs: AffineForm) -> AffineForm:
     # Lines of the chord's slope above and below: y = slope x + intercept / 2 + (intercept / 2) e, e fresh.
     lines = linear_relu(pre, "parallel")
-    return _between(inputs[0], lines.upper_slope, lines.intercept / 2, lines.intercept / 2, symbols)
+    return _between(inputs[0], pre, lines.upper_slope, lines.intercept / 2, lines.intercept / 2, symbols)
 
 
 @affine_form.register
@@ -90,17 +109,23 @@ def _(operator: SShaped, pre: Bounds, symbols: int, *inputs: AffineForm) -> Affi
     band = parallel_band(operator, pre)
     middle = (band.above.intercept + band.below.intercept) / 2
     half = (band.above.intercept - band.below.intercept) / 2
-    return _between(inputs[0], band.below.slope, middle, half, symbols)
+    return _between(inputs[0], pre, band.below.slope, middle, half, symbols)
 
 
-def _between(form: AffineForm, slope: Tensor, middle: Tensor, half: Tensor, symbols: int) -> AffineForm:
-    """``slope * form + middle + half * e``, all ``(B, *shape)``, with a fresh ``e`` wherever ``half`` is not zero."""
+def _between(form: AffineForm, pre: Bounds, slope: Tensor, middle: Tensor, half: Tensor, symbols: int) -> AffineForm:
+    """``slope * form + middle + half * e``, all ``(B, *shape)``, with a fresh ``e`` wherever ``half`` is not zero.
+
+    ``pre`` bounds the form's value.
+    """
     fresh = half.flatten(1).any(0).nonzero()[:, 0]
     added = half.new_zeros(len(half), len(fresh), half[0].numel())
     added[:, torch.arange(len(fresh)), fresh] = half.flatten(1)[:, fresh]
     kept = _lengthen(form.noise, symbols) * slope[:, None]
     noise = torch.cat([kept, added.unflatten(2, half.shape[1:])], dim=1)
-    return AffineForm(form.constant * slope + middle, form.linear * slope[:, None], noise)
+    reach = torch.maximum(pre.lower.abs(), pre.upper.abs())  # the lines' own rounding; there is none without a fresh e
+    rounded = slope * form.magnitude + middle.abs() + half + torch.where(half > 0, reach, 0.0)
+    error = slope * form.error + accumulated(1) * rounded
+    return AffineForm(form.constant * slope + middle, form.linear * slope[:, None], noise, error, form.reach)
 
 
 def _lengthen(noise: Tensor, symbols: int) -> Tensor:
@@ -121,8 +146,16 @@ class ZonotopeAbstraction(Abstraction):
             (a @ form.constant.flatten(1)[:, :, None])[..., 0] + objective.constant,
             form.linear.flatten(2) @ a.transpose(1, 2),
             form.noise.flatten(2) @ a.transpose(1, 2),
+            self._error(objective, form),
+            form.reach,
         )
         return Minima(combined.extrema(self.region).lower)
+
+    def _error(self, objective: Objective, form: AffineForm) -> Tensor:
+        """What objectives in a form's entries may be off by, ``(B, m)``."""
+        a, own = objective.coefficients.flatten(2), form.error + accumulated(form.error[0].numel()) * form.magnitude
+        found: Tensor = (a.abs() @ own.flatten(1)[:, :, None])[..., 0] + self.rounding.of_start(objective)
+        return found + accumulated(1) * objective.constant.abs()
 
 
 @dataclass(frozen=True)
@@ -140,6 +173,8 @@ class Zonotope:
             torch.zeros_like(region.lower),
             identity.reshape(1, size, *region.shape),
             region.lower.new_zeros(region.batch, 0, *region.shape),
+            torch.zeros_like(region.lower),
+            torch.maximum(region.lower.abs(), region.upper.abs()).flatten(1),
         )
         forms = {network.input.name: start}
         bounds = {network.input.name: Bounds(region.lower, region.upper)}

@@ -88,7 +88,7 @@ class ByCoupling:
         return by_size(groups)
 
     def _worth(self, abstraction: Abstraction, node: str, unstable: Tensor) -> Tensor:
-        """What each pair of unstable neurons is worth, ``(n, n)``, zero on the diagonal."""
+        """What each pair of unstable neurons is worth, ``(n, n)``; on the diagonal less than any pair."""
         network, bounds = abstraction.network, abstraction.bounds[node][0]
         points = abstraction.region[0].sample(self.samples, torch.Generator().manual_seed(0))
         values = network.values(points)[node].flatten(1)[:, unstable]
@@ -96,7 +96,7 @@ class ByCoupling:
         values = values / values.norm(dim=0).clamp(min=1e-300)
         lower, upper = (v.flatten()[unstable] for v in (bounds.lower, bounds.upper))
         area = (-lower * upper / 2).sqrt()
-        return ((values.T @ values).abs() * area[:, None] * area).fill_diagonal_(0.0).cpu()
+        return ((values.T @ values).abs() * area[:, None] * area).fill_diagonal_(-1.0).cpu()
 
     def _chosen(self, worth: Tensor, count: int) -> list[tuple[int, ...]]:
         n, k = len(worth), min(self.k, len(worth))

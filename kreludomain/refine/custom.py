@@ -29,7 +29,7 @@ class _RefinedAbstraction(Abstraction):
         better = self.refinement(self.base, objective)
         if better.shape != known.lower.shape or better.isnan().any():
             raise InputError(f"refinement: bounds of shape {tuple(known.lower.shape)} without NaN are expected")
-        return known | Minima(better.to(known.lower))
+        return known | Minima(better.to(known.lower) - self.rounding.of_start(objective))
 
 
 @dataclass(frozen=True)

@@ -17,22 +17,26 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from kreludomain.domain import Abstraction, Bounds
+from kreludomain.domain import Abstraction, Bounds, Rounding
 from kreludomain.domain.interval import interval
 from kreludomain.domain.sshaped import TANGENTS, tangent_bands
 from kreludomain.krelu import JointRelaxation, joint_hull, lifted
 from kreludomain.network import Network
 from kreludomain.network.operators import AffineOperator, Operator, PairMaximum, Relu, SShaped
 from kreludomain.spec import Objective, Region
-from kreludomain.spec.region import ROUNDING
+from kreludomain.spec.region import ROUNDING, accumulated
 
 
 @dataclass(frozen=True, eq=False)
 class Expression:
-    """``matrix @ z + constant``: the value of a node, flat, in the program's variables."""
+    """``matrix @ z + constant``: the value of a node, flat, in the program's variables, up to ``error``.
+
+    ``error`` bounds what rounding did to the matrix and the constant, for all ``z`` within the variables' bounds.
+    """
 
     matrix: sparse.csr_matrix
     constant: np.ndarray
+    error: np.ndarray
 
 
 class Sides(NamedTuple):
@@ -78,9 +82,11 @@ class Triangles:
 class Program:
     """``row_lower <= rows @ z <= row_upper``, ``lower <= z <= upper``, ``z[:inputs]`` in the region.
 
+    What the network computes satisfies each row up to its ``row_error``, which is rounding.
+
     All variables are bounded, which is what makes every dual point a certificate (:meth:`certified_minimum`).
-    ``expressions`` has every node's value, ``triangles`` the ReLUs that are relaxed one by one. ``notes`` tell where
-    the relaxation is looser than asked for.
+    ``expressions`` has every node's value, ``triangles`` the ReLUs that are relaxed one by one. ``rounding`` is what
+    objectives may have lost before they came here. ``notes`` tell where the relaxation is looser than asked for.
     """
 
     region: Region
@@ -90,8 +96,10 @@ class Program:
     rows: sparse.csr_matrix
     row_lower: np.ndarray
     row_upper: np.ndarray
+    row_error: np.ndarray
     expressions: Mapping[str, Expression]
     triangles: Triangles
+    rounding: Rounding
     notes: tuple[str, ...] = ()
 
     @property
@@ -105,13 +113,19 @@ class Program:
         return columns, abs(columns)
 
     def costs(self, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
-        """The objectives' costs ``(m, variables)`` and constants ``(m,)``."""
+        """The objectives' costs ``(m, variables)``, and constants ``(m,)`` less what rounding did to both.
+
+        What it did where an objective was pulled back is taken off as well.
+        """
         expression = self.expressions[objective.node]
         rows = objective.coefficients[0].flatten(1).cpu().numpy()
         constant = objective.constant[0].cpu().numpy() + rows @ expression.constant
         costs = np.zeros((len(rows), len(self.lower)))
         costs[:, : expression.matrix.shape[1]] = (expression.matrix.T @ rows.T).T
-        return costs, constant
+        own = expression.error + accumulated(rows.shape[1]) * _magnitude(expression, self.lower, self.upper)
+        slack = np.abs(rows) @ own + accumulated(1) * np.abs(objective.constant[0].cpu().numpy())
+        before = objective.constant.new_zeros(objective.constant.shape) + self.rounding.of_start(objective)
+        return costs, constant - slack - before[0].cpu().numpy()
 
     def certified_minimum(self, cost: np.ndarray, dual: np.ndarray, within: Sides | None = None) -> float:
         """A lower bound of ``cost . z`` from ANY row multipliers ``dual``, by weak duality (Neumaier & Shcherbina
@@ -135,7 +149,8 @@ class Program:
         # Rounding: of the sums themselves, and of the reduced costs, whose terms may cancel.
         spread = np.abs(cost) + sizes @ np.abs(dual)
         reach = np.maximum(np.abs(lower), np.abs(upper))
-        slack = ROUNDING * (np.abs(terms).sum() + spread @ reach)
+        relative = max(ROUNDING, accumulated(max(self.rows.shape)))
+        slack = relative * (np.abs(terms).sum() + spread @ reach) + np.abs(dual) @ self.row_error
         return float(terms.sum() + over_box.sum() + float(self.region.minimum(at_input.to(self.region.lower))) - slack)
 
 
@@ -173,6 +188,7 @@ class _Builder:
     blocks: list[sparse.coo_matrix] = field(default_factory=list)
     row_lower: list[np.ndarray] = field(default_factory=list)
     row_upper: list[np.ndarray] = field(default_factory=list)
+    row_error: list[np.ndarray] = field(default_factory=list)
     expressions: dict[str, Expression] = field(default_factory=dict)
     materialised: dict[str, np.ndarray] = field(default_factory=dict)
     triangles: list[Triangles] = field(default_factory=list)
@@ -195,16 +211,29 @@ class _Builder:
         size = len(columns) if size is None else size
         at = np.arange(size) if at is None else at
         matrix = sparse.csr_matrix((np.ones(len(columns)), (at, columns)), shape=(size, self.count))
-        return Expression(matrix, np.zeros(size))
+        return Expression(matrix, np.zeros(size), np.zeros(size))
 
-    def add_rows(self, matrix: sparse.spmatrix, lower: np.ndarray | float, upper: np.ndarray | float) -> np.ndarray:
-        """Rows ``lower <= matrix @ z <= upper``, whose positions are returned; the matrix may be narrower than there
-        are variables by now."""
+    def magnitude(self, expression: Expression) -> np.ndarray:
+        """What the magnitudes of an expression's terms come to at most."""
+        return _magnitude(expression, *(np.concatenate(side or [np.zeros(0)]) for side in (self.lower, self.upper)))
+
+    def add_rows(
+        self,
+        matrix: sparse.spmatrix,
+        lower: np.ndarray | float,
+        upper: np.ndarray | float,
+        error: np.ndarray | float = 0.0,
+    ) -> np.ndarray:
+        """Rows ``lower <= matrix @ z <= upper``, true up to ``error``, whose positions are returned.
+
+        The matrix may be narrower than there are variables by now.
+        """
         size = matrix.shape[0]
         start = sum(block.shape[0] for block in self.blocks)
         self.blocks.append(sparse.coo_matrix(matrix))
         self.row_lower.append(np.broadcast_to(lower, (size,)).astype(float))
         self.row_upper.append(np.broadcast_to(upper, (size,)).astype(float))
+        self.row_error.append(np.broadcast_to(error, (size,)).astype(float))
         return np.arange(start, start + size)
 
     def triplets(self, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, size: int) -> sparse.coo_matrix:
@@ -226,7 +255,8 @@ class _Builder:
             columns = np.full(len(lower), -1)
             columns[kept] = self.new_columns(lower[kept], upper[kept])
             definition = _widen(expression.matrix[kept], self.count) - self.selection(columns[kept]).matrix
-            self.add_rows(definition, -expression.constant[kept], -expression.constant[kept])
+            side = -expression.constant[kept]
+            self.add_rows(definition, side, side, expression.error[kept])
             self.materialised[name] = columns
         return self.materialised[name]
 
@@ -244,8 +274,10 @@ class _Builder:
             rows=sparse.csr_matrix((data, (row, column)), shape=(int(starts[-1]), self.count)),
             row_lower=np.concatenate(self.row_lower or [np.zeros(0)]),
             row_upper=np.concatenate(self.row_upper or [np.zeros(0)]),
+            row_error=np.concatenate(self.row_error or [np.zeros(0)]),
             expressions=self.expressions,
             triangles=Triangles.joined(self.triangles),
+            rounding=self.abstraction.rounding,
             notes=tuple(self.notes),
         )
 
@@ -261,11 +293,14 @@ def _(operator: AffineOperator, builder: _Builder, inputs: tuple[str, ...]) -> E
     size = int(np.prod(operator.out_shape))
     matrix = sparse.csr_matrix((size, builder.count))
     constant = np.zeros(size) if operator.offset is None else operator.offset.flatten().cpu().numpy()
+    error, magnitude = np.zeros(size), np.abs(constant)
     for position, name in enumerate(inputs):
         source, weight = builder.expressions[name], sparse_matrix(operator, builder.abstraction.network, position)
         matrix = matrix + _widen((weight @ source.matrix).tocsr(), builder.count)
         constant = constant + weight @ source.constant
-    return Expression(matrix.tocsr(), constant)
+        error = error + abs(weight) @ source.error
+        magnitude = magnitude + abs(weight) @ (builder.magnitude(source) + source.error)
+    return Expression(matrix.tocsr(), constant, error + accumulated(operator.terms) * magnitude)
 
 
 @encode.register
@@ -273,12 +308,17 @@ def _(operator: PairMaximum, builder: _Builder, inputs: tuple[str, ...]) -> Expr
     """The sum that it is, and no more than the larger upper bound of what it compares."""
     _, b, relu = (builder.expressions[name] for name in inputs)
     matrix = _widen(b.matrix, builder.count) + _widen(relu.matrix, builder.count)
-    value = Expression(matrix.tocsr(), b.constant + relu.constant)
+    constant = b.constant + relu.constant
+    magnitude = builder.magnitude(b) + builder.magnitude(relu)
+    error = b.error + relu.error + accumulated(operator.terms) * magnitude
+    value = Expression(matrix.tocsr(), constant, error)
     bounds, difference = builder.abstraction.bounds, builder.abstraction.network[inputs[2]].inputs[0]
     upper = torch.maximum(bounds[inputs[0]].upper, bounds[inputs[1]].upper)[0]
     open_ = np.flatnonzero(bounds[difference].unstable[0].flatten().cpu().numpy())
     if len(open_):
-        builder.add_rows(value.matrix[open_], -np.inf, upper.flatten().cpu().numpy()[open_] - value.constant[open_])
+        cap = upper.flatten().cpu().numpy()[open_]
+        off = error[open_] + accumulated(1) * (np.abs(cap) + np.abs(constant[open_]))
+        builder.add_rows(value.matrix[open_], -np.inf, cap - constant[open_], off)
     return value
 
 
@@ -304,7 +344,7 @@ def _(operator: Relu, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
         low, high, at = lower[alone], upper[alone], np.arange(len(alone))[:, None]
         slope, pairs = high / (high - low), np.stack([y[alone], x[alone]], 1)
         chord = builder.triplets(at, pairs, np.stack([0 * low + 1, -slope], 1), len(at))
-        above = builder.add_rows(chord, -np.inf, -slope * low * (1 + 1e-15))
+        above = builder.add_rows(chord, -np.inf, -slope * low, accumulated(1) * np.maximum(-low, high))
         below = builder.add_rows(builder.triplets(at, pairs, np.array([[1.0, -1.0]]), len(at)), 0.0, np.inf)
         names = (name,) * len(alone)
         builder.triangles.append(Triangles(names, alone, low, high, x[alone], y[alone], above, below))
@@ -360,6 +400,13 @@ FORMULATIONS: dict[str, Callable[[_Builder, JointRelaxation, np.ndarray, np.ndar
     "vertex": _vertex_rows,
     "hull": _hull_rows,
 }
+
+
+def _magnitude(expression: Expression, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """What the magnitudes of an expression's terms come to at most, for variables within bounds."""
+    width = expression.matrix.shape[1]
+    reach: np.ndarray = abs(expression.matrix) @ np.maximum(np.abs(lower), np.abs(upper))[:width]
+    return reach + np.abs(expression.constant)
 
 
 def _widen(matrix: sparse.csr_matrix, columns: int) -> sparse.csr_matrix:

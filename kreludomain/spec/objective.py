@@ -7,7 +7,7 @@ objectives, so all go through the same call.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -24,11 +24,15 @@ class Objective:
 
     ``coefficients`` is ``(B, m, *shape of the node)``, ``constant`` ``(B, m)``; ``B`` may be 1 where all regions of a
     batch share the expressions.
+
+    ``trail``: the nodes it was pulled back over, and the coefficients that it had there. Whoever bounds it allows for
+    what rounding did on the way.
     """
 
     node: str
     coefficients: Tensor
     constant: Tensor
+    trail: tuple[tuple[str, Tensor], ...] = ()
 
     @classmethod
     def neurons(cls, network: Network, node: str, indices: Tensor) -> Objective:
@@ -55,7 +59,7 @@ class Objective:
         return self.coefficients.shape[1]
 
     def __neg__(self) -> Objective:
-        return Objective(self.node, -self.coefficients, -self.constant)
+        return Objective(self.node, -self.coefficients, -self.constant, self.trail)
 
     def pulled_back(self, network: Network) -> Objective:
         """The same expressions at an earlier node: pushed over affine operators of one input, which costs nothing.
@@ -65,22 +69,27 @@ class Objective:
         objective, node = self, network[self.node]
         while isinstance(node.operator, AffineOperator) and len(node.inputs) == 1:
             (coefficients,), constant = node.operator.backward(objective.coefficients)
-            objective = Objective(node.inputs[0], coefficients, objective.constant + constant)
+            trail = (*objective.trail, (objective.node, objective.coefficients))
+            objective = Objective(node.inputs[0], coefficients, objective.constant + constant, trail)
             node = network[objective.node]
         return objective
 
     def rows(self, start: int, stop: int) -> Objective:
         """Expressions ``start`` to ``stop - 1``."""
-        return Objective(self.node, self.coefficients[:, start:stop], self.constant[:, start:stop])
+        return self._each(lambda value: value[:, start:stop])
 
     def select(self, positions: Tensor) -> Objective:
         """The expressions at ``positions``, in this order."""
-        chosen = (v.index_select(1, positions) for v in (self.coefficients, self.constant))
-        return Objective(self.node, *chosen)
+        return self._each(lambda value: value.index_select(1, positions))
 
     def to(self, like: Tensor) -> Objective:
         """The same expressions in the dtype and on the device of a tensor."""
-        return Objective(self.node, self.coefficients.to(like), self.constant.to(like))
+        return self._each(lambda value: value.to(like))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Objective:
+        """The objectives with ``change`` applied to every tensor."""
+        trail = tuple((name, change(coefficients)) for name, coefficients in self.trail)
+        return Objective(self.node, change(self.coefficients), change(self.constant), trail)
 
     def chunks(self, most: int) -> Iterator[Objective]:
         """The expressions in runs of at most ``most``."""

@@ -27,6 +27,15 @@ from kreludomain.network.operators import Shape
 ROUNDING = 1e-12
 
 
+def accumulated(terms: int) -> float:
+    """Twice what rounding can do to a sum of ``terms`` products, relative to the sum of their magnitudes.
+
+    ``n u / (1 - n u)`` with ``u = 2^-53`` bounds it for any order of summation (Higham, *Accuracy and Stability of
+    Numerical Algorithms*, 2002, section 3.1); a few more terms are for what is done to operands and results.
+    """
+    return (terms + 8) * 2.0**-52
+
+
 @dataclass(frozen=True, eq=False)
 class Region(ABC):
     """``B`` sets of inputs, each inside its box ``lower <= x <= upper``."""
@@ -99,7 +108,8 @@ class Region(ABC):
     @cached_property
     def _slack(self) -> Tensor:
         """What rounding may add to ``a . x`` for each unit of ``|a|``, ``(B, n)``."""
-        return ROUNDING * torch.maximum(self.lower.abs(), self.upper.abs()).flatten(1)
+        relative = max(ROUNDING, accumulated(math.prod(self.shape)))
+        return relative * torch.maximum(self.lower.abs(), self.upper.abs()).flatten(1)
 
     @abstractmethod
     def contains(self, x: Tensor) -> Tensor:

@@ -8,17 +8,18 @@ were decided. Points where the bounds are lowest are tried as counterexamples on
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from kreludomain.deadline import Deadline
-from kreludomain.domain.box_forms import LinearForms, all_neurons, box_forms, neuron_count
+from kreludomain.domain.box_forms import LinearForms, Whole, box_forms, neuron_count
 from kreludomain.domain.relu import LOWER_SLOPES
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
 from kreludomain.spec import Box, Claim, Objective, Region
-from kreludomain.spec.region import ROUNDING
+from kreludomain.spec.region import ROUNDING, accumulated
 from kreludomain.verify.replay import replayed
 
 #: Boxes are cut by each row in turn, so many times.
@@ -116,7 +117,7 @@ def prove_by_input_splitting(
     region = region.fit(network)
     if not isinstance(region, Box) or region.batch != 1:
         raise InputError("region: splitting inputs takes one box")
-    search = _Search(network, region, claim, claim.objective(network), all_neurons(network), options)
+    search = _Search(network, region, claim, claim.objective(network), Whole.of(network, region), options)
     runtime = runtime or Runtime(network)
     waiting, bounded = [search.root], 0
     reason = ""
@@ -162,7 +163,7 @@ class _Search:
     region: Box
     claim: Claim
     objective: Objective
-    neurons: dict[str, Objective]
+    whole: Whole
     options: InputSplitting
 
     @property
@@ -179,7 +180,7 @@ class _Search:
         """What stays open of the boxes, cut to where the claim may fail, and each input's part in the loss of bounds,
         ``(N, inputs)``."""
         region = self._box(boxes)
-        relaxation = box_forms(self.network, region, boxes.signs, self.neurons, self.options.lower_slope)
+        relaxation = box_forms(self.network, region, boxes.signs, self.whole, self.options.lower_slope)
         forms, losses = relaxation.charged_rows(self.objective)
         lower, clause = forms.minimum(region), self.claim.clauses
         proved = boxes.proved | self.claim.proved(lower)
@@ -198,6 +199,14 @@ class _Search:
         kept = _Open(low, high, relaxation.signs, proved, worst)
         return kept[is_open], charged[is_open]
 
+    @cached_property
+    def _mixing_loss(self) -> Tensor:
+        """What rounding can do to an average of rows."""
+        values = (
+            self.objective.coefficients[0].flatten(1).abs() @ self.whole.rounding.reach(self.objective.node).flatten()
+        )
+        return accumulated(self.objective.count) * (values + self.objective.constant[0].abs()).amax()
+
     def _mixed(self, forms: LinearForms, region: Box) -> Objective:
         """One row for each box and clause: the average of the clause's rows with the largest minimum, nearly.
 
@@ -215,7 +224,8 @@ class _Search:
             logits = logits + _MIXING_RATE / (1 + step) ** 0.5 * values / spread
         weights = logits.softmax(2).nan_to_num()
         coefficients = (weights @ self.objective.coefficients.flatten(2)).unflatten(2, self.network.output.shape)
-        return Objective(self.objective.node, coefficients, (weights @ self.objective.constant[0][:, None])[..., 0])
+        constant = (weights @ self.objective.constant[0][:, None])[..., 0]
+        return Objective(self.objective.node, coefficients, constant - self._mixing_loss)
 
     def attack(self, boxes: _Open, runtime: Runtime) -> Tensor | None:
         """A confirmed counterexample near the boxes' centres, if float64 finds one there."""

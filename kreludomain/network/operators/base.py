@@ -81,6 +81,11 @@ class AffineOperator(Operator):
     def in_shapes(self) -> tuple[Shape, ...]:
         return (self.in_shape,)  # type: ignore[attr-defined]  # a field of every subclass, in its own place
 
+    @property
+    @abstractmethod
+    def terms(self) -> int:
+        """The most terms of any sum that applying or transposing the operator computes; 0 if nothing is computed."""
+
     @abstractmethod
     def linear(self, *inputs: Tensor) -> Tensor:
         """``sum_i W_i x_i``: the value without the constant."""

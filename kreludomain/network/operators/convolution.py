@@ -50,6 +50,11 @@ class Conv2d(AffineOperator):
         height, width = (self._extent(axis) // self.stride[axis] + 1 for axis in (0, 1))
         return (self.weight.shape[0], height, width)
 
+    @property
+    def terms(self) -> int:
+        outputs, inputs, height, width = self.weight.shape
+        return max(outputs // self.groups, inputs) * height * width
+
     @cached_property
     def offset(self) -> Tensor | None:
         return None if self.bias is None else self.bias[:, None, None].expand(self.out_shape)
@@ -57,11 +62,15 @@ class Conv2d(AffineOperator):
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         return functional.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
 
+    @cached_property
+    def _absolute(self) -> Tensor:
+        return self.weight.abs()
+
     def linear(self, *inputs: Tensor) -> Tensor:
         return self._convolve(inputs[0], self.weight)
 
     def magnitude(self, *radii: Tensor) -> Tensor:
-        return self._convolve(radii[0], self.weight.abs())
+        return self._convolve(radii[0], self._absolute)
 
     def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
         window = _window(coefficients)

@@ -29,15 +29,23 @@ class Linear(AffineOperator):
     def out_shape(self) -> Shape:
         return (*self.in_shape[:-1], self.weight.shape[0])
 
+    @property
+    def terms(self) -> int:
+        return max(self.weight.shape)
+
     @cached_property
     def offset(self) -> Tensor | None:
         return None if self.bias is None else self.bias.expand(self.out_shape)
+
+    @cached_property
+    def _absolute(self) -> Tensor:
+        return self.weight.abs()
 
     def linear(self, *inputs: Tensor) -> Tensor:
         return inputs[0] @ self.weight.T
 
     def magnitude(self, *radii: Tensor) -> Tensor:
-        return radii[0] @ self.weight.abs().T
+        return radii[0] @ self._absolute.T
 
     def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
         return (coefficients @ self.weight,)

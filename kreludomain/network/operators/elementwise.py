@@ -25,6 +25,10 @@ class Scale(AffineOperator):
     def out_shape(self) -> Shape:
         return self.in_shape
 
+    @property
+    def terms(self) -> int:
+        return 1
+
     @cached_property
     def offset(self) -> Tensor | None:
         return None if self.shift is None else self.shift.expand(self.in_shape)
@@ -45,6 +49,10 @@ class Sum(AffineOperator):
 
     signs: tuple[int, ...]
     in_shape: Shape
+
+    @property
+    def terms(self) -> int:
+        return len(self.signs)
 
     @property
     def in_shapes(self) -> tuple[Shape, ...]:
@@ -72,6 +80,10 @@ class PairMaximum(AffineOperator):
     """
 
     in_shape: Shape
+
+    @property
+    def terms(self) -> int:
+        return 2
 
     @property
     def in_shapes(self) -> tuple[Shape, ...]:

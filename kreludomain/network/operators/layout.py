@@ -18,6 +18,10 @@ from kreludomain.network.operators.base import AffineOperator, Shape
 class _Layout(AffineOperator):
     monomial = True
 
+    @property
+    def terms(self) -> int:
+        return 0
+
     def magnitude(self, *radii: Tensor) -> Tensor:
         return self.linear(*radii)
 

@@ -44,7 +44,7 @@ class DualAbstraction(Abstraction):
                     source = activation.inputs[0]
                     joint = self.joint.get(source, ())
                     relaxations[activation.name] = grouped(activation.operator, self.bounds[source], joint)
-            self._problems[node] = DualProblem(self.network, self.region, relaxations)
+            self._problems[node] = DualProblem(self.network, self.region, relaxations, self.rounding)
         return self._problems[node]
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
@@ -67,9 +67,10 @@ class DualAbstraction(Abstraction):
         """
         settled = None if self.network.curve_takes(node) else _sign_decided
         ahead = Objective.neurons(self.network, node, indices)
-        both = Objective(
-            node, *(torch.stack([v, -v], dim=2).flatten(1, 2) for v in (ahead.coefficients, ahead.constant))
+        coefficients, constant = (
+            torch.stack([v, -v], dim=2).flatten(1, 2) for v in (ahead.coefficients, ahead.constant)
         )
+        both = Objective(node, coefficients, constant)
         objective = both.pulled_back(self.network)
         lower, proofs = bound(
             self.problem(objective.node), objective, self.ascent, self.machine, settled, deadline, block=2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kreludomain.domain.backward import back_substitute
+from kreludomain.domain import Rounding, back_substitute
 from kreludomain.network import Network
 from kreludomain.refine.dual.relaxation import GroupedRelu
 from kreludomain.refine.dual.step import GroupStep, InputStep, gradient
@@ -46,6 +46,7 @@ class DualProblem:
     network: Network
     region: Region
     relaxations: Mapping[str, GroupedRelu]
+    rounding: Rounding
 
     @property
     def slots(self) -> int:
@@ -55,7 +56,7 @@ class DualProblem:
         """The same problem in another dtype, on another device."""
         network = self.network.to(dtype=dtype, device=device)
         moved = {name: relaxation.to(dtype, device) for name, relaxation in self.relaxations.items()}
-        return DualProblem(network, self.region.to(dtype, device), moved)
+        return DualProblem(network, self.region.to(dtype, device), moved, self.rounding)
 
     def restricted(self, objective: Objective) -> tuple[DualProblem, Tensor]:
         """The problem without the groups that the objectives do not reach, and the positions of the slots that stay.
@@ -64,14 +65,14 @@ class DualProblem:
         """
         reached = dict[str, Tensor]()
         steps = {name: _ReachedStep(name, reached) for name in self.relaxations}
-        back_substitute(self.network, objective, steps, self.region)
+        back_substitute(self.network, objective, steps, self.region, None)
         relaxations, kept, first = {}, [objective.constant.new_zeros(0, dtype=torch.long)], 0
         for name, relaxation in self.relaxations.items():
             if name in reached:
                 relaxations[name], positions = relaxation.restricted(reached[name])
                 kept.append(first + positions)
             first += relaxation.slots
-        return DualProblem(self.network, self.region, relaxations), torch.cat(kept)
+        return DualProblem(self.network, self.region, relaxations, self.rounding), torch.cat(kept)
 
     def per_activation(self, slots: Tensor, dim: int = 0) -> dict[str, Tensor]:
         """A tensor that has all slots along ``dim`` as one an activation; views, not copies."""
@@ -87,13 +88,13 @@ class DualProblem:
         """
         split, slope = (v.to(self.region.lower) for v in (multipliers.split, multipliers.slope))
         steps = self.steps(split, slope, removal=removal)
-        found = back_substitute(self.network, objective, steps, self.region)[0]
+        found = back_substitute(self.network, objective, steps, self.region, self.rounding)[0]
         return torch.where(found.isfinite(), found, -torch.inf)
 
     def start(self, objective: Objective) -> Start:
         """Reference slopes (DeepPoly's) and the size of the coefficients that each slot meets with them."""
         steps = {name: _ReferenceStep(relaxation) for name, relaxation in self.relaxations.items()}
-        back_substitute(self.network, objective, steps, self.region)
+        back_substitute(self.network, objective, steps, self.region, None)
         none = objective.constant.new_zeros(0, objective.count)
         reference, size = (torch.cat([none, *(getattr(s, n) for s in steps.values())]) for n in ("reference", "size"))
         return Start(reference, size)
@@ -112,20 +113,20 @@ class DualProblem:
         ``(m,)``.
         """
         steps, start = self.steps(theta[0], theta[1], reference, temperature, removal), InputStep(self.region)
-        value = back_substitute(self.network, objective, {**steps, self.network.input.name: start}, self.region)
+        value = back_substitute(self.network, objective, {**steps, self.network.input.name: start}, self.region, None)
         found = gradient(self.network, objective.node, steps, start)
         return value[0], torch.cat([found[name] for name in self.relaxations], dim=1)
 
     def multipliers(self, objective: Objective, split: Tensor, offset: Tensor, reference: Tensor) -> Multipliers:
         """Splits with slopes ``reference * part + offset`` as splits with slopes."""
         steps = self.steps(split, offset, reference)
-        back_substitute(self.network, objective, steps, self.region)
+        back_substitute(self.network, objective, steps, self.region, None)
         return Multipliers(split, torch.cat([split[:0], *(step.slopes for step in steps.values())]))
 
     def offsets(self, objective: Objective, multipliers: Multipliers, reference: Tensor) -> Tensor:
         """The offsets ``(S, m)`` with which multipliers are relative to ``reference``."""
         steps = self.steps(multipliers.split, multipliers.slope)
-        back_substitute(self.network, objective, steps, self.region)
+        back_substitute(self.network, objective, steps, self.region, None)
         return multipliers.slope - reference * torch.cat([step.parts for step in steps.values()])
 
     def steps(

@@ -81,7 +81,7 @@ class SplitDual:
         objective, name = objective.to(like), self.fast.network.input.name
         steps = self.fast.steps(multipliers.split.to(like), multipliers.slope.to(like))
         start = InputStep(self.fast.region)
-        back_substitute(self.fast.network, objective, {**steps, name: start}, self.fast.region)
+        back_substitute(self.fast.network, objective, {**steps, name: start}, self.fast.region, None)
         above = torch.cat([step.relaxation.summed(step.parts / step.relaxation.slot_unit) for step in steps.values()])
         scores = (above.clamp(max=0) * -self._intercept).masked_fill(signs.to(like.device) != 0, 0.0)
         return scores.to(signs.device), start.point()

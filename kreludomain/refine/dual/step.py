@@ -17,7 +17,7 @@ from torch import Tensor
 from kreludomain.network import Network
 from kreludomain.refine.dual.relaxation import Block, GroupedRelu
 from kreludomain.spec import Region
-from kreludomain.spec.region import ROUNDING
+from kreludomain.spec.region import ROUNDING, accumulated
 
 #: What a vertex costs that a split removes. Any number is sound: no value on the other side is where the vertex is.
 REMOVED = 1e30
@@ -88,13 +88,17 @@ class GroupStep:
         return least.mul_(-self.temperature)
 
     def _minimum(self, block: Block, of: slice, parts: Tensor, slopes: Tensor) -> Tensor:
-        """The sum of the groups' minima ``(m,)``, less what rounding can do to them."""
+        """The sum of the groups' minima ``(m,)``, less what rounding can do to them, and to splits that cancel."""
         total, both = parts.new_zeros(parts.shape[1]), slice(0, 2 * block.k)
+        relative = max(ROUNDING, accumulated(len(block.groups)))
         table = block.table if self.removal is None else block.sided
         for some in block.parts(parts.shape[1]):
             multipliers = self._by_group(block, of, some, parts, slopes, 1.0)
             least = torch.bmm(multipliers, table[some]).amin(2)
-            total += (least - ROUNDING * torch.bmm(multipliers[..., both].abs(), block.reach[some])[..., 0]).sum(0)
+            total += (least - relative * torch.bmm(multipliers[..., both].abs(), block.reach[some])[..., 0]).sum(0)
+        # A part may be what is little left of a split: parts do not add up to the coefficient, by that much.
+        splits = self.split[of].abs().view(-1, parts.shape[1])
+        total -= relative * (block.reach[:, : block.k].reshape(1, -1) @ splits)[0]
         return total
 
     def _by_group(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from decimal import Decimal, localcontext
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import pytest
@@ -195,18 +195,27 @@ NETWORKS: dict[str, Callable[[float, int], Network]] = {
 }
 
 
+@cache
+def with_minima(name: str, scale: float, seed: int) -> tuple[Network, kd.Region, list[Fraction]]:
+    """A network, a region, and the exact minima of ``ROWS``: minutes of rational arithmetic if done for each method."""
+    network = NETWORKS[name](scale, seed)
+    region = segment(network, seed)
+    return network, region, [exact_minimum(network, region, row) for row in ROWS]
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("scale", [1e4, 1e8])
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 def test_bounds_stay_below_exact_minima(method: kd.Method, scale: float, name: str) -> None:
     for seed in range(3):
-        network = NETWORKS[name](scale, seed)
-        region = segment(network, seed)
+        network, region, minima = with_minima(name, scale, seed)
         abstraction = method.abstract(network, region)
         objective = Objective.linear(network, network.output.name, ROWS)
-        lower, pulled_back = abstraction.minimise(objective).lower[0], abstraction.extrema(objective).lower[0]
-        for row, bound in zip(ROWS, torch.fmax(lower, pulled_back).tolist(), strict=True):
-            sound = not math.isfinite(bound) or Fraction(bound) <= exact_minimum(network, region, row)
+        soon = 0.3 if isinstance(method, Milp) else None  # with such weights its bounds do not meet
+        found = (bound(objective, Deadline.after(soon)) for bound in (abstraction.minimise, abstraction.extrema))
+        lower, pulled_back = (bounds.lower[0] for bounds in found)
+        for row, minimum, bound in zip(ROWS, minima, torch.fmax(lower, pulled_back).tolist(), strict=True):
+            sound = not math.isfinite(bound) or Fraction(bound) <= minimum
             assert sound, f"seed {seed}, {row.tolist()}: the exact minimum is below {bound}"
 
 

@@ -34,19 +34,31 @@ class Step(Protocol):
 
 @torch.no_grad()
 def back_substitute(
-    network: Network, objective: Objective, steps: Mapping[str, Step], region: Region, rounding: Rounding | None
+    network: Network,
+    objective: Objective,
+    steps: Mapping[str, Step],
+    region: Region,
+    rounding: Rounding | None,
+    plus: Objective | None = None,
 ) -> Tensor:
     """Lower bounds ``(B, m)`` of the objectives over the region; without ``rounding``, estimates of them.
 
     ``steps`` has an entry for every activation below the objective's node; an entry for any other node takes the place
-    of its operator, and the region takes the place of the input.
+    of its operator, and the region takes the place of the input. ``plus``: of the sum of each objective and one of
+    these, which are at the same node or a later one.
     """
-    pending = {objective.node: objective.coefficients}
-    total = objective.constant.expand(region.batch, -1)
+    top = objective if plus is None else plus
+    pending = {top.node: top.coefficients}
+    total = top.constant.expand(region.batch, -1)
     magnitude = total.abs()
-    slack = total.new_zeros(()) if rounding is None else rounding.of_start(objective)
-    for node in reversed(network.upto(objective.node)):
+    slack = total.new_zeros(()) if rounding is None else rounding.of_start(top)
+    for node in reversed(network.upto(top.node)):
         coefficients = pending.pop(node.name, None)
+        if plus is not None and node.name == objective.node:
+            coefficients = objective.coefficients if coefficients is None else objective.coefficients + coefficients
+            total, magnitude = total + objective.constant, magnitude + objective.constant.abs()
+            if rounding is not None:
+                slack = slack + rounding.of_start(objective) + rounding.of_sum(node.name, coefficients)
         if coefficients is None:
             continue
         to_inputs, constant = _step(node, steps, region).backward(coefficients)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -52,7 +52,7 @@ class Branching:
 
 
 @dataclass(frozen=True, eq=False)
-class Branched:
+class Searched:
     """What came of it: sound lower bounds of the rows ``(m,)``, over the whole region; a counterexample, if one was
     found; how many subproblems were bounded, and how many are open. ``first`` ``(m,)`` are the bounds before any split,
     and ``promise`` ``(N,)`` what splitting each neuron promised then, added up over the rows."""
@@ -74,7 +74,7 @@ def branch_and_bound(
     refute: Refute | None = None,
     deadline: Deadline = Deadline(),
     worth: Callable[[float], float] = lambda worst: math.inf,
-) -> Branched:
+) -> Searched:
     """Whether all of the objectives are positive over the region, as far as it is found out by the deadline.
 
     Ends at the first counterexample that ``refute`` confirms. ``worth``: how many subproblems it may take, from the
@@ -87,7 +87,7 @@ def branch_and_bound(
     while search.waiting and not deadline.passed and counterexample is None and search.bounded < limit:
         counterexample = search.advance(refute)
     open_ = len(search.waiting) + len(search.stuck)
-    return Branched(search.lower(), counterexample, search.bounded, open_, first, promise)
+    return Searched(search.lower(), counterexample, search.bounded, open_, first, promise)
 
 
 class _Search:
@@ -123,7 +123,7 @@ class _Search:
         """Splits the subproblems with the least bounds; a counterexample, if one shows on the way."""
         taken = [heapq.heappop(self.waiting) for _ in range(min(self.options.batch, len(self.waiting)))]
         values = self.store.take([place for _, place, _ in taken])
-        signs, start = values["signs"].T, Multipliers(values["split"].T, values["slope"].T)
+        signs, start = values["signs"].T, _multipliers(values)
         rows = torch.tensor([row for _, _, row in taken])
         bounds = torch.tensor([bound for bound, _, _ in taken], dtype=torch.float64)
         scores, points = self.dual.inspect(self.objective.select(rows), signs, start)
@@ -176,6 +176,11 @@ class _Search:
         for bound, row in [(bound, row) for bound, _, row in self.waiting] + self.stuck:
             lower[row] = min(float(lower[row]), bound)
         return lower
+
+
+def _multipliers(values: Mapping[str, Tensor]) -> Multipliers:
+    split, slope = values["split"].T, values["slope"].T
+    return Multipliers(split, slope, split.new_zeros(0, split.shape[1]))
 
 
 def _positive(bounds: Tensor) -> Tensor:

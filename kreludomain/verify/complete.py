@@ -18,7 +18,7 @@ from kreludomain.krelu import Grouping
 from kreludomain.network import Network
 from kreludomain.network.operators import Relu
 from kreludomain.refine import KRelu
-from kreludomain.refine.dual import DualAbstraction, Machine
+from kreludomain.refine.dual import Assumed, DualAbstraction, Machine
 from kreludomain.spec import Box, Region
 from kreludomain.verify.branch import Branching
 from kreludomain.verify.decision import Decision, Question
@@ -30,8 +30,9 @@ from kreludomain.verify.rebound import Rebounding
 class Complete:
     """Proves or refutes a claim, in whatever time that takes.
 
-    A short attack; k-ReLU bounds, from quick to thorough, as in :class:`KRelu` with ``patience`` infinite; a long
-    attack; and branch and bound over the signs of neurons, on the bounds found by then.
+    A short attack; k-ReLU bounds, from quick to thorough, as in :class:`KRelu` with ``patience`` infinite; bounds of
+    the inputs where a clause fails, one clause after the other; a long attack; and branch and bound over the signs of
+    neurons where a clause fails.
 
     ``preset``, ``k``, ``chunk``, ``grouping``, ``dtype`` and ``device``: as in :class:`KRelu`. ``batch`` and
     ``branch_steps``: as ``batch`` and ``steps`` in :class:`Branching`. A box of at most ``few_inputs`` inputs is split
@@ -39,7 +40,7 @@ class Complete:
     what waits in memory.
     """
 
-    preset: str = "tight"
+    preset: str = "balanced"
     k: int = 3
     chunk: int | None = None
     grouping: str | Grouping = "auto"
@@ -101,14 +102,21 @@ class _Cascade:
             return self._refuted(found)
         with self._timed("bounds"):
             objective = q.claim.objective(q.network)
-            reached, minima = self.options._krelu().prove(q.network, q.region, objective, q.known, q.deadline)
+            method = replace(self.options._krelu(), sweeps=0)
+            reached, minima = method.prove(q.network, q.region, objective, q.known, q.deadline)
         decision = Decision(minima.lower[0].cpu(), reached.bounds, None, reached.notes + minima.notes)
+        if not isinstance(reached, DualAbstraction) or not self._open(decision):
+            return replace(decision, seconds=self.seconds)
+        failing = _Failing(reached, self.options._krelu(), q)
+        with self._timed("where clauses fail"):
+            decision = failing.by_bounds(decision)
         if self._open(decision):
             found = self._attacked(q.deadline, lower=decision.lower, bounds=decision.bounds)
             decision = replace(decision, counterexample=found)
-        if self._open(decision) and isinstance(reached, DualAbstraction):
+        if self._open(decision):
             with self._timed("branching"):
-                decision = self._branched(decision, reached)
+                rebounding = Rebounding(self.options._krelu(), self.options._branching(), self.options._machine())
+                decision = failing.by_branching(decision, rebounding)
         return replace(decision, seconds=self.seconds)
 
     def _few_inputs(self) -> bool:
@@ -139,6 +147,7 @@ class _Cascade:
     def _open(self, decision: Decision) -> bool:
         return (
             decision.counterexample is None
+            and not decision.proved
             and not bool(self.question.claim.proved(decision.lower).all())
             and not self.question.deadline.passed
         )
@@ -147,23 +156,67 @@ class _Cascade:
         with self._timed("attack"):
             return self.question.attack(deadline, **how)
 
-    def _branched(self, decision: Decision, reached: DualAbstraction) -> Decision:
-        """Branches on the most promising row of each clause that is not proved."""
-        q = self.question
-        rows = []
-        for clause in (~q.claim.proved(decision.lower)).nonzero()[:, 0].tolist():
-            members = (q.claim.clauses == clause).nonzero()[:, 0]
-            rows.append(int(members[decision.lower[members].nan_to_num(-torch.inf).argmax()]))
-        chosen = torch.tensor(rows)
-        objective = q.claim.objective(q.network).select(chosen).pulled_back(q.network)
-        rebounding = Rebounding(self.options._krelu(), self.options._branching(), self.options._machine())
-        found, counterexample, note = rebounding.prove(reached, objective, q.refute, q.deadline)
-        lower = decision.lower.clone()
-        lower[chosen] = torch.fmax(lower[chosen], found)
-        return replace(decision, lower=lower, counterexample=counterexample, notes=(*decision.notes, note))
-
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         start = time.monotonic()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
+
+
+class _Failing:
+    """The clauses that bounds of the whole region do not prove, each over the inputs where it fails."""
+
+    def __init__(self, reached: DualAbstraction, method: KRelu, question: Question) -> None:
+        self.reached, self.method, self.question = reached, method, question
+        self.assumed: dict[int, Assumed] = {}
+
+    def by_bounds(self, decision: Decision) -> Decision:
+        """The worst clause first: if that cannot be proved, the others wait."""
+        for clause in self._open(decision):
+            decision = self._assume(decision, clause)
+            if not self.assumed[clause].proved:
+                return decision
+        return replace(decision, proved=True)
+
+    def by_branching(self, decision: Decision, rebounding: Rebounding) -> Decision:
+        """Likewise; what bounds alone do not prove is branched on, until a clause cannot be decided in time."""
+        q = self.question
+        for clause in self._open(decision):
+            if clause not in self.assumed:
+                decision = self._assume(decision, clause)
+            assumed = self.assumed[clause]
+            if assumed.proved:
+                continue
+            rows = self._rows(clause)
+            found = rebounding.prove(q.claim.objective(q.network).select(rows), assumed, q.refute, q.deadline)
+            lower = assumed.lower.clone().fill_(found.lower)
+            decision = self._raised(decision, rows, replace(assumed, lower=lower))
+            decision = replace(decision, counterexample=found.counterexample, notes=(*decision.notes, found.note))
+            if not found.proved:
+                return decision
+        return replace(decision, proved=True)
+
+    def _open(self, decision: Decision) -> list[int]:
+        claim, lower = self.question.claim, decision.lower
+        open_ = (~claim.proved(lower)).nonzero()[:, 0]
+        chosen: list[int] = open_[claim.merits(lower[None])[0, open_].argsort()].tolist()
+        return chosen
+
+    def _rows(self, clause: int) -> Tensor:
+        return (self.question.claim.clauses == clause).nonzero()[:, 0]
+
+    def _assume(self, decision: Decision, clause: int) -> Decision:
+        q, rows = self.question, self._rows(clause)
+        objective = q.claim.objective(q.network).select(rows)
+        found = self.method.assuming(self.reached, objective, decision.lower[rows], deadline=q.deadline)
+        self.assumed[clause] = found
+        return self._raised(decision, rows, found)
+
+    def _raised(self, decision: Decision, rows: Tensor, found: Assumed) -> Decision:
+        """The decision with what was found of a clause's row; where it has several, none of them has to hold
+        everywhere."""
+        if len(rows) > 1:
+            return decision
+        lower = decision.lower.clone()
+        lower[rows] = torch.fmax(lower[rows], found.everywhere.cpu())
+        return replace(decision, lower=lower)

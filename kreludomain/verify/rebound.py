@@ -21,10 +21,10 @@ from kreludomain.deadline import Deadline
 from kreludomain.domain import Bounds, ContradictionError
 from kreludomain.network.operators import Relu
 from kreludomain.refine import KRelu
-from kreludomain.refine.dual import Ascent, DualAbstraction, Machine, SplitDual
+from kreludomain.refine.dual import Ascent, Assumed, DualAbstraction, Machine, SplitDual
 from kreludomain.refine.milp import MilpAbstraction, Status
 from kreludomain.spec import Box, L1Ball, Objective
-from kreludomain.verify.branch import Branched, Branching, Refute, branch_and_bound
+from kreludomain.verify.branch import Branching, Refute, Searched, branch_and_bound
 
 #: Subproblems with fixed bounds by which it is seen what they gain, in every part.
 _PROBE = 32
@@ -38,14 +38,13 @@ _TRUST = 4.0
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A part of the region: bounds of the nodes, splits included, and the rows that are open with their bounds.
+    """A part of the region, of which ``above`` is an abstraction but for the split that ``known`` bounds have, and a
+    bound of the row there. ``first`` is the bound of the part that this is a half of, before any splits that keep
+    bounds."""
 
-    ``first`` is the least bound of the part that this is a half of, before any splits that keep bounds.
-    """
-
+    above: DualAbstraction
     known: Mapping[str, Bounds]
-    rows: Tensor
-    lower: Tensor
+    lower: float
     first: float = -math.inf
 
 
@@ -77,55 +76,63 @@ class Rebounding:
     machine: Machine
 
     @torch.no_grad()
-    def prove(
-        self, root: DualAbstraction, objective: Objective, refute: Refute | None, deadline: Deadline
-    ) -> tuple[Tensor, Tensor | None, str]:
-        """Sound bounds of the objectives ``(m,)``, a counterexample if one was found, and what was done in words.
+    def prove(self, clause: Objective, assumed: Assumed, refute: Refute | None, deadline: Deadline) -> Branched:
+        """Whether one of a clause's rows is positive all over the region, as far as it is found out by the deadline.
 
-        Ends when all are positive, at a counterexample, or at the deadline.
+        ``assumed`` is what came of assuming that all of them fail; the row that is then nearest to a contradiction is
+        branched on. Ends at a counterexample that ``refute`` confirms.
         """
-        search = _Search(self, root, objective, refute, deadline)
-        search.look(root, _Part({}, torch.arange(objective.count), torch.full((objective.count,), -math.inf).double()))
+        if assumed.abstraction is None:
+            return Branched(True, math.inf, None, "")
+        clause = clause.pulled_back(assumed.abstraction.network)
+        premise = replace(clause, constant=clause.constant - assumed.at_most)
+        best = int(assumed.lower.nan_to_num(-torch.inf).argmax())
+        search = _Search(self, premise, clause.rows(best, best + 1), refute, deadline)
+        search.look(assumed.abstraction, _Part(assumed.abstraction, {}, float(assumed.lower[best])))
         while search.parts and search.counterexample is None and not deadline.passed:
             search.advance()
         said = (
             f"branch and bound: {search.bounded} parts bounded anew, {search.subproblems} subproblems, "
             f"{len(search.parts)} parts open"
         )
-        return search.lower(), search.counterexample, said
+        lower = search.lower()
+        return Branched(lower > 0, lower, search.counterexample, said)
+
+
+@dataclass(frozen=True, eq=False)
+class Branched:
+    """Whether the clause is proved, the bound of the row that was branched on where all rows are assumed to fail, a
+    counterexample if one was found, and what was done in words."""
+
+    proved: bool
+    lower: float
+    counterexample: Tensor | None
+    note: str
 
 
 class _Search:
     """The open parts, depth first, and what is known of those that are closed."""
 
     def __init__(
-        self,
-        options: Rebounding,
-        root: DualAbstraction,
-        objective: Objective,
-        refute: Refute | None,
-        deadline: Deadline,
+        self, options: Rebounding, premise: Objective, row: Objective, refute: Refute | None, deadline: Deadline
     ) -> None:
-        self.options, self.root, self.objective = options, root, objective
+        self.options, self.premise, self.row = options, premise, row
         self.refute, self.deadline = refute, deadline
         self.parts: list[_Part] = []
-        self.ended = torch.full((objective.count,), math.inf, dtype=torch.float64)
+        self.ended = math.inf
         self.counterexample: Tensor | None = None
         self.bounded = self.subproblems = 0
         self.fixed, self.anew = _Way(), _Way()
 
-    def lower(self) -> Tensor:
-        """The bounds over the whole region."""
-        lower = self.ended.clone()
-        for part in self.parts:
-            lower[part.rows] = torch.minimum(lower[part.rows], part.lower)
-        return lower
+    def lower(self) -> float:
+        """The row's bound where the premise holds."""
+        return min([self.ended, *(part.lower for part in self.parts)])
 
     def advance(self) -> None:
         """Bounds the next part anew and looks into it."""
         part, start = self.parts[-1], time.monotonic()
         try:
-            here = self.options.method.again(self.root.network, self.root.region, part.known, self.deadline)
+            here = self.options.method.swept(part.above, self.premise, self.deadline, part.known)
         except ContradictionError:  # no inputs there
             self.parts.pop()
             return
@@ -136,52 +143,45 @@ class _Search:
         self.look(here, part, time.monotonic() - start)
 
     def look(self, here: DualAbstraction, part: _Part, seconds: float = math.nan) -> None:
-        """Bounds the rows of a part; what is open is branched on with fixed bounds, or split.
+        """Bounds the row in a part; if it is open, it is branched on with fixed bounds, or the part is split.
 
         ``seconds``: how long it took to bound the part anew.
         """
         found = self._branched(here, part, seconds)
-        now, self.counterexample = torch.fmax(found.lower, part.lower), found.counterexample
-        open_ = ~(now > 0)
-        if self._few_unstable(here) and self.counterexample is None:
-            now, ended = self._solved(here, part.rows, now)
-            open_ = ~(now > 0) & ~ended
+        lower, self.counterexample = max(float(found.lower[0]), part.lower), found.counterexample
         halves = list[_Part]()
-        if bool(open_.any()):
-            first = float(found.first.min())
-            halves = self._split(here, found.promise, _Part(here.bounds, part.rows[open_], now[open_], first))
-        ended = ~open_ if halves else torch.ones_like(open_)
-        self.ended[part.rows[ended]] = torch.minimum(self.ended[part.rows[ended]], now[ended])
-        self.parts += halves
+        if not lower > 0 and self.counterexample is None:
+            ended = False
+            if self._few_unstable(here):
+                lower, ended = self._solved(here, lower)
+            if not (lower > 0 or ended):
+                halves = self._split(here, found.promise, lower, float(found.first[0]))
+        if halves:
+            self.parts += halves
+        else:
+            self.ended = min(self.ended, lower)
 
     def _few_unstable(self, here: DualAbstraction) -> bool:
         """Whether mixed-integer programs can be expected to end; they take ReLUs, and linear regions."""
-        below = here.network.upto(self.objective.node)
+        below = here.network.upto(self.row.node)
         activations = [node for node in below if node in here.network.activations]
         unstable = sum(int(here.bounds[node.inputs[0]].unstable.sum()) for node in activations)
         relus = all(isinstance(node.operator, Relu) for node in activations)
         return relus and isinstance(here.region, Box | L1Ball) and unstable <= _FEW
 
-    def _solved(self, here: DualAbstraction, rows: Tensor, lower: Tensor) -> tuple[Tensor, Tensor]:
-        """The bounds ``(m,)`` of a part's rows, raised to their minima where those are not proved, and which are: there
-        is nothing to gain by splits then."""
-        better, ended = lower.clone(), lower > 0
-        open_ = (~ended).nonzero()[:, 0]
-        if not len(open_):
-            return better, ended
-        objective = self.objective.select(rows[open_])
-        trees = MilpAbstraction.over(here).search(objective, lower[None, open_], deadline=self.deadline)
-        points = [tree.point for tree in trees if tree.point is not None and tree.upper <= 0]
-        if points and self.refute is not None:
-            self.counterexample = self.refute(torch.cat(points))
-        for position, tree in zip(open_.tolist(), trees, strict=False):  # fewer at the deadline
-            better[position], ended[position] = max(float(lower[position]), tree.lower), tree.status is not Status.OPEN
-        return better, ended
+    def _solved(self, here: DualAbstraction, lower: float) -> tuple[float, bool]:
+        """The bound of the row in a part, raised to its minimum, unless time is short, and whether it was not: there is
+        nothing to gain by splits then."""
+        trees = MilpAbstraction.over(here).search(self.row, torch.tensor([[lower]]).double(), deadline=self.deadline)
+        for tree in trees:  # none at the deadline
+            if tree.point is not None and tree.upper <= 0 and self.refute is not None:
+                self.counterexample = self.refute(tree.point)
+            return max(lower, tree.lower), tree.status is not Status.OPEN
+        return lower, False
 
-    def _branched(self, here: DualAbstraction, part: _Part, seconds: float) -> Branched:
-        """The rows of a part with fixed bounds: to the end where that is expected to be quicker than splits are."""
-        objective = self.objective.select(part.rows)
-        dual = SplitDual.of(here.problem(objective.node), self.options.machine)
+    def _branched(self, here: DualAbstraction, part: _Part, seconds: float) -> Searched:
+        """The row in a part with fixed bounds: to the end where that is expected to be quicker than splits are."""
+        dual = SplitDual.of(here.problem(self.row.node), self.options.machine)
         start = time.monotonic()
         after_first = start
 
@@ -198,18 +198,17 @@ class _Search:
             return max(_PROBE, _TRUST * 2.0 ** min(expected, 60.0) / self.fixed.seconds)
 
         steps = Ascent(self.options.method.steps or 0)
-        found = branch_and_bound(dual, objective, self.options.branching, steps, self.refute, self.deadline, worth)
+        found = branch_and_bound(dual, self.row, self.options.branching, steps, self.refute, self.deadline, worth)
         self.subproblems += found.bounded
-        more, rows = found.bounded - objective.count, int((~(found.first > 0)).sum())
-        if more > 0 and rows:
-            levels = max(1.0, math.log2(more / rows + 1))
-            gain = min(0.0, float(found.lower.min())) - float(found.first.min())
-            self.fixed.saw((time.monotonic() - after_first) / more, gain / levels)
+        more = found.bounded - 1
+        if more > 0:
+            gain = min(0.0, float(found.lower[0])) - float(found.first[0])
+            self.fixed.saw((time.monotonic() - after_first) / more, gain / max(1.0, math.log2(more + 1)))
         return found
 
-    def _split(self, here: DualAbstraction, promise: Tensor, part: _Part) -> list[_Part]:
+    def _split(self, here: DualAbstraction, promise: Tensor, lower: float, before: float) -> list[_Part]:
         """The halves of a part that deciding a neuron makes: the most promising one, earlier layers preferred."""
-        relaxations = here.problem(self.objective.node).relaxations
+        relaxations = here.problem(self.row.node).relaxations
         best, chosen, first = 0.0, None, 0
         for later, (name, relaxation) in zip(reversed(range(len(relaxations))), relaxations.items(), strict=True):
             activation = here.network[name]
@@ -222,7 +221,7 @@ class _Search:
             return []
         source, neuron = chosen
         halves = (_decided(here.bounds[source], neuron, side) for side in (-1, 1))
-        return [replace(part, known={**part.known, source: half}) for half in halves]
+        return [_Part(here, {**here.bounds, source: half}, lower, before) for half in halves]
 
 
 def _decided(bounds: Bounds, neuron: Tensor, side: int) -> Bounds:

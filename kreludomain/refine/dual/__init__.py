@@ -7,7 +7,7 @@ objectives, in which order. ``splitting`` is the same over the parts of a region
 
 from kreludomain.refine.dual.ascent import Ascent, climb
 from kreludomain.refine.dual.bound import Machine, bound
-from kreludomain.refine.dual.krelu import PRESETS, DualAbstraction, KRelu, Superposed
+from kreludomain.refine.dual.krelu import PRESETS, Assumed, DualAbstraction, KRelu, Superposed
 from kreludomain.refine.dual.problem import DualProblem, Multipliers
 from kreludomain.refine.dual.relaxation import GroupedRelu, grouped_relu
 from kreludomain.refine.dual.splitting import SplitDual
@@ -15,6 +15,7 @@ from kreludomain.refine.dual.splitting import SplitDual
 __all__ = [
     "PRESETS",
     "Ascent",
+    "Assumed",
     "DualAbstraction",
     "DualProblem",
     "GroupedRelu",

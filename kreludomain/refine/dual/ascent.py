@@ -50,6 +50,8 @@ class Ascent:
         return step_size, temperature, first + (last - first) * done
 
 
+#: The premise's part at first, of what is worth the objective.
+_AT_FIRST = 0.3
 #: The least size of coefficients that temperatures are relative to: far above where float32 ends.
 _LEAST = 1e-30
 
@@ -75,20 +77,20 @@ def climb(
     """
     if deadline.passed:
         nothing = objective.constant.new_full((objective.count,), -torch.inf)
-        return nothing, Multipliers(*(nothing.new_zeros(fast.slots, objective.count) for _ in range(2)))
+        return nothing, Multipliers.zeros(fast.slots, fast.premises, objective.count, nothing)
     if not fast.slots:  # nothing to choose
-        none = Multipliers(*objective.constant.new_zeros(2, 0, objective.count))
+        none = Multipliers.zeros(0, fast.premises, objective.count, objective.constant)
         return exact.certified(objective, none), none
     climber = _Climber(fast, objective, ascent, start, removal)
     lower = objective.constant.new_full((objective.count,), -torch.inf)
-    proofs = Multipliers(*(lower.new_zeros(fast.slots, objective.count) for _ in range(2)))
+    proofs = Multipliers.zeros(fast.slots, fast.premises, objective.count, lower)
 
     def certify(positions: Tensor) -> None:
         """Certifies the climber's objectives at these of its positions."""
         rows, found = climber.rows[positions], climber.multipliers(positions)
         left = None if removal is None else removal.index_select(2, rows).to(lower)
         lower[rows] = exact.certified(objective.select(rows), found, left)
-        proofs.split[:, rows], proofs.slope[:, rows] = found.split.to(lower), found.slope.to(lower)
+        proofs.put(rows, found)
 
     for step in range(ascent.steps):
         if deadline.passed or not len(climber.rows):
@@ -106,7 +108,8 @@ def climb(
 
 
 class _Climber:
-    """The state of an ascent: ``theta`` ``(2, S, m)``, splits and offsets, of the objectives ``rows`` ``(m,)``.
+    """The state of an ascent: ``theta`` ``(2, S, m)``, splits and offsets, and the premise's ``weight`` ``(p, m)``, of
+    the objectives ``rows`` ``(m,)``.
 
     ``rows`` are where the objectives are, all else is where steps are made.
     """
@@ -123,14 +126,17 @@ class _Climber:
         self.removal = None if removal is None else removal.to(problem.region.lower)
         self.objective = objective.to(problem.region.lower)
         self.rows = torch.arange(objective.count, device=objective.constant.device)
-        begin = problem.start(self.objective)
+        self.exchange = problem.exchange(self.objective)
+        self.weight = self.exchange * _AT_FIRST if start is None else start.weight.to(self.exchange)
+        begin = problem.start(self.objective, self.weight)
         self.reference, size = begin.reference, begin.size
         self.theta = size.new_zeros(2, *size.shape)
         if start is not None:
             split, slope = start.split.to(size), start.slope.to(size)
             self.theta[0] = split
-            self.theta[1] = problem.offsets(self.objective, Multipliers(split, slope), self.reference)
+            self.theta[1] = problem.offsets(self.objective, Multipliers(split, slope, self.weight), self.reference)
         self.mean, self.square, self.memory = torch.zeros_like(self.theta), torch.zeros_like(self.theta), 1.0
+        self.weight_mean, self.weight_square = torch.zeros_like(self.weight), torch.zeros_like(self.weight)
         means = [layer.mean(0, keepdim=True).expand_as(layer) for layer in problem.per_activation(size).values()]
         self.scale = size / 2 + torch.cat(means)
         self.unit = size.mean(0).clamp(min=_LEAST)
@@ -139,14 +145,19 @@ class _Climber:
         """Makes a step; returns the values ``(m,)`` from before it."""
         step_size, temperature, momentum = self.ascent.at(number)
         decay = self.ascent.decay
-        value, gradient = self.problem.ascent(
-            self.objective, self.theta, self.reference, temperature * self.unit, self.removal
+        value, gradient, of_weight = self.problem.ascent(
+            self.objective, self.theta, self.weight, self.reference, temperature * self.unit, self.removal
         )
         self.memory *= momentum
-        self.mean.lerp_(gradient, 1 - momentum)
-        self.square.mul_(decay).addcmul_(gradient, gradient, value=1 - decay)
-        spread = (self.square / (1 - decay ** (number + 1))).sqrt_().add_(1e-8)
-        self.theta.addcmul_(self.mean / spread, self.scale, value=step_size / (1 - self.memory))
+        for point, scale, found, mean, square in (
+            (self.theta, self.scale, gradient, self.mean, self.square),
+            (self.weight, self.exchange, of_weight, self.weight_mean, self.weight_square),
+        ):
+            mean.lerp_(found, 1 - momentum)
+            square.mul_(decay).addcmul_(found, found, value=1 - decay)
+            spread = (square / (1 - decay ** (number + 1))).sqrt_().add_(1e-8)
+            point.addcmul_(mean / spread, scale, value=step_size / (1 - self.memory))
+        self.weight.clamp_(min=0)
         return value
 
     def multipliers(self, positions: Tensor) -> Multipliers:
@@ -154,8 +165,9 @@ class _Climber:
         positions = positions.to(self.theta.device)
         # Where float32 overflowed, DeepPoly's slopes are as good as anything.
         split, offset = self.theta.index_select(2, positions).nan_to_num(0.0, 0.0, 0.0)
+        weight = self.weight.index_select(1, positions).nan_to_num(0.0, 0.0, 0.0)
         return self.problem.multipliers(
-            self.objective.select(positions), split, offset, self.reference.index_select(1, positions)
+            self.objective.select(positions), split, offset, weight, self.reference.index_select(1, positions)
         )
 
     def keep(self, chosen: Tensor) -> None:
@@ -164,7 +176,10 @@ class _Climber:
         positions = chosen.nonzero()[:, 0].to(self.theta.device)
         self.unit = self.unit[positions]
         self.objective = self.objective.select(positions)
-        self.reference, self.scale = (v.index_select(1, positions) for v in (self.reference, self.scale))
+        self.reference, self.scale, self.exchange, self.weight, self.weight_mean, self.weight_square = (
+            v.index_select(1, positions)
+            for v in (self.reference, self.scale, self.exchange, self.weight, self.weight_mean, self.weight_square)
+        )
         self.removal = None if self.removal is None else self.removal.index_select(2, positions)
         self.theta, self.mean, self.square = (
             v.index_select(2, positions) for v in (self.theta, self.mean, self.square)

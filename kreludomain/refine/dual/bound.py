@@ -67,8 +67,7 @@ def bound(
     time for are bounded by minus infinity.
     """
     lower = problem.region.lower.new_empty(objective.count)
-    shape = (problem.slots, objective.count)
-    proofs = Multipliers(*(lower.new_zeros(shape) for _ in range(2)))
+    proofs = Multipliers.zeros(problem.slots, problem.premises, objective.count, lower)
     for rows in _runs(objective, machine.rows(problem), block):
         if deadline.passed:
             lower[rows] = -torch.inf
@@ -76,8 +75,7 @@ def bound(
         part = objective.select(rows)
         local, kept = problem.restricted(part)
         lower[rows], found = climb(local, machine.fast(local), part, ascent, settled, deadline)
-        for whole, piece in ((proofs.split, found.split), (proofs.slope, found.slope)):
-            whole[kept[:, None], rows] = piece.to(whole)
+        proofs.put(rows, found, kept)
     return lower, proofs
 
 

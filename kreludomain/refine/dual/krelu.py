@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kreludomain.deadline import Deadline
-from kreludomain.domain import Abstraction, Bounds, Combined, DeepPoly, Known, Minima
+from kreludomain.domain import Abstraction, Bounds, Combined, ContradictionError, DeepPoly, Known, Minima
 from kreludomain.domain.relaxation import open_neurons
 from kreludomain.errors import InputError
 from kreludomain.krelu import Grouping, JointRelaxation, make_grouping, relax_jointly
@@ -47,6 +48,10 @@ class DualAbstraction(Abstraction):
             self._problems[node] = DualProblem(self.network, self.region, relaxations, self.rounding)
         return self._problems[node]
 
+    def problem_of(self, objective: Objective, premise: Objective | None) -> DualProblem:
+        """The dual for an objective, where none of a premise's expressions is positive if there is one."""
+        return self.problem(objective.node) if premise is None else self.problem(premise.node).assuming(premise)
+
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
         """Certified bounds, never below the base's, whenever the deadline comes."""
         return self.base.minimise(objective, deadline) | self._bounded(objective, None, deadline)
@@ -60,10 +65,13 @@ class DualAbstraction(Abstraction):
             lower[0, rows] = torch.fmax(lower[0, rows], found.lower[0])
         return Minima(lower, known.notes)
 
-    def neurons(self, node: str, indices: Tensor, deadline: Deadline = Deadline()) -> tuple[Bounds, Multipliers]:
+    def neurons(
+        self, node: str, indices: Tensor, deadline: Deadline = Deadline(), premise: Objective | None = None
+    ) -> tuple[Bounds, Multipliers]:
         """Bounds ``(1, m)`` of neurons, and what proves them: columns are lower and upper bound of each in turn.
 
-        A neuron is left at once when its sign is decided, unless a curve takes it.
+        A neuron is left at once when its sign is decided, unless a curve takes it. With a ``premise``, bounds are those
+        where none of its expressions is positive.
         """
         settled = None if self.network.curve_takes(node) else _sign_decided
         ahead = Objective.neurons(self.network, node, indices)
@@ -72,9 +80,8 @@ class DualAbstraction(Abstraction):
         )
         both = Objective(node, coefficients, constant)
         objective = both.pulled_back(self.network)
-        lower, proofs = bound(
-            self.problem(objective.node), objective, self.ascent, self.machine, settled, deadline, block=2
-        )
+        problem = self.problem_of(objective, premise)
+        lower, proofs = bound(problem, objective, self.ascent, self.machine, settled, deadline, block=2)
         return Bounds(lower[None, 0::2], -lower[None, 1::2]), proofs
 
     def _bounded(self, objective: Objective, settled: Settled | None, deadline: Deadline) -> Minima:
@@ -143,9 +150,9 @@ class _Stage:
 
 #: What the presets set, from quick to thorough.
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"refine": "output", "chunk": 20, "inner_steps": 0, "octahedron_steps": 0, "steps": 100},
-    "balanced": {"refine": "all", "chunk": 20, "inner_steps": 60, "octahedron_steps": 0, "steps": 200},
-    "tight": {"refine": "all", "chunk": 15, "inner_steps": 60, "octahedron_steps": 20, "steps": 200},
+    "fast": {"refine": "output", "chunk": 20, "inner_steps": 0, "octahedron_steps": 0, "sweeps": 0, "steps": 100},
+    "balanced": {"refine": "all", "chunk": 20, "inner_steps": 60, "octahedron_steps": 0, "sweeps": 3, "steps": 200},
+    "tight": {"refine": "all", "chunk": 15, "inner_steps": 60, "octahedron_steps": 20, "sweeps": 6, "steps": 200},
 }
 
 
@@ -164,6 +171,8 @@ class KRelu:
     triangles and the linear program, 100 97 %, 200 99 %.
     ``octahedron_steps``: of the ascent for each direction of an octahedron; 0 adds up what bounds the neurons, which
     takes one step's time. Precise octahedra are worth more than many groups, and cost the most.
+    ``sweeps``: how many times all layers are bounded anew under the assumption that a row of the claim fails, at most;
+    only where there is a claim, and only for rows that come near (:meth:`assuming`).
     ``patience``: a stage is not begun when the claim lacks more than this many times what such a stage is expected to
     gain; infinite: all stages are gone through, unless the claim is proved.
     ``dtype``, ``device``: of the steps, ``float32`` or ``float64``; whatever they are, bounds are certified in float64.
@@ -179,6 +188,7 @@ class KRelu:
     steps: int | None = None
     inner_steps: int | None = None
     octahedron_steps: int | None = None
+    sweeps: int | None = None
     patience: float = 1.0
     dtype: str = "float32"
     device: str = "cpu"
@@ -192,7 +202,7 @@ class KRelu:
                 object.__setattr__(self, name, value)
         if self.refine not in ("output", "all"):
             raise InputError(f"refine: '{self.refine}' is not one of output, all")
-        for name in ("steps", "inner_steps", "octahedron_steps"):
+        for name in ("steps", "inner_steps", "octahedron_steps", "sweeps"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: {getattr(self, name)} is not a number from 0 up")
         if not self.patience >= 0:
@@ -245,16 +255,76 @@ class KRelu:
             lower = minima.lower.clone()
             lower[0, rows] = torch.fmax(lower[0, rows], found.lower[0])
             minima, gain = Minima(lower, minima.notes + found.notes), float(lower.min()) - worst
+            if stage.inner_steps:
+                minima = self._row_by_row(reached, objective, minima, gain, deadline)
         return reached, minima
 
-    def again(self, network: Network, region: Region, known: Known, deadline: Deadline = Deadline()) -> DualAbstraction:
-        """The abstraction where ``known`` bounds hold: inner bounds anew, octahedra superposed from what bounds them.
+    def _row_by_row(
+        self, reached: DualAbstraction, objective: Objective, minima: Minima, gain: float, deadline: Deadline
+    ) -> Minima:
+        """Rows that are open, the worst first: if that one cannot be proved, the others need not be."""
+        lower = minima.lower.clone()
+        rows = (~(lower[0] > 0)).nonzero()[:, 0]
+        for row in rows[lower[0, rows].argsort()].tolist():
+            found = self.assuming(reached, objective.rows(row, row + 1), lower[0, row : row + 1], gain, deadline)
+            lower[0, row] = found.everywhere[0]
+            if not found.proved:
+                break
+        return Minima(lower, minima.notes)
 
-        A bound that is 0 is a split: the neuron stays in groups, so that all layers gain from it. Raises
-        :class:`ContradictionError` where it shows that there are no such inputs.
+    @torch.no_grad()
+    def assuming(
+        self,
+        reached: DualAbstraction,
+        clause: Objective,
+        known: Tensor,
+        gain: float = math.inf,
+        deadline: Deadline = Deadline(),
+    ) -> Assumed:
+        """A clause by contradiction: everything is bounded where all its rows fail, up to ``sweeps`` times.
+
+        Inner bounds are tighter there, by which the rows' bounds are; if one of those is positive, or bounds cross,
+        there is no such input. ``known`` ``(p,)`` bound the rows, ``gain`` is what the stage before this one did for
+        them: sweeps go on while they come near enough.
+
+        The constraint on outputs: Kotha, Brix, Kolter, Dvijotham, Zhang, "Provably bounding neural network preimages"
+        (NeurIPS 2023).
         """
-        stage = _Stage(self.inner_steps or 0, 0, torch.inf)
-        return self._refined(_DEEPPOLY.abstract(network, region.fit(network), known, deadline), stage, deadline)
+        clause = clause.pulled_back(reached.network)
+        # Far above what rounding does to the constants.
+        at_most = max(_LITTLE * float(known.max().abs()), 1e-9 * (1 + float(clause.constant.abs().max())))
+        premise = replace(clause, constant=clause.constant - at_most)
+        here, lower, sweeps = reached, known, self.sweeps or 0
+        for done in range(sweeps):
+            lacking = -float(lower.max())
+            if deadline.passed or not lacking < _REACH * gain * (sweeps - done):
+                break
+            try:
+                swept = self.swept(here, premise, deadline)
+                found = swept.prove(clause, deadline).lower[0]
+            except ContradictionError:
+                return Assumed(None, lower, at_most)
+            if deadline.passed:
+                break
+            here, better = swept, torch.fmax(found, lower)
+            gain, lower = float(better.max()) + lacking, better
+            if bool((lower > 0).any()):
+                break
+        return Assumed(here, lower, at_most)
+
+    def swept(
+        self, reached: DualAbstraction, premise: Objective, deadline: Deadline, known: Known | None = None
+    ) -> DualAbstraction:
+        """The abstraction of the inputs where none of ``premise`` is positive: all layers bounded anew, once.
+
+        ``reached`` is an abstraction of those inputs, ``known`` are bounds that are tighter than its. One that is 0 is
+        a split: the neuron stays in groups, so that all layers gain from it. Raises :class:`ContradictionError` where
+        it shows that there are no such inputs.
+        """
+        known = reached.bounds if known is None else known
+        first = _DEEPPOLY.abstract(reached.network, reached.region, known, deadline)
+        stage = _Stage((self.inner_steps or 0) // 2, 0, torch.inf)
+        return self._refined(first, stage, deadline, reached, premise)
 
     def _over(self, reached: Abstraction, deadline: Deadline) -> Abstraction:
         """DeepPoly over the bounds that an earlier stage came to."""
@@ -272,35 +342,63 @@ class KRelu:
                 stages.append(_Stage(inner, octahedra, 0.3))
         return tuple(stages)
 
-    def _refined(self, first: Abstraction, stage: _Stage, deadline: Deadline) -> DualAbstraction:
-        """Joint relaxations of every layer over ``first``, each layer's bounds refined before if the stage does so."""
+    def _refined(
+        self,
+        first: Abstraction,
+        stage: _Stage,
+        deadline: Deadline,
+        before: DualAbstraction | None = None,
+        premise: Objective | None = None,
+    ) -> DualAbstraction:
+        """Joint relaxations of every layer over ``first``, each layer's bounds refined before if the stage does so.
+
+        With a ``premise``, all layers act on each, those behind it by their relaxations ``before``.
+        """
         network, region = first.network, first.region
-        base, joint = first, dict[str, tuple[JointRelaxation, ...]]()
+        base, joint = first, dict[str, tuple[JointRelaxation, ...]]({} if before is None else before.joint)
         for node in network.pre_activations:
             if deadline.passed:
                 break
             below = self._dual(base, joint, stage.inner_steps)
             directions: Abstraction = base
             unstable = open_neurons(network, node, base.bounds[node])[0].flatten().nonzero()[:, 0]
-            if stage.inner_steps and joint and len(unstable):
-                found, proofs = below.neurons(node, unstable, deadline)
-                refined = base.bounds[node].replace(unstable, found.lower, found.upper)
+            if stage.inner_steps and joint and len(unstable) and (premise is None or self._worth(base, node, unstable)):
+                found, proofs = below.neurons(node, unstable, deadline, premise)
+                refined = _cut(base.bounds[node], unstable, found)
                 again = _DEEPPOLY.abstract(network, region, {**base.bounds, node: refined}, deadline)
                 base = Combined(network, region, again.bounds, members=(first, again))
                 if stage.octahedron_steps:
                     directions = self._dual(base, joint, stage.octahedron_steps)
                 else:
-                    directions = self._superposed(base, node, unstable, below, proofs)
+                    directions = self._superposed(base, node, unstable, below, proofs, premise)
+            elif before is not None and _same(before.bounds[node], base.bounds[node]):
+                continue
             joint[node] = relax_jointly(directions, node, self._grouping(), self.memory_mb, deadline)
         return self._dual(base, joint, self.steps or 0)
 
+    def _worth(self, base: Abstraction, node: str, unstable: Tensor) -> bool:
+        """Whether a layer is bounded anew under a premise: not where it has more to bound than all layers behind it.
+
+        That is a first convolution, whose neurons see little of the input each: what happens at the output hardly
+        concerns them.
+        """
+        names = base.network.pre_activations
+        behind = sum(int(base.bounds[name].unstable.sum()) for name in names[names.index(node) + 1 :])
+        return len(unstable) <= max(behind, _FEW)
+
     def _superposed(
-        self, base: Abstraction, node: str, unstable: Tensor, below: DualAbstraction, proofs: Multipliers
+        self,
+        base: Abstraction,
+        node: str,
+        unstable: Tensor,
+        below: DualAbstraction,
+        proofs: Multipliers,
+        premise: Objective | None,
     ) -> Superposed:
         columns = torch.full((base.network.size(node),), -1, device=unstable.device)
         columns[unstable] = torch.arange(len(unstable), device=unstable.device)
         pulled = Objective.neurons(base.network, node, unstable[:1]).pulled_back(base.network)
-        problem = below.problem(pulled.node)
+        problem = below.problem_of(pulled, premise)
         return Superposed(
             base.network,
             base.region,
@@ -325,6 +423,51 @@ class KRelu:
             machine=self._machine(),
         )
 
+
+@dataclass(frozen=True, eq=False)
+class Assumed:
+    """What came of assuming that all rows of a clause are at most ``at_most``, which is positive.
+
+    ``abstraction`` of the inputs where they are (``None``: there are none), and the rows' bounds ``(p,)`` there.
+    """
+
+    abstraction: DualAbstraction | None
+    lower: Tensor
+    at_most: float
+
+    @property
+    def proved(self) -> bool:
+        """Whether the clause holds: where the assumption does not, one of its rows is above ``at_most``."""
+        return self.abstraction is None or bool((self.lower > 0).any())
+
+    @property
+    def everywhere(self) -> Tensor:
+        """Bounds of the row of a clause that has one, ``(1,)``, over the whole region."""
+        if self.abstraction is None:
+            return torch.full_like(self.lower, self.at_most / 2)
+        return self.lower.clamp(max=self.at_most / 2)
+
+
+def _cut(bounds: Bounds, indices: Tensor, found: Bounds) -> Bounds:
+    """Bounds cut with what was found of some neurons. Raises :class:`ContradictionError` where both cannot be true."""
+    slack = 1e-6 * (1.0 + torch.maximum(bounds.lower.abs(), bounds.upper.abs()).flatten(1)[:, indices])
+    lower = torch.maximum(found.lower, bounds.lower.flatten(1)[:, indices])
+    upper = torch.minimum(found.upper, bounds.upper.flatten(1)[:, indices])
+    if bool((lower > upper + slack).any()):
+        raise ContradictionError("bounds cross: there are no such inputs")
+    return bounds.replace(indices, found.lower, found.upper)
+
+
+def _same(a: Bounds, b: Bounds) -> bool:
+    return torch.equal(a.lower, b.lower) and torch.equal(a.upper, b.upper)
+
+
+#: A clause is assumed to fail by this much less than its bounds lack, relatively: what it is then known to exceed.
+_LITTLE = 1e-3
+#: How many times what the last sweep gained the next one may be expected to, if there is a contradiction to be found.
+_REACH = 3.0
+#: Neurons of a layer that are bounded anew under a premise in any case.
+_FEW = 100
 
 #: What bounds all layers before the dual does; stable neurons need no more than their sign.
 _DEEPPOLY = DeepPoly(neurons="unstable")

@@ -3,50 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from kreludomain.domain import Rounding, back_substitute
+from kreludomain.domain import Rounding, Step, back_substitute
 from kreludomain.network import Network
 from kreludomain.refine.dual.relaxation import GroupedRelu
 from kreludomain.refine.dual.step import GroupStep, InputStep, gradient
 from kreludomain.spec import Objective, Region
+from kreludomain.spec.region import ROUNDING
+
+#: The least spread of a premise that weights are relative to.
+_LEAST = 1e-30
 
 
 @dataclass(frozen=True, eq=False)
 class Multipliers:
-    """Splits and slopes for ``m`` objectives, ``(S, m)`` each, over the slots of all activations in order.
+    """Splits and slopes for ``m`` objectives, ``(S, m)`` each, over the slots of all activations in order, and what the
+    premise's rows count, ``weight`` ``(p, m)``, none of it negative.
 
     They are a certificate: whoever evaluates them gets a sound bound, whatever they are and wherever they come from.
     """
 
     split: Tensor
     slope: Tensor
+    weight: Tensor
+
+    @classmethod
+    def zeros(cls, slots: int, rows: int, count: int, like: Tensor) -> Multipliers:
+        """Those that prove what DeepPoly's worst lines do, of ``count`` objectives with ``rows`` of a premise."""
+        return cls(like.new_zeros(slots, count), like.new_zeros(slots, count), like.new_zeros(rows, count))
 
     def rows(self, chosen: Tensor) -> Multipliers:
         """Those of the objectives ``chosen``."""
-        return Multipliers(self.split.index_select(1, chosen), self.slope.index_select(1, chosen))
+        return Multipliers(*(part.index_select(1, chosen) for part in self._parts))
 
-    def scaled(self, chosen: Tensor, weight: Tensor) -> Multipliers:
-        """Those of the objectives ``chosen`` ``(m,)``, each times its ``weight``, which is not negative."""
-        rows = self.rows(chosen)
-        return Multipliers(rows.split * weight, rows.slope * weight)
+    def scaled(self, chosen: Tensor, size: Tensor) -> Multipliers:
+        """Those of the objectives ``chosen`` ``(m,)``, each times its ``size``, which is not negative."""
+        return Multipliers(*(part.index_select(1, chosen) * size for part in self._parts))
+
+    def put(self, columns: Tensor, other: Multipliers, slots: Tensor | None = None) -> None:
+        """Sets those of the objectives ``columns``, all or some of their slots."""
+        for mine, new in ((self.split, other.split), (self.slope, other.slope)):
+            if slots is None:
+                mine[:, columns] = new.to(mine)
+            else:
+                mine[slots[:, None], columns] = new.to(mine)
+        self.weight[:, columns] = other.weight.to(self.weight)
 
     def __add__(self, other: Multipliers) -> Multipliers:
         """Multipliers of the sum of two objectives, one by one."""
-        return Multipliers(self.split + other.split, self.slope + other.slope)
+        return Multipliers(*(a + b for a, b in zip(self._parts, other._parts, strict=True)))
+
+    @property
+    def _parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.split, self.slope, self.weight
 
 
 @dataclass(frozen=True, eq=False)
 class DualProblem:
-    """A network over one region with its activations relaxed, in the dtype and on the device of the network."""
+    """A network over one region with its activations relaxed, in the dtype and on the device of the network.
+
+    ``premise``: ``p`` expressions at the last node that is relaxed over. What is bounded is bounded where none of them
+    is positive: any non-negative sum of them may be added to an objective there (the constraint's multipliers; Kotha,
+    Brix, Kolter, Dvijotham, Zhang, "Provably bounding neural network preimages", NeurIPS 2023, section 3.2).
+    """
 
     network: Network
     region: Region
     relaxations: Mapping[str, GroupedRelu]
     rounding: Rounding
+    premise: Objective | None = None
+
+    def assuming(self, premise: Objective) -> DualProblem:
+        """The problem where none of ``premise`` is positive, which is at the node that this problem is below of."""
+        return replace(self, premise=premise)
+
+    @property
+    def premises(self) -> int:
+        """``p``"""
+        return 0 if self.premise is None else self.premise.count
 
     @property
     def slots(self) -> int:
@@ -56,13 +94,18 @@ class DualProblem:
         """The same problem in another dtype, on another device."""
         network = self.network.to(dtype=dtype, device=device)
         moved = {name: relaxation.to(dtype, device) for name, relaxation in self.relaxations.items()}
-        return DualProblem(network, self.region.to(dtype, device), moved, self.rounding)
+        region = self.region.to(dtype, device)
+        premise = None if self.premise is None else self.premise.to(region.lower)
+        return DualProblem(network, region, moved, self.rounding, premise)
 
     def restricted(self, objective: Objective) -> tuple[DualProblem, Tensor]:
         """The problem without the groups that the objectives do not reach, and the positions of the slots that stay.
 
         What reaches a neuron in no group after all, by multipliers of its neighbours, meets DeepPoly's lines.
+        A premise reaches all.
         """
+        if self.premise is not None:
+            return self, torch.arange(self.slots, device=self.region.lower.device)
         reached = dict[str, Tensor]()
         steps = {name: _ReachedStep(name, reached) for name in self.relaxations}
         back_substitute(self.network, objective, steps, self.region, None)
@@ -86,15 +129,49 @@ class DualProblem:
 
         Multipliers that are not finite, or too large, prove nothing: minus infinity.
         """
-        split, slope = (v.to(self.region.lower) for v in (multipliers.split, multipliers.slope))
+        split, slope, weight = (
+            v.to(self.region.lower) for v in (multipliers.split, multipliers.slope, multipliers.weight)
+        )
         steps = self.steps(split, slope, removal=removal)
-        found = back_substitute(self.network, objective, steps, self.region, self.rounding)[0]
+        plus = self._weighted(weight, self.rounding)
+        found = back_substitute(self.network, objective, steps, self.region, self.rounding, plus)[0]
         return torch.where(found.isfinite(), found, -torch.inf)
 
-    def start(self, objective: Objective) -> Start:
+    def _weighted(self, weight: Tensor, rounding: Rounding | None = None) -> Objective | None:
+        """The premise's rows, each times its ``weight`` ``(p, m)``, added up; with ``rounding``, less what that may be
+        off by."""
+        premise = self.premise
+        if premise is None:
+            return None
+
+        def mixed(rows: Tensor, weight: Tensor = weight) -> Tensor:
+            return (weight.T @ rows[0].flatten(1)).unflatten(1, rows.shape[2:])[None]
+
+        constant = (weight.T @ premise.constant[0])[None]
+        if rounding is None:
+            return Objective(premise.node, mixed(premise.coefficients), constant)
+        # Sizes, not sums: the rows may cancel.
+        trail = tuple((name, mixed(rows.abs())) for name, rows in premise.trail)
+        off = rounding.of_sum(premise.node, mixed(premise.coefficients.abs())) * premise.count
+        off = off + ROUNDING * (weight.T @ premise.constant[0].abs())
+        return Objective(premise.node, mixed(premise.coefficients), constant - off, trail)
+
+    def exchange(self, objective: Objective) -> Tensor:
+        """How much of each of the premise's rows is worth an objective, ``(p, m)``: what both may range over by their
+        nodes' bounds."""
+
+        def spread(of: Objective) -> Tensor:
+            width = self.rounding.bounds[of.node].width.to(of.coefficients)
+            return (of.coefficients.abs() * width).flatten(2).sum(2)[0]
+
+        if self.premise is None:
+            return objective.constant.new_zeros(0, objective.count)
+        return spread(objective) / spread(self.premise).clamp(min=_LEAST)[:, None]
+
+    def start(self, objective: Objective, weight: Tensor) -> Start:
         """Reference slopes (DeepPoly's) and the size of the coefficients that each slot meets with them."""
         steps = {name: _ReferenceStep(relaxation) for name, relaxation in self.relaxations.items()}
-        back_substitute(self.network, objective, steps, self.region, None)
+        back_substitute(self.network, objective, steps, self.region, None, self._weighted(weight))
         none = objective.constant.new_zeros(0, objective.count)
         reference, size = (torch.cat([none, *(getattr(s, n) for s in steps.values())]) for n in ("reference", "size"))
         return Start(reference, size)
@@ -103,30 +180,36 @@ class DualProblem:
         self,
         objective: Objective,
         theta: Tensor,
+        weight: Tensor,
         reference: Tensor,
         temperature: Tensor,
         removal: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Values ``(m,)`` (exact minima, in the problem's dtype), and gradients as ``theta``.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Values ``(m,)`` (exact minima, in the problem's dtype), and gradients as ``theta`` and as ``weight``.
 
         ``theta`` ``(2, S, m)`` are splits and offsets; the gradients are of the value smoothed at ``temperature``
         ``(m,)``.
         """
         steps, start = self.steps(theta[0], theta[1], reference, temperature, removal), InputStep(self.region)
-        value = back_substitute(self.network, objective, {**steps, self.network.input.name: start}, self.region, None)
-        found = gradient(self.network, objective.node, steps, start)
-        return value[0], torch.cat([found[name] for name in self.relaxations], dim=1)
+        through: dict[str, Step] = {**steps, self.network.input.name: start}
+        value = back_substitute(self.network, objective, through, self.region, None, self._weighted(weight))
+        top = objective if self.premise is None else self.premise
+        at_top, found = gradient(self.network, top.node, steps, start)
+        of_weight = weight if self.premise is None else self.premise.evaluate(at_top).T
+        return value[0], torch.cat([found[name] for name in self.relaxations], dim=1), of_weight
 
-    def multipliers(self, objective: Objective, split: Tensor, offset: Tensor, reference: Tensor) -> Multipliers:
+    def multipliers(
+        self, objective: Objective, split: Tensor, offset: Tensor, weight: Tensor, reference: Tensor
+    ) -> Multipliers:
         """Splits with slopes ``reference * part + offset`` as splits with slopes."""
         steps = self.steps(split, offset, reference)
-        back_substitute(self.network, objective, steps, self.region, None)
-        return Multipliers(split, torch.cat([split[:0], *(step.slopes for step in steps.values())]))
+        back_substitute(self.network, objective, steps, self.region, None, self._weighted(weight))
+        return Multipliers(split, torch.cat([split[:0], *(step.slopes for step in steps.values())]), weight)
 
     def offsets(self, objective: Objective, multipliers: Multipliers, reference: Tensor) -> Tensor:
         """The offsets ``(S, m)`` with which multipliers are relative to ``reference``."""
         steps = self.steps(multipliers.split, multipliers.slope)
-        back_substitute(self.network, objective, steps, self.region, None)
+        back_substitute(self.network, objective, steps, self.region, None, self._weighted(multipliers.weight))
         return multipliers.slope - reference * torch.cat([step.parts for step in steps.values()])
 
     def steps(

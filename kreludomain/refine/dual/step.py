@@ -97,8 +97,7 @@ class GroupStep:
             least = torch.bmm(multipliers, table[some]).amin(2)
             total += (least - relative * torch.bmm(multipliers[..., both].abs(), block.reach[some])[..., 0]).sum(0)
         # A part may be what is little left of a split: parts do not add up to the coefficient, by that much.
-        splits = self.split[of].abs().view(-1, parts.shape[1])
-        total -= relative * (block.reach[:, : block.k].reshape(1, -1) @ splits)[0]
+        total -= relative * (block.reach[:, : block.k].reshape(1, -1) @ self.split[of].abs())[0]
         return total
 
     def _by_group(
@@ -158,8 +157,11 @@ class InputStep:
         return self.region.minimiser(self.coefficients)[0]
 
 
-def gradient(network: Network, node: str, steps: Mapping[str, GroupStep], start: InputStep) -> dict[str, Tensor]:
-    """The gradients of every step, ``(2, S, m)``, after a back-substitution from ``node`` through them."""
+def gradient(
+    network: Network, node: str, steps: Mapping[str, GroupStep], start: InputStep
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The values of ``node``, ``(m, *shape)``, where the relaxed network's minimum is, and the gradients of every step,
+    ``(2, S, m)``, after a back-substitution from ``node`` through them."""
     values, gradients = {network.input.name: start.point()}, {}
     for n in network.upto(node)[1:]:
         inputs = (values[name] for name in n.inputs)
@@ -167,4 +169,4 @@ def gradient(network: Network, node: str, steps: Mapping[str, GroupStep], start:
             values[n.name], gradients[n.name] = steps[n.name].forward(*inputs)
         else:
             values[n.name] = n.operator(*inputs)
-    return gradients
+    return values[node], gradients

@@ -86,7 +86,15 @@ def find_by_last_name(
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", found[0], node, contnode)
 
 
+def without_factories(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None]:
+    """A default that is made anew for each object is ``...``: what Python shows of it cannot be parsed."""
+    return signature and signature.replace("<factory>", "..."), returned
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-skip-member", described_before)
+    app.connect("autodoc-process-signature", without_factories)
     app.connect("missing-reference", find_by_last_name)
     return {"parallel_read_safe": True}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -51,25 +50,34 @@ def _pieces(network: kd.Network, region: kd.Region) -> Iterator[tuple[np.ndarray
     """The inputs ``a x <= b`` of every activation pattern that occurs in a box, where ``f(x) = slope x + shift``."""
     box = _sides(region)
     operators = [node.operator for node in network.nodes if isinstance(node.operator, Linear)]
+    names = network.pre_activations
     layers = [(operator.weight.numpy(), operator.bias.numpy()) for operator in operators if operator.bias is not None]
-    sizes = [len(bias) for _, bias in layers[:-1]]
     bounds = kd.bounds(network, region, "deeppoly")
-    choices = []
-    for name in network.pre_activations:
-        b = bounds[name]
-        for lower, upper in zip(b.lower.flatten().tolist(), b.upper.flatten().tolist(), strict=True):
-            choices.append((1,) if lower >= 0 else (0,) if upper <= 0 else (0, 1))
-    for pattern in itertools.product(*choices):
-        active = np.split(np.array(pattern), np.cumsum(sizes)[:-1])
-        slope, shift = np.eye(len(box)), np.zeros(len(box))
-        conditions, limits = [], []
-        for (weight, bias), on in zip(layers, [*active, None], strict=True):
-            slope, shift = weight @ slope, weight @ shift + bias
-            if on is not None:
-                sign = np.where(on == 1, -1.0, 1.0)
-                conditions.append(sign[:, None] * slope)
-                limits.append(-sign * shift)
-                slope, shift = slope * on[:, None], shift * on
-        a, b = np.vstack(conditions), np.concatenate(limits)
-        if linprog(np.zeros(len(box)), a, b, bounds=box).status == 0:
+    signs = [
+        [(1,) if low >= 0 else (0,) if high <= 0 else (0, 1) for low, high in zip(*sides, strict=True)]
+        for sides in ((bounds[n].lower.flatten().tolist(), bounds[n].upper.flatten().tolist()) for n in names)
+    ]
+
+    def parts(depth: int, a: np.ndarray, b: np.ndarray, slope: np.ndarray, shift: np.ndarray) -> Iterator[tuple]:
+        """The pieces of a part of the box where the layers before ``depth`` have their pattern."""
+        weight, bias = layers[depth]
+        slope, shift = weight @ slope, weight @ shift + bias
+        if depth == len(signs):
             yield a, b, slope, shift
+            return
+        open_ = [((), a, b)]  # patterns of this layer's first neurons that occur
+        for choices, row, offset in zip(signs[depth], slope, shift, strict=True):
+            longer = []
+            for pattern, above, limit in open_:
+                for on in choices:
+                    side = -1.0 if on else 1.0
+                    a_, b_ = np.vstack([above, side * row]), np.append(limit, -side * offset)
+                    if len(choices) == 1 or linprog(np.zeros(len(box)), a_, b_, bounds=box).status == 0:
+                        longer.append(((*pattern, on), a_, b_))
+            open_ = longer
+        for pattern, above, limit in open_:
+            on = np.array(pattern)
+            yield from parts(depth + 1, above, limit, slope * on[:, None], shift * on)
+
+    size = len(box)
+    yield from parts(0, np.zeros((0, size)), np.zeros(0), np.eye(size), np.zeros(size))

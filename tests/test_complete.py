@@ -121,8 +121,21 @@ def test_branching_and_rebounding_come_to_the_exact_minimum() -> None:
     assert bool(((lower > 0) & (lower <= 0.05 + 1e-9)).all())
 
 
+def test_what_hardly_holds_is_proved_by_linear_programs_over_the_last_phases() -> None:
+    network = dense(3, 7, 6, 2, seed=5)
+    region = cube(network).fit(network)
+    rows = torch.eye(2, dtype=torch.float64)
+    minima = exact_minima(network, region, rows)
+    method, root = rooted(network, region)
+    for margin, holds in ((1e-5, True), (-1e-5, False)):
+        objective = Objective.linear(network, network.output.name, rows, margin - minima).pulled_back(network)
+        lower, _, _ = Rebounding(method, Branching(), Machine()).prove(root, objective, None, Deadline.after(30))
+        assert bool((lower > 0).all()) == holds
+        assert bool((lower <= margin + 1e-8).all())
+
+
 def test_rebounding_never_passes_the_minimum_when_it_is_cut_short() -> None:
-    network = dense(4, 8, 8, 8, 2, seed=8)
+    network = dense(3, 6, 6, 6, 2, seed=8)
     region = cube(network).fit(network)
     minima = exact_minima(network, region, torch.eye(2, dtype=torch.float64))
     objective = Objective.linear(network, network.output.name, torch.eye(2), 1e-3 - minima).pulled_back(network)

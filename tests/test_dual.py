@@ -203,10 +203,9 @@ def test_what_float32_cannot_hold_proves_nothing(tiny: float, dtype: str, dead: 
     claim = kd.claim(torch.ones(1, 1), torch.tensor([-smallest - 1e-3 * abs(smallest)]))
     row = torch.ones(1, 1, dtype=torch.float64)
     deeppoly = float(kd.abstract(network, region, "deeppoly").minimise(outputs_of(network, row)).lower)
-    for preset in PRESETS:
-        for tight in (False, True):
-            found = kd.certify(network, region, claim, "krelu", preset=preset, dtype=dtype, attack=False, tight=tight)
-            assert found.verdict == "unknown"
+    for preset, tight in zip(PRESETS, (True, False, True), strict=True):
+        found = kd.certify(network, region, claim, "krelu", preset=preset, dtype=dtype, attack=False, tight=tight)
+        assert found.verdict == "unknown"
         lower = float(
             kd.abstract(network, region, "krelu", preset=preset, dtype=dtype).minimise(outputs_of(network, row)).lower
         )

@@ -94,9 +94,10 @@ def certify(
     """Whether a claim holds for all ``x`` of a region (one, not a batch): ``C f(x) + d > 0``, or a row in every clause.
 
     ``method``, ``options`` and ``known`` as in :func:`bounds`; k-ReLU by the vertex dual unless told otherwise. What is
-    not proved is attacked if ``attack`` is set; a counterexample counts only when onnxruntime confirms it (``runtime``:
-    a session to use again). A row that is proved is left at the first positive bound unless ``tight`` is set. After
-    ``timeout_s`` seconds the bounds found by then decide. Raises :class:`InputError` for what does not fit the network.
+    not proved is attacked if ``attack`` is set; what a complete method comes across counts in any case. A
+    counterexample is one only when onnxruntime confirms it (``runtime``: a session to use again). A row that is proved
+    is left at the first positive bound unless ``tight`` is set. After ``timeout_s`` seconds the bounds found by then
+    decide. Raises :class:`InputError` for what does not fit the network.
     """
     start, deadline = time.monotonic(), Deadline.after(timeout_s)
     network = network.to(dtype=torch.float64)
@@ -104,8 +105,7 @@ def certify(
     claim.objective(network)  # raises for a claim that does not fit
     if region.batch != 1:
         raise InputError(f"region: a batch of {region.batch}; certify takes one region at a time")
-    confirm = (runtime or Runtime(network)) if attack else None
-    question = Question(network, region, claim, known, tight, confirm, deadline)
+    question = Question(network, region, claim, runtime or Runtime(network), known, tight, attack, deadline)
     decision = made.decide(question) if isinstance(made, Decider) else decide_by_bounds(made, question)
     proved, counterexample = claim.proved(decision.lower), decision.counterexample
     if counterexample is not None:

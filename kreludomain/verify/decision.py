@@ -21,15 +21,16 @@ class Question:
     """Whether a claim holds over a region (one, fit to the network, which is in float64).
 
     ``known`` are sound bounds of nodes. ``tight``: bounds as good as the method can, also of what is proved already.
-    ``runtime`` confirms counterexamples; ``None`` where none are wanted.
+    ``runtime`` confirms counterexamples. ``attacked``: whether they are looked for apart from what bounds point at.
     """
 
     network: Network
     region: Region
     claim: Claim
+    runtime: Runtime
     known: Known | None = None
     tight: bool = False
-    runtime: Runtime | None = None
+    attacked: bool = True
     deadline: Deadline = field(default_factory=Deadline)
 
     def attack(
@@ -40,7 +41,7 @@ class Question:
         ``rounds`` as in :func:`find_counterexample`. Clauses that ``lower`` bounds of the rows prove are left out;
         ``bounds`` are bounds of all layers.
         """
-        if self.runtime is None:
+        if not self.attacked:
             return None
         claim = self.claim if lower is None else self.claim.select((~self.claim.proved(lower)).nonzero()[:, 0])
         return find_counterexample(
@@ -49,8 +50,6 @@ class Question:
 
     def refute(self, points: Tensor) -> Tensor | None:
         """The first of inputs ``(n, *input_shape)`` that is a counterexample, rounded and confirmed; or ``None``."""
-        if self.runtime is None:
-            return None
         return refuted(self.network, points, self.region, self.claim, self.runtime)
 
 

@@ -3,7 +3,8 @@
 To decide the sign of a neuron early in the network is to cut the region itself. With all inner bounds found again
 under that constraint, one such split can be worth thousands that keep the bounds of the region. It takes seconds,
 though, so what lacks little is left to branching with fixed bounds (:mod:`kreludomain.verify.branch`). Which of both is
-expected to end sooner is estimated from what they gained so far.
+expected to end sooner is estimated from what they gained so far. Where few unstable neurons are left, mixed-integer
+programs (:mod:`kreludomain.refine.milp`) find the minimum itself.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ from kreludomain.domain import Bounds, ContradictionError
 from kreludomain.network.operators import Relu
 from kreludomain.refine import KRelu
 from kreludomain.refine.dual import Ascent, DualAbstraction, Machine, SplitDual
-from kreludomain.spec import Objective
+from kreludomain.refine.milp import MilpAbstraction, Status
+from kreludomain.spec import Box, L1Ball, Objective
 from kreludomain.verify.branch import Branched, Branching, Refute, branch_and_bound
 
 #: Subproblems with fixed bounds by which it is seen what they gain, in every part.
 _PROBE = 32
 #: How much more a split promises that is one layer earlier: all layers behind it are bounded anew.
 _EARLIER = 3.0
+#: Up to so many unstable neurons, linear programs over their phases are solved at once.
+_FEW = 32
 #: How many times longer than expected branching with fixed bounds may take before a part is split after all.
 _TRUST = 4.0
 
@@ -137,15 +141,42 @@ class _Search:
         ``seconds``: how long it took to bound the part anew.
         """
         found = self._branched(here, part, seconds)
-        now, open_ = torch.fmax(found.lower, part.lower), ~(found.lower > 0)
-        self.counterexample = found.counterexample
-        halves: list[_Part] = []
+        now, self.counterexample = torch.fmax(found.lower, part.lower), found.counterexample
+        open_ = ~(now > 0)
+        if self._few_unstable(here) and self.counterexample is None:
+            now, ended = self._solved(here, part.rows, now)
+            open_ = ~(now > 0) & ~ended
+        halves = list[_Part]()
         if bool(open_.any()):
             first = float(found.first.min())
             halves = self._split(here, found.promise, _Part(here.bounds, part.rows[open_], now[open_], first))
         ended = ~open_ if halves else torch.ones_like(open_)
         self.ended[part.rows[ended]] = torch.minimum(self.ended[part.rows[ended]], now[ended])
         self.parts += halves
+
+    def _few_unstable(self, here: DualAbstraction) -> bool:
+        """Whether mixed-integer programs can be expected to end; they take ReLUs, and linear regions."""
+        below = here.network.upto(self.objective.node)
+        activations = [node for node in below if node in here.network.activations]
+        unstable = sum(int(here.bounds[node.inputs[0]].unstable.sum()) for node in activations)
+        relus = all(isinstance(node.operator, Relu) for node in activations)
+        return relus and isinstance(here.region, Box | L1Ball) and unstable <= _FEW
+
+    def _solved(self, here: DualAbstraction, rows: Tensor, lower: Tensor) -> tuple[Tensor, Tensor]:
+        """The bounds ``(m,)`` of a part's rows, raised to their minima where those are not proved, and which are: there
+        is nothing to gain by splits then."""
+        better, ended = lower.clone(), lower > 0
+        open_ = (~ended).nonzero()[:, 0]
+        if not len(open_):
+            return better, ended
+        objective = self.objective.select(rows[open_])
+        trees = MilpAbstraction.over(here).search(objective, lower[None, open_], deadline=self.deadline)
+        points = [tree.point for tree in trees if tree.point is not None and tree.upper <= 0]
+        if points and self.refute is not None:
+            self.counterexample = self.refute(torch.cat(points))
+        for position, tree in zip(open_.tolist(), trees, strict=False):  # fewer at the deadline
+            better[position], ended[position] = max(float(lower[position]), tree.lower), tree.status is not Status.OPEN
+        return better, ended
 
     def _branched(self, here: DualAbstraction, part: _Part, seconds: float) -> Branched:
         """The rows of a part with fixed bounds: to the end where that is expected to be quicker than splits are."""

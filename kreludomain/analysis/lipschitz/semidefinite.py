@@ -22,7 +22,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import cvxpy
 import numpy as np
 import scipy.linalg
 import torch
@@ -179,9 +178,11 @@ def _solve(
     blocks, one for each two consecutive layers (Agler et al. 1988; Xue et al., *Chordal sparsity for Lipschitz constant
     estimation of deep neural networks*, CDC 2022): ``S_l`` is the share of layer ``l`` in the block above it.
     """
+    import cvxpy  # takes a second, which only these programs are worth
+
     rho = cvxpy.Variable(nonneg=True)
     multipliers = [cvxpy.Variable(weight.shape[0], nonneg=True) for weight in weights[:-1]]
-    share: cvxpy.Expression = rho * np.eye(weights[0].shape[1])
+    share = rho * np.eye(weights[0].shape[1])
     constraints = []
     for position, t in enumerate(multipliers):
         size = weights[position].shape[0]

@@ -71,8 +71,11 @@ def climb(
 
     Steps are made on ``fast``, the problem in whatever dtype and on whatever device is quick; the bounds come from
     ``exact``, the same problem in float64. Where multipliers are known to ``start`` from, they are better than
-    DeepPoly's slopes. At the deadline, the steps made by then count.
+    DeepPoly's slopes. At the deadline, the steps made by then count; where it has passed before, nothing is bounded.
     """
+    if deadline.passed:
+        nothing = objective.constant.new_full((objective.count,), -torch.inf)
+        return nothing, Multipliers(*(nothing.new_zeros(fast.slots, objective.count) for _ in range(2)))
     if not fast.slots:  # nothing to choose
         none = Multipliers(*objective.constant.new_zeros(2, 0, objective.count))
         return exact.certified(objective, none), none

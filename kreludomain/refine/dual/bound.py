@@ -64,12 +64,15 @@ def bound(
     """Sound lower bounds ``(m,)`` of the objectives, and multipliers that prove them.
 
     Objectives stay together in blocks of ``block``, which ``settled`` sees whole. Those that the deadline leaves no
-    time for get what DeepPoly's slopes give.
+    time for are bounded by minus infinity.
     """
     lower = problem.region.lower.new_empty(objective.count)
     shape = (problem.slots, objective.count)
     proofs = Multipliers(*(lower.new_zeros(shape) for _ in range(2)))
     for rows in _runs(objective, machine.rows(problem), block):
+        if deadline.passed:
+            lower[rows] = -torch.inf
+            continue
         part = objective.select(rows)
         local, kept = problem.restricted(part)
         lower[rows], found = climb(local, machine.fast(local), part, ascent, settled, deadline)

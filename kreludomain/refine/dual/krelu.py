@@ -48,7 +48,7 @@ class DualAbstraction(Abstraction):
         return self._problems[node]
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
-        """Certified bounds, never below the base's; the same at whatever moment the deadline comes."""
+        """Certified bounds, never below the base's, whenever the deadline comes."""
         return self.base.minimise(objective, deadline) | self._bounded(objective, None, deadline)
 
     def prove(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
@@ -238,6 +238,8 @@ class KRelu:
             if not len(rows) or deadline.passed or worst < -stage.hope * self.patience * gain:
                 break
             reached = self._refined(self._over(reached, deadline), stage, deadline)
+            if deadline.passed:
+                break
             found = reached.prove(objective.select(rows), deadline)
             lower = minima.lower.clone()
             lower[0, rows] = torch.fmax(lower[0, rows], found.lower[0])
@@ -274,10 +276,12 @@ class KRelu:
         network, region = first.network, first.region
         base, joint = first, dict[str, tuple[JointRelaxation, ...]]()
         for node in network.pre_activations:
+            if deadline.passed:
+                break
             below = self._dual(base, joint, stage.inner_steps)
             directions: Abstraction = base
             unstable = open_neurons(network, node, base.bounds[node])[0].flatten().nonzero()[:, 0]
-            if stage.inner_steps and joint and len(unstable) and not deadline.passed:
+            if stage.inner_steps and joint and len(unstable):
                 found, proofs = below.neurons(node, unstable, deadline)
                 refined = base.bounds[node].replace(unstable, found.lower, found.upper)
                 again = _DEEPPOLY.abstract(network, region, {**base.bounds, node: refined}, deadline)

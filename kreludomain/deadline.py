@@ -24,4 +24,5 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
+        """Whether it is over."""
         return time.monotonic() >= self.at

@@ -18,6 +18,7 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.spec import Objective, Region
 
+#: Sound bounds of nodes by name, ``(*shape)`` or ``(B, *shape)``: what is known before a method begins.
 Known = Mapping[str, Bounds]
 
 

@@ -29,7 +29,9 @@ class Step(Protocol):
     ``x_i`` and values ``y`` of the node that can occur, ``a . y >= sum_i a_i . x_i + c``.
     """
 
-    def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]: ...
+    def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """For ``a``, ``(B or 1, m, *shape)``: an ``a_i`` for each input of the node, and ``c``, ``(B or 1, m)``."""
+        ...
 
 
 @torch.no_grad()

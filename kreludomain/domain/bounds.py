@@ -18,6 +18,7 @@ class Bounds:
 
     @property
     def width(self) -> Tensor:
+        """``upper - lower``."""
         return self.upper - self.lower
 
     @property

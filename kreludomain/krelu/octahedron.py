@@ -40,6 +40,7 @@ class Octahedra:
 
     @property
     def k(self) -> int:
+        """How many neurons a group has."""
         return self.groups.shape[1]
 
     @property

@@ -25,6 +25,7 @@ class JointRelaxation:
 
     @property
     def groups(self) -> Tensor:
+        """The neurons of each group, ``(G, k)``, as flat positions in their layer."""
         return self.octahedra.groups
 
     def pick(self, chosen: Tensor) -> JointRelaxation:

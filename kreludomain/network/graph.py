@@ -78,10 +78,12 @@ class Network:
 
     @property
     def input(self) -> Node:
+        """The node that is the network's input."""
         return self.nodes[0]
 
     @property
     def output(self) -> Node:
+        """The node whose value is the network's."""
         return self.nodes[-1]
 
     @cached_property
@@ -126,11 +128,13 @@ class Network:
 
     @property
     def dtype(self) -> torch.dtype:
+        """The dtype of the weights, float64 where there are none."""
         tensors = (t for node in self.nodes for t in node.operator.tensors().values())
         return next((t.dtype for t in tensors if t.is_floating_point()), torch.float64)
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return next((t.device for node in self.nodes for t in node.operator.tensors().values()), torch.device("cpu"))
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Network:

@@ -87,7 +87,7 @@ def _late(count: int) -> str:
 class KReluLP:
     """k-ReLU: joint relaxations of groups of neurons, and a linear program over them.
 
-    ``k`` neurons a group, chosen by ``grouping`` (a name, or a function as in :mod:`kreludomain.krelu.groups`) in
+    ``k`` neurons a group, chosen by ``grouping`` (a name, or a function: a :class:`Grouping`) in
     chunks of ``chunk`` with pairwise ``overlap``. ``refine``: ``output`` leaves the inner bounds to ``base``, ``all``
     also refines the bounds of every unstable neuron of every layer by two LPs each, layer by layer, with ``base`` and
     the octahedra recomputed from them. ``formulation``: ``vertex`` or ``hull``. ``solver``: ``auto``, ``highspy``, or

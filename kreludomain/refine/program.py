@@ -104,6 +104,7 @@ class Program:
 
     @property
     def sides(self) -> Sides:
+        """All bounds of variables and rows together."""
         return Sides(self.lower, self.upper, self.row_lower, self.row_upper)
 
     @cached_property

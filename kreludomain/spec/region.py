@@ -56,6 +56,7 @@ class Region(ABC):
 
     @property
     def batch(self) -> int:
+        """``B``, how many sets there are; of a region with its batch dimension, which :meth:`fit` adds."""
         return self.lower.shape[0]
 
     @property
@@ -131,7 +132,7 @@ class Region(ABC):
         return torch.where(point.to(self.upper) > self.upper, torch.nextafter(point, -up), point)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """``count`` random points of a batch of one, ``(count, *shape)``: uniform in the box, then projected."""
+        """``count`` random points of a batch of one (:meth:`fit`), ``(count, *shape)``: drawn in the box, projected."""
         unit = torch.rand((count, *self.shape), generator=generator, dtype=self.lower.dtype).to(self.lower.device)
         return self.project(self.lower + unit * (self.upper - self.lower))
 

@@ -1,10 +1,12 @@
 """Certified invertibility: how far around a point a ReLU network is invertible, by mixed-integer programs.
 
-search = Search(radius=1.0, epsilon=0.01, norm="2", method="deeppoly")
-r = pair_radius(network, center, search, timeout_s=60)              # no two points within r have one image
-R = preimage_radius(network, center, search, timeout_s=60)          # no other point within R has the centre's image
-t = transformation_radius(first, second, center, search, 60)        # within t, second is a function of first
-r.lower, r.upper, r.strict, r.witness
+::
+
+    search = Search(radius=1.0, epsilon=0.01, norm="2", method="deeppoly")
+    r = pair_radius(network, center, search, timeout_s=60)              # no two points within r have one image
+    R = preimage_radius(network, center, search, timeout_s=60)          # no other point within R has the centre's image
+    t = transformation_radius(first, second, center, search, 60)        # within t, second is a function of first
+    r.lower, r.upper, r.strict, r.witness
 """
 
 from kreludomain.analysis.invert.radius import (

@@ -103,6 +103,7 @@ class Radius:
 
     @property
     def upper(self) -> float | None:
+        """How far the witness is; ``None`` without one."""
         return None if self.witness is None else self.witness.distance
 
     @property

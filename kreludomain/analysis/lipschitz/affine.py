@@ -29,10 +29,12 @@ class AffineMap:
 
     @property
     def in_shape(self) -> Shape:
+        """Shape of the value that it takes, without batch."""
         return self.source.shape
 
     @property
     def out_shape(self) -> Shape:
+        """Shape of the value that it makes, without batch."""
         return self.target.shape
 
     @cached_property

@@ -39,6 +39,7 @@ class Circumscribed:
 
     @property
     def area(self) -> float:
+        """The area of the polygon."""
         return area(self.corners)
 
     def support(self, direction: np.ndarray) -> float:

@@ -8,21 +8,25 @@ objectives, in which order. ``splitting`` is the same over the parts of a region
 from kreludomain.refine.dual.ascent import Ascent, climb
 from kreludomain.refine.dual.bound import Machine, bound
 from kreludomain.refine.dual.krelu import PRESETS, Assumed, DualAbstraction, KRelu, Superposed
-from kreludomain.refine.dual.problem import DualProblem, Multipliers
-from kreludomain.refine.dual.relaxation import GroupedRelu, grouped_relu
+from kreludomain.refine.dual.problem import DualProblem, Multipliers, Start
+from kreludomain.refine.dual.relaxation import Block, GroupedRelu, grouped_relu
 from kreludomain.refine.dual.splitting import SplitDual
+from kreludomain.refine.dual.step import GroupStep
 
 __all__ = [
     "PRESETS",
     "Ascent",
     "Assumed",
+    "Block",
     "DualAbstraction",
     "DualProblem",
+    "GroupStep",
     "GroupedRelu",
     "KRelu",
     "Machine",
     "Multipliers",
     "SplitDual",
+    "Start",
     "Superposed",
     "bound",
     "climb",

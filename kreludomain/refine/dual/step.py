@@ -30,7 +30,7 @@ class GroupStep:
     ``split`` ``(S, m)`` is what each slot gets besides its equal share of its neuron's coefficient (only differences
     between a neuron's slots matter), and its slope is ``reference * part + offset``, all ``(S, m)``.
 
-    ``removal`` ``(2, S, m)``: :data:`REMOVED` where a split leaves no negative values of a slot's neuron, and where it
+    ``removal`` ``(2, S, m)``: ``REMOVED`` where a split leaves no negative values of a slot's neuron, and where it
     leaves no positive ones; 0 elsewhere. It is what vertices there cost, so they are not where a minimum is.
 
     ``temperature`` ``(m,)``: the vertices noted are weighted by ``exp(-value / temperature)``; ``None``: nothing is

@@ -1,8 +1,10 @@
 """Mixed-integer programs of a network, solved by a branch and bound whose every bound is certified.
 
-better = tighten(abstraction, node, deadline=Deadline.after(10))     # bounds of a layer's unstable neurons
-exact = MilpAbstraction.over(abstraction, threads=2)                 # objectives: .minimise, .prove
-exact.search(objective)[0].point                                     # the input to replay where a row is refuted
+::
+
+    better = tighten(abstraction, node, deadline=Deadline.after(10))     # bounds of a layer's unstable neurons
+    exact = MilpAbstraction.over(abstraction, threads=2)                 # objectives: .minimise, .prove
+    exact.search(objective)[0].point                                     # the input to replay where a row is refuted
 """
 
 from kreludomain.refine.milp.phases import PhaseSession, Relaxed

@@ -91,10 +91,12 @@ class Tree:
 
     @property
     def lower(self) -> float:
+        """A certified lower bound of the minimum, at any moment."""
         return max(self.known, self.reached)
 
     @property
     def status(self) -> Status:
+        """What is known by now, held against the goal."""
         if self.upper <= self.goal.hopeless:
             return Status.REFUTED
         if self.lower > self.goal.enough:

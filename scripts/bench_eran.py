@@ -4,7 +4,7 @@
 
 The folder is that of ``compare_single_neuron.py``. Every process has one thread. Rows are written as images finish, in
 ``--output``: ``eran.csv`` (a row an image) and ``eran.png`` (how many images are verified within which time). Prints a
-line a network: verified, median, mean and largest seconds, and the largest memory of a process.
+line a network: verified, falsified, median, mean and largest seconds, and the largest memory of a process.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Task:
     index: int
     method: str
     timeout_s: float | None
+    attack: bool
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def solve(task: Task) -> Row:
     label, x = inputs[task.index]
     region, claim = kd.ball(x, task.benchmark.epsilon, clip=(0, 1)), kd.robustness(label, 10)
     method = parsed(task.method).method
-    result = kd.certify(network, region, claim, method, timeout_s=task.timeout_s, attack=False)
+    result = kd.certify(network, region, claim, method, timeout_s=task.timeout_s, attack=task.attack)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     margin = float(result.lower_bounds.min())
     return Row(task.benchmark.network, task.index, str(result.verdict), margin, result.seconds, memory)
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--timeout", type=float, default=None, help="seconds for one image")
+    parser.add_argument("--attack", action="store_true", help="look for counterexamples too")
     parser.add_argument("--output", type=Path, default=Path("runs/bench_eran"))
     options = parser.parse_args()
     try:
@@ -107,7 +109,9 @@ def main() -> None:
         for benchmark in (b for b in BENCHMARKS if b.network in options.networks):
             _, inputs = loaded(options.folder, benchmark)
             wanted = [i for i in inputs if options.first <= i < options.first + options.count]
-            tasks = [Task(options.folder, benchmark, i, options.method, options.timeout) for i in wanted]
+            tasks = [
+                Task(options.folder, benchmark, i, options.method, options.timeout, options.attack) for i in wanted
+            ]
             mine = []
             with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
                 for row in pool.imap_unordered(solve, tasks):
@@ -118,6 +122,7 @@ def main() -> None:
             seconds = [row.seconds for row in mine]
             print(
                 f"{benchmark.network}: verified {sum(row.verdict == 'verified' for row in mine)} of {len(mine)}, "
+                f"falsified {sum(row.verdict == 'falsified' for row in mine)}, "
                 f"median {statistics.median(seconds):.2f} s, mean {statistics.mean(seconds):.2f} s, "
                 f"largest {max(seconds):.1f} s, {max(row.memory_mb for row in mine)} MB",
                 flush=True,

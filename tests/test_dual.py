@@ -68,7 +68,14 @@ def outputs(network: kd.Network, count: int = 4, seed: int = 0) -> Objective:
 def random_multipliers(problem: DualProblem, count: int, seed: int, size: float = 1.0) -> Multipliers:
     generator = torch.Generator().manual_seed(seed)
     split, slope = size * torch.randn(2, problem.slots, count, generator=generator, dtype=torch.float64)
-    return Multipliers(split, slope)
+    weight = size * torch.rand(problem.premises, count, generator=generator, dtype=torch.float64)
+    return Multipliers(split, slope, weight)
+
+
+def with_premise(problem: DualProblem, premise: bool) -> DualProblem:
+    """Where two other outputs are not positive, or the problem as it is."""
+    pulled = outputs(problem.network, 2, seed=9).pulled_back(problem.network)
+    return problem.assuming(pulled) if premise else problem
 
 
 def mixed(abstraction: kd.Abstraction, node: str) -> list[Tensor]:
@@ -255,41 +262,53 @@ def test_a_float32_network_is_certified_in_float64() -> None:
 # ---- the function that is climbed -----------------------------------------------------------------------------------
 
 
-@given(st.integers(0, 10_000), st.sampled_from(sorted(NETWORKS)), st.floats(0.1, 0.9))
+@given(st.integers(0, 10_000), st.sampled_from(sorted(NETWORKS)), st.floats(0.1, 0.9), st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_concave_along_any_segment(seed: int, name: str, part: float) -> None:
+def test_concave_along_any_segment(seed: int, name: str, part: float, premise: bool) -> None:
     network = NETWORKS[name]
-    objective = outputs(network, seed=seed)
-    problem = dual_of(lp(network, around_middle(network), k=2, chunk=6), 0).problem(network.output.name)
+    objective = outputs(network, seed=seed).pulled_back(network)
+    problem = dual_of(lp(network, around_middle(network), k=2, chunk=6), 0).problem(objective.node)
+    problem = with_premise(problem, premise)
     a, b = (random_multipliers(problem, objective.count, seed + i) for i in (0, 1))
-    between = Multipliers(*(part * x + (1 - part) * y for x, y in ((a.split, b.split), (a.slope, b.slope))))
+    pairs = ((a.split, b.split), (a.slope, b.slope), (a.weight, b.weight))
+    between = Multipliers(*(part * x + (1 - part) * y for x, y in pairs))
     ends = part * problem.certified(objective, a) + (1 - part) * problem.certified(objective, b)
     assert (problem.certified(objective, between) >= ends - 1e-9 * (1 + ends.abs())).all()
 
 
+@pytest.mark.parametrize("premise", [False, True])
 @networks
-def test_the_gradient_is_a_supergradient(network: kd.Network) -> None:
+def test_the_gradient_is_a_supergradient(network: kd.Network, premise: bool) -> None:
     """``f(y) <= f(x) + g . (y - x)`` for all y, as the temperature goes to zero."""
     objective = outputs(network).pulled_back(network)
     problem = dual_of(lp(network, around_middle(network), k=3, chunk=6), 0).problem(objective.node)
-    reference = problem.start(objective).reference
+    problem = with_premise(problem, premise)
+    reference = problem.start(objective, problem.exchange(objective)).reference
     cold = torch.full((objective.count,), 1e-12, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     points = torch.randn(6, 2, *reference.shape, generator=generator, dtype=torch.float64)
-    values, gradients = zip(*(problem.ascent(objective, x, reference, cold) for x in points), strict=True)
-    for x, value, slope in zip(points, values, gradients, strict=True):
-        for y, other in zip(points, values, strict=True):
-            assert (other <= value + (slope * (y - x)).sum((0, 1)) + 1e-7 * (1 + value.abs())).all()
+    # The reference is of one weight: what slopes and offsets mean is compared at that one.
+    weights = torch.rand(6, problem.premises, objective.count, generator=generator, dtype=torch.float64)
+    proofs = [problem.multipliers(objective, *x, w, 0 * reference) for x, w in zip(points, weights, strict=True)]
+    plain = [(torch.stack([p.split, p.slope]), p.weight) for p in proofs]
+    found = [problem.ascent(objective, x, w, 0 * reference, cold) for x, w in plain]
+    for (x, w), (value, slope, of_weight) in zip(plain, found, strict=True):
+        for (y, v), (other, _, _) in zip(plain, found, strict=True):
+            rise = (slope * (y - x)).sum((0, 1)) + (of_weight * (v - w)).sum(0)
+            assert (other <= value + rise + 1e-7 * (1 + value.abs())).all()
 
 
-def test_multipliers_mean_the_same_without_reference() -> None:
+@pytest.mark.parametrize("premise", [False, True])
+def test_multipliers_mean_the_same_without_reference(premise: bool) -> None:
     network = NETWORKS["dense"]
     objective = outputs(network).pulled_back(network)
     problem = dual_of(lp(network, around_middle(network), k=3, chunk=6), 0).problem(objective.node)
-    reference = problem.start(objective).reference
+    problem = with_premise(problem, premise)
+    weight = problem.exchange(objective)
+    reference = problem.start(objective, weight).reference
     theta = torch.randn(2, *reference.shape, dtype=torch.float64)
-    value, _ = problem.ascent(objective, theta, reference, torch.ones(objective.count, dtype=torch.float64))
-    found = problem.multipliers(objective, theta[0], theta[1], reference)
+    value, _, _ = problem.ascent(objective, theta, weight, reference, torch.ones(objective.count, dtype=torch.float64))
+    found = problem.multipliers(objective, theta[0], theta[1], weight, reference)
     torch.testing.assert_close(problem.certified(objective, found), value)
     torch.testing.assert_close(problem.offsets(objective, found, reference), theta[1])
 

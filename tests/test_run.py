@@ -71,7 +71,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 def answers(folder: Path) -> list[dict[str, Any]]:
     """The rows by sample and method without what no two runs agree in."""
-    found = [{**row, "seconds": 0} for row in rows_of(folder)]
+    found = [{**row, "seconds": 0, "stages": {}} for row in rows_of(folder)]
     return sorted(found, key=lambda row: (row["index"], row["method"]))
 
 
@@ -332,7 +332,7 @@ def test_rows_of_a_run(tmp_path: Path) -> None:
     for row in rows:
         assert list(row) == [
             *("index", "label", "predicted", "method", "verdict", "lower_bounds", "margin", "seconds", "reason"),
-            *("notes", "counterexample", "widths"),
+            *("notes", "counterexample", "widths", "stages"),
         ]
         if row["index"] == 5:
             assert row["verdict"] == "misclassified"

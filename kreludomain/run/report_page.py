@@ -15,6 +15,7 @@ from kreludomain.run import tables
 from kreludomain.run.config import CsvData
 from kreludomain.run.report_data import Broken, Hard, Told
 from kreludomain.run.report_plots import image, plots
+from kreludomain.run.results import Row
 from kreludomain.run.screen import screen
 from kreludomain.verify import Verdict
 
@@ -79,12 +80,24 @@ def page(runs: Sequence[Told]) -> str:
             [layer, *(tables.shown(summary.widths.get(layer)) for summary in summaries)]
             for layer in tables.all_layers(summaries)
         ],
+        stages=_stages([summary.method for summary in summaries], rows),
         closest=[_hard(hard) for hard in data.closest(runs)],
         longest=[_hard(hard) for hard in data.longest(runs)],
         falsified=[_falsified(item) for item in falsified[: data.MOST_FALSIFIED]],
         falsified_more=max(0, len(falsified) - data.MOST_FALSIFIED),
         shown=tables.shown,
     )
+
+
+def _stages(labels: Sequence[str], rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """The stages of all methods, and a line a method: its label, and the seconds in each over all samples."""
+    names = list(dict.fromkeys(name for row in rows for name in row.stages))
+    lines = []
+    for label in labels:
+        of = [row.stages for row in rows if row.method == label]
+        sums = {name: sum(stages.get(name, 0.0) for stages in of) for name in names}
+        lines.append([label, *(f"{sums[name]:.3g}" if any(name in s for s in of) else "-" for name in names)])
+    return names, lines
 
 
 def _csv_files(runs: Sequence[Told]) -> dict[str, str]:

@@ -52,7 +52,8 @@ class Row:
 
     ``index`` is the sample's position in the data, ``method`` its label, ``lower_bounds`` has one bound a row of the
     claim (``None`` where no method ran), ``reason`` says why it stopped, ``counterexample`` is a file in the folder,
-    ``widths`` has the mean width of the bounds of each layer by its name (nothing where no method ran).
+    ``widths`` has the mean width of the bounds of each layer by its name (nothing where no method ran), ``stages`` the
+    seconds that went into each stage of the method.
     """
 
     index: int
@@ -67,6 +68,7 @@ class Row:
     notes: tuple[str, ...] = ()
     counterexample: str | None = None
     widths: Mapping[str, float | None] = field(default_factory=dict)
+    stages: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Row:

@@ -148,6 +148,7 @@ def decide(config: Config, network: Network, row: Row, x: Tensor) -> tuple[Row, 
         reason=found.reason,
         notes=found.notes,
         widths={name: finite(float(found.bounds[name].width.mean())) for name in layers(network)},
+        stages={name: round(seconds, 6) for name, seconds in found.stages.items()},
     )
     return row, None if found.counterexample is None else found.counterexample.cpu().numpy()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -77,7 +78,7 @@ class Decider(Method, Protocol):
 
 def decide_by_bounds(method: Method, question: Question) -> Decision:
     """The method's bounds; where they do not prove the claim, the attack."""
-    q = question
+    q, start = question, time.monotonic()
     objective = q.claim.objective(q.network)
     if isinstance(method, ClaimMethod) and not q.tight:
         abstraction, minima = method.prove(q.network, q.region, objective, q.known, q.deadline)
@@ -85,6 +86,8 @@ def decide_by_bounds(method: Method, question: Question) -> Decision:
         abstraction = method.abstract(q.network, q.region, q.known, q.deadline)
         minima = (abstraction.minimise if q.tight else abstraction.prove)(objective, q.deadline)
     lower, counterexample = minima.lower[0].cpu(), None
-    if not bool(q.claim.proved(lower).all()) and not q.deadline.passed:
+    seconds = {"bounds": time.monotonic() - start}
+    if q.attacked and not bool(q.claim.proved(lower).all()) and not q.deadline.passed:
         counterexample = q.attack(q.deadline, lower=lower, bounds=abstraction.bounds)
-    return Decision(lower, abstraction.bounds, counterexample, abstraction.notes + minima.notes)
+        seconds["attack"] = time.monotonic() - start - seconds["bounds"]
+    return Decision(lower, abstraction.bounds, counterexample, abstraction.notes + minima.notes, seconds)

@@ -463,8 +463,8 @@ def _same(a: Bounds, b: Bounds) -> bool:
 
 #: A clause is assumed to fail by this much less than its bounds lack, relatively: what it is then known to exceed.
 _LITTLE = 1e-3
-#: The part of a row's range, from its lower bound to its upper, that may lie below zero. Measured: up to 0.06 one sweep
-#: proves the row, about 0.15 it takes several, from 0.28 on nothing is gained (MNIST 6x100 and ConvSmall).
+#: The part of a row's range, from its lower bound to its upper, that may lie below zero. Measured: up to 0.05 one sweep
+#: proves the row, about 0.1 some do, from 0.28 on nothing is gained (MNIST ConvSmall and 6x100, docs/measurements.md).
 _NEAR = 0.25
 #: How many times what the last sweep gained the next one may be expected to, if there is a contradiction to be found.
 _REACH = 3.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -260,6 +261,22 @@ def test_a_float32_network_is_certified_in_float64() -> None:
 
 
 # ---- the function that is climbed -----------------------------------------------------------------------------------
+
+
+@networks
+def test_any_multipliers_certify_a_sound_bound_where_a_premise_holds(network: kd.Network) -> None:
+    """Weights below zero too, which would turn the premise around."""
+    premise = outputs(network, 1, seed=9).pulled_back(network)
+    problem = dual_of(lp(network, around_middle(network), k=2, chunk=6), 0).problem(premise.node)
+    values = network.values(problem.region.sample(20_000, torch.Generator().manual_seed(0)))[premise.node]
+    margins = premise.evaluate(values)[:, 0]
+    premise = replace(premise, constant=premise.constant - margins.quantile(0.3))
+    lowest = float(premise.evaluate(values).min())
+    for size in (0.0, 0.1):
+        plain = random_multipliers(problem, 1, 0, size)
+        for weight in (-1e3, -1.0, 0.0, 0.1, 1.0, 1e3):
+            weighted = replace(plain, weight=torch.full((1, 1), weight, dtype=torch.float64))
+            assert float(problem.assuming(premise).certified(premise, weighted)) <= lowest
 
 
 @given(st.integers(0, 10_000), st.sampled_from(sorted(NETWORKS)), st.floats(0.1, 0.9), st.booleans())

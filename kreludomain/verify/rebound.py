@@ -1,7 +1,7 @@
 """Branch and bound over the neurons of early layers, with the bounds of all layers made anew in every part.
 
 To decide the sign of a neuron early in the network is to cut the region itself. With all inner bounds found again
-under that constraint, one such split can be worth thousands that keep the bounds of the region. It takes seconds,
+under that constraint, one such split can be worth many that keep the bounds of the region. It takes seconds,
 though, so what lacks little is left to branching with fixed bounds (:mod:`kreludomain.verify.branch`). Which of both is
 expected to end sooner is estimated from what they gained so far. Where few unstable neurons are left, mixed-integer
 programs (:mod:`kreludomain.refine.milp`) find the minimum itself.

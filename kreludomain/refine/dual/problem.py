@@ -133,7 +133,7 @@ class DualProblem:
             v.to(self.region.lower) for v in (multipliers.split, multipliers.slope, multipliers.weight)
         )
         steps = self.steps(split, slope, removal=removal)
-        plus = self._weighted(weight, self.rounding)
+        plus = self._weighted(weight.clamp(min=0), self.rounding)  # below zero it would turn the premise around
         found = back_substitute(self.network, objective, steps, self.region, self.rounding, plus)[0]
         return torch.where(found.isfinite(), found, -torch.inf)
 

@@ -22,7 +22,7 @@ from kreludomain.refine.dual import Assumed, DualAbstraction, Machine
 from kreludomain.spec import Box, Region
 from kreludomain.verify.branch import Branching
 from kreludomain.verify.decision import Decision, Question
-from kreludomain.verify.input_split import prove_by_input_splitting
+from kreludomain.verify.input_split import SplitOutcome, prove_by_input_splitting
 from kreludomain.verify.rebound import Rebounding
 
 
@@ -82,7 +82,7 @@ class Complete:
         return _Cascade(question, self).run()
 
 
-#: How long the first attack may take, in seconds: what a quick look costs next to the first bounds.
+#: How long the first attack, or the first search of boxes, may take, in seconds: a quick look next to what follows.
 _GLANCE = 1.0
 
 
@@ -97,7 +97,7 @@ class _Cascade:
         q = self.question
         if self._few_inputs():
             return self._split_inputs()
-        found = self._attacked(Deadline(min(q.deadline.at, time.monotonic() + _GLANCE)), rounds=1)
+        found = self._attacked(self._within(_GLANCE), rounds=1)
         if found is not None:
             return self._refuted(found)
         with self._timed("bounds"):
@@ -125,12 +125,25 @@ class _Cascade:
         return relus and isinstance(q.region, Box) and math.prod(q.region.shape) <= self.options.few_inputs
 
     def _split_inputs(self) -> Decision:
+        """A first look decides most; where it does not, points are tried before all of the time goes into boxes.
+
+        Points are quick, and find the small corners that a search led by bounds comes to last.
+        """
         q = self.question
-        with self._timed("input splitting"):
-            found = prove_by_input_splitting(q.network, q.region, q.claim, deadline=q.deadline, runtime=q.runtime)
+        found = self._split(self._within(_GLANCE))
+        if not found.proved and found.counterexample is None and not q.deadline.passed:
+            point = self._attacked(q.deadline)
+            if point is not None:
+                return self._refuted(point)
+            found = self._split(q.deadline)
         known = self._quickly()
         notes = (*known.notes, f"input splitting: {found.boxes} boxes bounded; {found.reason}")
         return replace(known, counterexample=found.counterexample, proved=found.proved, notes=notes)
+
+    def _split(self, deadline: Deadline) -> SplitOutcome:
+        q = self.question
+        with self._timed("input splitting"):
+            return prove_by_input_splitting(q.network, q.region, q.claim, deadline=deadline, runtime=q.runtime)
 
     def _refuted(self, counterexample: Tensor) -> Decision:
         return replace(self._quickly(), counterexample=counterexample)
@@ -151,6 +164,9 @@ class _Cascade:
             and not bool(self.question.claim.proved(decision.lower).all())
             and not self.question.deadline.passed
         )
+
+    def _within(self, seconds: float) -> Deadline:
+        return Deadline(min(self.question.deadline.at, time.monotonic() + seconds))
 
     def _attacked(self, deadline: Deadline, **how: Any) -> Tensor | None:
         with self._timed("attack"):

@@ -10,20 +10,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
+from filelock import FileLock, Timeout
 from networks import dense
 from slow_method import Slow
 from test_cli import ENVIRONMENT, call, is_refused, process
 from test_run import answers, project, rows_of
 
-from kreludomain import to_onnx
+from kreludomain import InputError, to_onnx
 from kreludomain.run import commands
 from kreludomain.run.commands import Options
-from kreludomain.run.results import Folder
+from kreludomain.run.results import LOCK, Folder
+from kreludomain.run.session import Session
 from kreludomain.verify import METHODS
 
 PATHS = os.pathsep.join([ENVIRONMENT["PYTHONPATH"], str(Path(__file__).parent)])
@@ -172,6 +176,17 @@ def test_what_has_changed_is_not_resumed(
     assert before in (tmp_path / "out" / "results.jsonl").read_bytes()
 
 
+def test_rows_of_other_versions_are_kept_and_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = project(tmp_path)
+    assert call(capfd, "certify", path, "--resume")[2] == ""
+    record = tmp_path / "out" / "run.json"
+    values = json.loads(record.read_text())
+    now, values["versions"]["torch"] = values["versions"]["torch"], "1.0"
+    record.write_text(json.dumps(values))
+    code, _, err = call(capfd, "certify", path, "--resume")
+    assert (code, f"out: its rows were made with other versions (torch 1.0, now {now})" in err) == (0, True)
+
+
 def test_files_that_moved_are_the_same_run(tmp_path: Path) -> None:
     commands.certify(project(tmp_path / "here"), Options(workers=1))
     shutil.move(tmp_path / "here", tmp_path / "there")
@@ -190,6 +205,21 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path: Path, capfd: pytest.Cap
         running.send_signal(signal.SIGKILL)
         running.communicate()
     Folder(tmp_path / "out", overwrite=True).close()  # the lock has died with its process
+
+
+def test_a_folder_is_free_however_the_work_in_it_ends(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for error in (None, InputError("wrong"), KeyboardInterrupt()):
+        with suppress(InputError, typer.Exit), Session("go on") as session:
+            folder = session.open(tmp_path, overwrite=True)
+            folder.append({"a": 1})
+            other = FileLock(tmp_path / LOCK, is_singleton=False)
+            with pytest.raises(Timeout):
+                other.acquire(timeout=0)
+            if error is not None:
+                raise error
+        other.acquire(timeout=0)
+        other.release()
+    assert capfd.readouterr().err == f"stopped: 1 rows are in {tmp_path / 'results.jsonl'}; go on\n"
 
 
 def test_json_is_all_that_is_on_stdout(tmp_path: Path) -> None:

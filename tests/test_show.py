@@ -505,7 +505,7 @@ def test_an_interrupted_run_keeps_what_is_done(
     monkeypatch.setattr(Bounded, "__call__", interrupted)
     code, _, err = call(capfd, "show", project(tmp_path, PLANE))
     assert code == 130
-    assert err.startswith("stopped: 3 sets are in ")
+    assert err.startswith("stopped: 3 rows are in ")
     assert [row["method"] for row in rows_of(tmp_path / "out")] == ["truth", "interval", "deeppoly"]
 
 

@@ -21,6 +21,7 @@ from kreludomain.run.pool import local_pool
 from kreludomain.run.record import Record
 from kreludomain.run.results import RECORD, ROWS, Folder
 from kreludomain.run.screen import errors, screen
+from kreludomain.run.session import Session
 from kreludomain.run.worker import Done, Failure, warm_up
 
 TABLE = "results.csv"
@@ -69,8 +70,8 @@ def benchmark(path: Path, selection: Selection, solver: Solver, placement: Place
     Folder.check(output, placement.overwrite, placement.resume)
     warm_up()
     instances = selection.of(path)
-    folder = Folder(output, placement.overwrite, (TABLE, "cactus.*"), placement.resume)
-    try:
+    with Session("go on with --resume") as session:
+        folder = session.open(output, placement.overwrite, (TABLE, "cactus.*"), placement.resume)
         outcomes = _begun(folder, instances, method, solver, placement.resume)
         for outcome in _outcomes(instances, outcomes, method, solver, placement.workers, folder):
             outcomes.append(outcome)
@@ -78,11 +79,6 @@ def benchmark(path: Path, selection: Selection, solver: Solver, placement: Place
             screen().print(_line(outcome, f"{len(outcomes)}/{len(instances)}"), soft_wrap=True)
         outcomes.sort(key=lambda outcome: outcome.index)
         _say(outcomes, output)
-    except KeyboardInterrupt:
-        errors().print(f"stopped: {folder.count} rows are in {output / ROWS}; go on with --resume", soft_wrap=True)
-        raise typer.Exit(130) from None
-    finally:
-        folder.close()
     if any(outcome.wrong for outcome in outcomes):
         raise typer.Exit(1)
 

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from kreludomain.errors import InputError
 from kreludomain.run import machine, tables
 from kreludomain.run.cluster import ray_pool
@@ -21,7 +19,8 @@ from kreludomain.run.progress import Mode, log_to, watched
 from kreludomain.run.record import Record
 from kreludomain.run.results import CONFIG, RECORD, ROWS, Folder, Row, json_line, versions
 from kreludomain.run.runner import Run, Work, prepare
-from kreludomain.run.screen import errors, screen
+from kreludomain.run.screen import screen
+from kreludomain.run.session import Session
 from kreludomain.run.summary import Summary, in_order, joint_gains, summarise
 from kreludomain.run.worker import warm_up
 
@@ -81,27 +80,16 @@ def _run(command: str, path: Path, options: Options, changes: Mapping[str, Any] 
     if options.overwrite and options.resume:
         raise InputError("--overwrite and --resume: give one of them, not both")
     log_to(options.log_level or ("error" if options.mode == Mode.QUIET else "warning"), options.log_file)
-    folder = None
-    try:
+    with Session(f"go on with: kreludomain {command} {_again(path, options)} --resume") as session:
         file = _load(path, options, changes or {})
         target = file.output(options.output)
         Folder.check(target, options.overwrite, options.resume)  # before anything that takes time
         if file.config.cluster is None:
             warm_up()
         run = prepare(file)
-        folder = Folder(target, options.overwrite, resume=options.resume)
+        folder = session.open(target, options.overwrite, resume=options.resume)
         work = _begun(run, file, folder, options.resume)
         _finish(run, work, options.mode)
-    except KeyboardInterrupt:
-        saved = "nothing is saved"
-        if folder is not None:
-            how = f"kreludomain {command} {_again(path, options)} --resume"
-            saved = f"{folder.count} rows are in {folder.path / ROWS}; go on with: {how}"
-        errors().print(f"stopped: {saved}", soft_wrap=True)
-        raise typer.Exit(130) from None
-    finally:
-        if folder is not None:
-            folder.close()
     rows = in_order(work.rows, run.config.methods)
     done = Finished(target, run, rows, summarise(run.config.methods, rows))
     _say(done, options.mode)

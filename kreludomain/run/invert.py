@@ -12,7 +12,6 @@ from typing import Annotated, Literal
 import highspy
 import numpy
 import torch
-import typer
 from pydantic import Field, Strict, model_validator
 from torch import Tensor
 
@@ -33,7 +32,8 @@ from kreludomain.run.data import load_samples
 from kreludomain.run.options import MethodItem, NamedMethod, parse_method
 from kreludomain.run.results import CONFIG, ROWS, Folder, versions
 from kreludomain.run.schema import Keys, wrong
-from kreludomain.run.screen import errors, progress, screen
+from kreludomain.run.screen import progress, screen
+from kreludomain.run.session import Session
 
 #: What this command writes beside rows and configuration.
 WRITTEN = ("radii.csv", "radii.png", "radii.svg", "plane.png", "plane.svg")
@@ -284,13 +284,13 @@ def read_curve(path: Path) -> numpy.ndarray:
 
 def invert(path: Path, output: Path | None, overwrite: bool) -> None:
     """Runs a configuration; rows, a CSV file and pictures go to the output folder, a table to the screen."""
-    folder, rows = None, []
-    try:
+    rows: list[Row] = []
+    with Session() as session:
         file = load_config(path, InvertConfig)
         target = file.output(output)
         Folder.check(target, overwrite)  # before anything that takes time
         run = prepare_invert(file)
-        folder = Folder(target, overwrite, WRITTEN)
+        folder = session.open(target, overwrite, WRITTEN)
         folder.write(CONFIG, file.resolved(target, versions(highs=str(highspy.Highs().version()))))
         with progress() as bar:
             tasks = list(run.tasks())
@@ -300,11 +300,7 @@ def invert(path: Path, output: Path | None, overwrite: bool) -> None:
                 rows.append(task.done())
                 folder.append(rows[-1])
                 bar.update(shown, advance=1)
-    except KeyboardInterrupt:
-        saved = "nothing is saved" if folder is None else f"{folder.count} rows are in {folder.path / ROWS}"
-        errors().print(f"stopped: {saved}", soft_wrap=True)
-        raise typer.Exit(130) from None
-    _report(run, folder, rows)
+        _report(run, folder, rows)
 
 
 def _report(run: InvertRun, folder: Folder, rows: list[Row]) -> None:

@@ -13,6 +13,7 @@ from kreludomain.run.lipschitz_measure import Plan, prepare
 from kreludomain.run.lipschitz_rows import ALL, ArchitectureRow, Report, Row
 from kreludomain.run.results import CONFIG, ROWS, Folder, versions
 from kreludomain.run.screen import errors, progress, screen
+from kreludomain.run.session import Session
 
 #: What only these runs write: an earlier run's are removed when a folder is used again.
 WRITTEN = ("networks.csv", "samples.csv", "architectures.*", "lipschitz.png", "lipschitz.svg")
@@ -22,23 +23,18 @@ def lipschitz(path: Path, output: Path | None, overwrite: bool) -> None:
     """Runs a configuration: rows, tables and a plot into the output folder, tables on the screen."""
     from kreludomain.run.lipschitz_plots import save_plots  # matplotlib: imports for a second, and only here
 
-    folder = None
-    try:
+    with Session() as session:
         file = load_config(path, LipschitzConfig)
         target = file.output(output)
         Folder.check(target, overwrite)  # before anything that takes time
         plan = prepare(file)
-        folder = Folder(target, overwrite, WRITTEN)
+        folder = session.open(target, overwrite, WRITTEN)
         folder.write(CONFIG, file.resolved(target, versions()))
         report = _measured(plan, folder)
-    except KeyboardInterrupt:
-        saved = "nothing is saved" if folder is None else f"{folder.count} rows are in {folder.path / ROWS}"
-        errors().print(f"stopped: {saved}", soft_wrap=True)
-        raise typer.Exit(130) from None
-    files = tables.csv_files(report)
-    for name, text in files.items():
-        folder.write(name, text)
-    figures = save_plots(folder.path, report)
+        files = tables.csv_files(report)
+        for name, text in files.items():
+            folder.write(name, text)
+        figures = save_plots(folder.path, report)
     console = screen()
     for table in tables.screen_tables(report):
         console.print(table)

@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 import numpy as np
-import typer
 
 from kreludomain.run.config import load_config
 from kreludomain.run.moments_config import MomentsConfig
 from kreludomain.run.moments_study import Attacked, AttackRow, MomentRow, Portrait, Study, prepare
 from kreludomain.run.moments_tables import attacks_csv, attacks_table, cheap_line, error_table, moments_csv
 from kreludomain.run.results import CONFIG, ROWS, Folder, versions
-from kreludomain.run.screen import errors, progress, screen
+from kreludomain.run.screen import progress, screen
+from kreludomain.run.session import Session
 
 #: What a run writes besides what every run writes: removed, and nothing else, when a folder is used again.
 WRITTEN = ("moments.csv", "attacks.csv", "errors.*", "displacements.*", "outputs.*", "attacks.*", "attacks/*.npz")
@@ -34,19 +34,14 @@ TABLES = (
 
 def moments(path: Path, output: Path | None, overwrite: bool) -> None:
     """Runs a configuration: rows, tables and figures go to the output folder, the tables also to the screen."""
-    folder = None
-    try:
+    with Session() as session:
         file = load_config(path, MomentsConfig)
         target = file.output(output)
         Folder.check(target, overwrite)  # before anything that takes time
         study = prepare(file)
-        folder = Folder(target, overwrite, WRITTEN)
+        folder = session.open(target, overwrite, WRITTEN)
         folder.write(CONFIG, file.resolved(target, versions()))
         _work(study, folder)
-    except KeyboardInterrupt:
-        saved = "nothing is saved" if folder is None else f"{folder.count} rows are in {folder.path / ROWS}"
-        errors().print(f"stopped: {saved}", soft_wrap=True)
-        raise typer.Exit(130) from None
     screen().print(f"{folder.count} rows in {folder.path / ROWS}; tables and figures beside it", soft_wrap=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,9 @@ from kreludomain.network import Network, to_onnx
 from kreludomain.run.config import Config
 from kreludomain.run.data import Sample
 from kreludomain.run.machine import describe
-from kreludomain.run.results import RECORD
+from kreludomain.run.results import RECORD, versions
+
+LOG = logging.getLogger(__name__)
 
 #: Keys that decide no row: where things are (their contents are hashed) and where they are computed.
 ELSEWHERE: dict[str, Any] = dict.fromkeys(("network", "output", "versions", "workers", "threads", "cluster"), True)
@@ -30,6 +33,7 @@ class Record:
     network: str
     data: str
     machine: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=versions)
 
     @classmethod
     def of(cls, config: Config, network: Network, samples: Iterable[Sample], **machine: Any) -> Record:
@@ -56,7 +60,10 @@ class Record:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     def check_resumes(self, before: Record, folder: Path) -> None:
-        """Raises :class:`InputError`, which says what has changed, unless rows of both belong together."""
+        """Raises :class:`InputError`, which says what has changed, unless rows of both belong together.
+
+        Other versions of what computes are allowed, with a warning: every row is right, but they may differ.
+        """
         changes = []
         then, now = dict(_leaves(before.configuration)), dict(_leaves(self.configuration))
         for key in dict.fromkeys((*then, *now)):
@@ -67,6 +74,13 @@ class Record:
         changes += [f"the {name}" for name in ("network", "data") if getattr(before, name) != getattr(self, name)]
         if changes:
             raise InputError(f"{folder}: cannot be resumed, because this has changed: {'; '.join(changes)}")
+        others = [
+            f"{name} {version}, now {self.versions.get(name)}"
+            for name, version in before.versions.items()
+            if self.versions.get(name) != version
+        ]
+        if others:
+            LOG.warning("%s: its rows were made with other versions (%s)", folder, ", ".join(others))
 
 
 def _hash(samples: Iterable[Sample]) -> str:

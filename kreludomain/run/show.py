@@ -10,7 +10,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import typer
 
 from kreludomain.analysis.show import (
     Bounded,
@@ -29,7 +28,8 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.run.options import NamedMethod
 from kreludomain.run.results import CONFIG, ROWS, Folder, versions
-from kreludomain.run.screen import errors, progress, screen
+from kreludomain.run.screen import progress, screen
+from kreludomain.run.session import Session
 from kreludomain.run.show_config import GroupShow, PlaneShow, ShowFile, load_show
 from kreludomain.run.tables import Cell, csv_text, plain_table, shown
 from kreludomain.spec import Region
@@ -69,20 +69,18 @@ class SetRow:
 def show(path: Path, output: Path | None, overwrite: bool) -> None:
     """Draws what a configuration asks for; pictures and rows go to the output folder, a table to the screen."""
     sets: list[SetRow] = []
-    folder = None
-    try:
+    with Session() as session:
         file = load_show(path)
         target = file.output(output)
-        Folder.check(target, overwrite)
+        Folder.check(target, overwrite)  # before anything that takes time
         config = file.config
         if isinstance(config, GroupShow):
             pair = file.pair(config)
-            folder = _folder(file, target, overwrite)
-            _show_group(config, pair, folder)
+            _show_group(config, pair, _folder(session, file, target, overwrite))
             return
         network, region = file.scene(config)
         plane = file.plane(config, network)
-        folder = _folder(file, target, overwrite)
+        folder = _folder(session, file, target, overwrite)
         start = time.monotonic()
         found = truth(network, region, plane, config.samples, config.seed)
         sets.append(_truth_row(config, found, time.monotonic() - start))
@@ -90,15 +88,11 @@ def show(path: Path, output: Path | None, overwrite: bool) -> None:
         for row in _sets(file, config, network, region, plane):
             sets.append(row)
             folder.append(row)
-    except KeyboardInterrupt:
-        saved = "nothing is saved" if folder is None else f"{len(sets)} sets are in {folder.path / ROWS}"
-        errors().print(f"stopped: {saved}", soft_wrap=True)
-        raise typer.Exit(130) from None
-    _finish(config, network, found, sets, folder)
+        _finish(config, network, found, sets, folder)
 
 
-def _folder(file: ShowFile, target: Path, overwrite: bool) -> Folder:
-    folder = Folder(target, overwrite, WRITTEN)
+def _folder(session: Session, file: ShowFile, target: Path, overwrite: bool) -> Folder:
+    folder = session.open(target, overwrite, WRITTEN)
     folder.write(CONFIG, file.resolved(target, versions()))
     return folder
 

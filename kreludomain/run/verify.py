@@ -13,11 +13,9 @@ from kreludomain.errors import InputError
 from kreludomain.run import machine
 from kreludomain.run.instance import Finding, Solver, finding, limits, solve
 from kreludomain.run.screen import errors
+from kreludomain.run.session import INTERRUPTED
 from kreludomain.run.worker import Failure, Kind, Worker
 from kreludomain.verify import Verdict
-
-#: What shells say of Ctrl-C: 128 and the number of the signal.
-_INTERRUPTED = 130
 
 
 def verify(
@@ -52,7 +50,7 @@ def _solved(network: Path, specification: Path, solver: Solver, timeout_s: float
         left = None if timeout_s is None else max(0.0, started + timeout_s - time.monotonic())
         answer = worker.run((network, specification, left), limits(left, solver.memory_mb))
     except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     finally:
         worker.kill()
     if isinstance(answer, Failure) and answer.kind == Kind.INPUT:

@@ -174,7 +174,7 @@ class KRelu:
     ``sweeps``: how many times all layers are bounded anew under the assumption that a row of the claim fails, at most;
     only where there is a claim, and only for rows that come near (:meth:`assuming`).
     ``patience``: a stage is not begun when the claim lacks more than this many times what such a stage is expected to
-    gain; infinite: all stages are gone through, unless the claim is proved.
+    gain; at 1e9, say, all stages are gone through, unless the claim is proved.
     ``dtype``, ``device``: of the steps, ``float32`` or ``float64``; whatever they are, bounds are certified in float64.
     ``memory_mb`` bounds what is held at once: more makes larger batches.
     """

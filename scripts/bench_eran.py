@@ -43,7 +43,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of it; ``memory_mb`` is the most its process held so far."""
+    """What became of it; ``stages`` are the seconds of the method's stages, ``memory_mb`` is the most its process held so
+    far."""
 
     network: str
     index: int
@@ -51,6 +52,7 @@ class Row:
     margin: float
     seconds: float
     memory_mb: int
+    stages: str
 
 
 @lru_cache(maxsize=1)
@@ -69,7 +71,8 @@ def solve(task: Task) -> Row:
     result = kd.certify(network, region, claim, method, timeout_s=task.timeout_s, attack=task.attack)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     margin = float(result.lower_bounds.min())
-    return Row(task.benchmark.network, task.index, str(result.verdict), margin, result.seconds, memory)
+    stages = "; ".join(f"{name} {seconds:.2f}" for name, seconds in result.stages.items())
+    return Row(task.benchmark.network, task.index, str(result.verdict), margin, result.seconds, memory, stages)
 
 
 def plot(rows: list[Row], method: str, path: Path) -> None:

@@ -43,8 +43,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of it; ``stages`` are the seconds of the method's stages, ``memory_mb`` is the most its process held so
-    far."""
+    """What became of it; ``stages``: the seconds of each, ``memory_mb``: the most that its process held so far."""
 
     network: str
     index: int

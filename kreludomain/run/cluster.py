@@ -5,6 +5,7 @@ The limits hold there as they do here, because the actor does what a thread of a
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 from collections.abc import Callable
@@ -28,7 +29,7 @@ def ray_pool(function: Callable[..., Any], size: int | None, threads: int, tasks
         raise InputError("cluster: ray is not installed; pip install 'kreludomain[ray]'") from None
     if not ray.is_initialized():
         try:
-            ray.init(logging_level="ERROR", log_to_driver=False)
+            ray.init(logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise InputError(f"cluster: ray does not start: {str(error).splitlines()[0]}") from None
     most = size or int(ray.cluster_resources().get("CPU", 1)) // threads

@@ -51,6 +51,22 @@ class Branching:
                 raise InputError(f"{name}: {getattr(self, name)} is not a number from {least} up")
 
 
+@dataclass(frozen=True)
+class Progress:
+    """Of a search: how many ``rows`` it is for, the least bound of all before any split, the least now, and how many
+    subproblems were bounded."""
+
+    rows: int
+    first: float
+    worst: float
+    bounded: int
+
+    @property
+    def gain(self) -> float:
+        """What a level of the rows' trees gained so far; trees double with each level."""
+        return (min(0.0, self.worst) - self.first) / max(1.0, math.log2(self.bounded / self.rows + 1))
+
+
 @dataclass(frozen=True, eq=False)
 class Searched:
     """What came of it: sound lower bounds of the rows ``(m,)``, over the whole region; a counterexample, if one was
@@ -73,18 +89,20 @@ def branch_and_bound(
     root: Ascent = Ascent(200),
     refute: Refute | None = None,
     deadline: Deadline = Deadline(),
-    worth: Callable[[float], float] = lambda worst: math.inf,
+    going: Callable[[Progress], bool] = lambda progress: True,
 ) -> Searched:
     """Whether all of the objectives are positive over the region, as far as it is found out by the deadline.
 
-    Ends at the first counterexample that ``refute`` confirms. ``worth``: how many subproblems it may take, from the
-    least bound over the whole region.
+    Ends at the first counterexample that ``refute`` confirms. ``going``: whether it is worth going on; asked before
+    the first split and after every batch of them.
     """
     search = _Search(dual, objective, options, deadline)
     promise, counterexample = search.begin(root), None
     first = search.lower()
-    limit = worth(float(first.min()))
-    while search.waiting and not deadline.passed and counterexample is None and search.bounded < limit:
+    least = float(first.min())
+    while search.waiting and not deadline.passed and counterexample is None:
+        if not going(Progress(objective.count, least, search.worst(), search.bounded)):
+            break
         counterexample = search.advance(refute)
     open_ = len(search.waiting) + len(search.stuck)
     return Searched(search.lower(), counterexample, search.bounded, open_, first, promise)
@@ -169,6 +187,10 @@ class _Search:
 
     def _put_back(self, bounds: Tensor, rows: Tensor) -> None:
         self.stuck += list(zip(bounds.tolist(), rows.tolist(), strict=True))
+
+    def worst(self) -> float:
+        """The least bound of all that is open."""
+        return min([bound for bound, *_ in (*self.waiting[:1], *self.stuck)], default=math.inf)
 
     def lower(self) -> Tensor:
         """The least bound of each row's parts, ``(m,)``."""

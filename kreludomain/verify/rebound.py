@@ -24,7 +24,7 @@ from kreludomain.refine import KRelu
 from kreludomain.refine.dual import Ascent, Assumed, DualAbstraction, Machine, SplitDual
 from kreludomain.refine.milp import MilpAbstraction, Status
 from kreludomain.spec import Box, L1Ball, Objective
-from kreludomain.verify.branch import Branching, Refute, Searched, branch_and_bound
+from kreludomain.verify.branch import Branching, Progress, Refute, Searched, branch_and_bound
 
 #: Subproblems with fixed bounds by which it is seen what they gain, in every part.
 _PROBE = 32
@@ -183,28 +183,33 @@ class _Search:
         """The row in a part with fixed bounds: to the end where that is expected to be quicker than splits are."""
         dual = SplitDual.of(here.problem(self.row.node), self.options.machine)
         start = time.monotonic()
-        after_first = start
+        after_first, limit = start, 0.0
 
-        def worth(worst: float) -> float:
-            nonlocal after_first
-            after_first = time.monotonic()
-            if not math.isnan(seconds):
-                self.anew.saw(seconds + after_first - start, worst - part.first)
-            if math.isnan(self.fixed.gain) or math.isnan(self.anew.gain):
-                return _PROBE
-            expected = self.fixed.expected(-worst)
-            if expected > self.anew.expected(-worst):
-                return _PROBE
-            return max(_PROBE, _TRUST * 2.0 ** min(expected, 60.0) / self.fixed.seconds)
+        def going(progress: Progress) -> bool:
+            nonlocal after_first, limit
+            if progress.bounded == 1:
+                after_first = time.monotonic()
+                if not math.isnan(seconds):
+                    self.anew.saw(seconds + after_first - start, progress.first - part.first)
+                limit = self._limit(-progress.first)
+            return progress.bounded < limit
 
         steps = Ascent(self.options.method.steps or 0)
-        found = branch_and_bound(dual, self.row, self.options.branching, steps, self.refute, self.deadline, worth)
+        found = branch_and_bound(dual, self.row, self.options.branching, steps, self.refute, self.deadline, going)
         self.subproblems += found.bounded
-        more = found.bounded - 1
-        if more > 0:
-            gain = min(0.0, float(found.lower[0])) - float(found.first[0])
-            self.fixed.saw((time.monotonic() - after_first) / more, gain / max(1.0, math.log2(more + 1)))
+        if found.bounded > 1:
+            progress = Progress(1, float(found.first[0]), float(found.lower[0]), found.bounded - 1)
+            self.fixed.saw((time.monotonic() - after_first) / progress.bounded, progress.gain)
         return found
+
+    def _limit(self, lacking: float) -> float:
+        """How many subproblems with fixed bounds a part may take that lacks so much."""
+        if math.isnan(self.fixed.gain) or math.isnan(self.anew.gain):
+            return _PROBE
+        expected = self.fixed.expected(lacking)
+        if expected > self.anew.expected(lacking):
+            return _PROBE
+        return max(_PROBE, _TRUST * 2.0 ** min(expected, 60.0) / self.fixed.seconds)
 
     def _split(self, here: DualAbstraction, promise: Tensor, lower: float, before: float) -> list[_Part]:
         """The halves of a part that deciding a neuron makes: the most promising one, earlier layers preferred."""

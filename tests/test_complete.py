@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from kreludomain.network import Runtime
 from kreludomain.refine import KRelu
 from kreludomain.refine.dual import Ascent, Machine, SplitDual
 from kreludomain.spec import Objective
-from kreludomain.verify.branch import Branching, branch_and_bound
+from kreludomain.verify.branch import Branching, Progress, branch_and_bound
 from kreludomain.verify.rebound import Rebounding
 from kreludomain.verify.store import Store
 
@@ -64,6 +66,37 @@ def test_verdicts_equal_enumeration_of_activation_patterns(seed: int, few_inputs
             claim = kd.claim(row[None], torch.tensor([shift * scale - minimum]))
             found = kd.certify(network, region, claim, "complete", timeout_s=60.0, few_inputs=few_inputs)
             assert found.verdict == expected
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_verdicts_are_the_same_where_branching_does_not_promise_to_end(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then contradiction decides, and branching with bounds made anew."""
+    monkeypatch.setattr("kreludomain.verify.complete._Expecting.__call__", lambda self, progress: False)
+    test_verdicts_equal_enumeration_of_activation_patterns(seed, 0)
+
+
+def test_a_search_that_is_broken_off_has_sound_bounds_and_says_what_is_open() -> None:
+    network = dense(3, 9, 8, 7, 2, seed=5)
+    region = cube(network).fit(network)
+    rows = torch.eye(2, dtype=torch.float64)
+    minima = exact_minima(network, region, rows)
+    objective = Objective.linear(network, network.output.name, rows, 0.01 - minima).pulled_back(network)
+    dual, seen = split_dual(network, region, objective), list[Progress]()
+
+    def going(progress: Progress) -> bool:
+        seen.append(progress)
+        return len(seen) < 4
+
+    found = branch_and_bound(dual, objective, Branching(batch=2), going=going)
+    assert len(seen) == 4
+    assert found.open > 0
+    assert bool((found.lower <= 0.01 + 1e-9).all())
+    assert [progress.bounded for progress in seen] == [2, 6, 10, 14]
+    assert all(a.worst <= b.worst + 1e-9 for a, b in pairwise(seen))
+    assert seen[0].worst == seen[0].first
+    assert seen[-1].gain == pytest.approx((seen[-1].worst - seen[0].first) / math.log2(14 / 2 + 1))
 
 
 @pytest.mark.parametrize("few_inputs", [0, 8])

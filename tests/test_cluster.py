@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from slow_method import Slow
 from test_cli import call, is_refused
 from test_pool import misbehave
-from test_run import answers, project
+from test_resume import lines, slow_project, started, wait_until
+from test_run import answers, project, rows_of
 
 from kreludomain.run import commands
 from kreludomain.run.cluster import ray_pool
 from kreludomain.run.commands import Options
 from kreludomain.run.worker import Done, Failure, Kind, Limits
+from kreludomain.verify import METHODS
+
+#: Workers that are not last in line where other tests run too.
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
 
 
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     ray = pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_worker_niceness", "0")  # not last in line where other tests run too
+    for name, value in RAY.items():
+        monkeypatch.setenv(name, value)
     paths = ":".join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
     monkeypatch.setenv("PYTHONPATH", paths)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -42,6 +51,25 @@ def test_limits_hold_and_rows_are_the_same_on_ray(ray: object, tmp_path: Path) -
     commands.certify(path, Options(tmp_path / "here"))
     commands.certify(path, Options(tmp_path / "there", cluster="ray"))
     assert answers(tmp_path / "here") == answers(tmp_path / "there")
+
+
+def test_ctrl_c_ends_a_run_on_ray_too_with_everything_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setitem(METHODS, "slow", Slow)
+    slow_project(tmp_path)
+    running = started(tmp_path, "--cluster", "ray", "--workers", "1", **RAY)
+    wait_until(lambda: lines(tmp_path / "out") >= 1, 120)
+    start = time.monotonic()
+    os.killpg(running.pid, signal.SIGINT)
+    running.wait(timeout=20)
+    assert time.monotonic() - start < 2
+    _, err = running.communicate(timeout=10)
+    saved = lines(tmp_path / "out")
+    assert running.returncode == 130
+    how = "go on with: kreludomain certify run.yaml --resume\n"
+    assert err.endswith(f"stopped: {saved} rows are in out/results.jsonl; {how}")
+    commands.certify(tmp_path / "run.yaml", Options(resume=True))
+    assert len(rows_of(tmp_path / "out")) == 12
 
 
 def test_without_ray_the_run_says_what_to_install(

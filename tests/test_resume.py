@@ -37,11 +37,12 @@ def slow_project(folder: Path) -> Path:
     return project(folder, {"methods": ["deeppoly", "slow"], "region": {"epsilon": 0.3}})
 
 
-def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def started(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     """``kreludomain certify run.yaml ARGUMENTS`` in a session of its own, where its processes can be counted."""
+    environment = ENVIRONMENT | {"PYTHONPATH": PATHS} | environment
     return subprocess.Popen(
         [sys.executable, "-m", "slow_method", "certify", "run.yaml", *arguments],
-        **{"cwd": folder, "env": ENVIRONMENT | {"PYTHONPATH": PATHS}, "text": True, "start_new_session": True},
+        **{"cwd": folder, "env": environment, "text": True, "start_new_session": True},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

@@ -23,7 +23,7 @@ from kreludomain.refine import KRelu
 from kreludomain.refine.dual import Ascent, Machine, SplitDual
 from kreludomain.spec import Objective
 from kreludomain.verify.branch import Branching, Progress, branch_and_bound
-from kreludomain.verify.rebound import Rebounding
+from kreludomain.verify.rebound import Rebounding, _decided
 from kreludomain.verify.store import Store
 
 
@@ -218,6 +218,19 @@ def test_branching_and_rebounding_come_to_the_exact_minimum() -> None:
     assert fixed.open == 0
     lower = everywhere(method, root, objective, Deadline())
     assert bool(((lower > 0) & (lower <= 0.05 + 1e-9)).all())
+
+
+def test_a_split_decides_one_neuron_in_any_memory_format() -> None:
+    lower = -torch.rand(1, 3, 4, 5, dtype=torch.float64)
+    odd = kd.Bounds(lower.to(memory_format=torch.channels_last), (-lower).to(memory_format=torch.channels_last))
+    for before in (kd.Bounds(lower, -lower), odd):
+        for side in (-1, 1):
+            found = _decided(before, torch.tensor(37), side)
+            changed = found.lower if side > 0 else found.upper
+            kept, of = (found.upper, before.upper) if side > 0 else (found.lower, before.lower)
+            assert torch.equal(kept, of)
+            assert (changed.flatten() == 0).nonzero().flatten().tolist() == [37]
+    assert torch.equal(odd.lower, lower)
 
 
 def test_what_hardly_holds_is_proved_by_linear_programs_over_the_last_phases() -> None:

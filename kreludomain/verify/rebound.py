@@ -231,6 +231,7 @@ class _Search:
 
 def _decided(bounds: Bounds, neuron: Tensor, side: int) -> Bounds:
     """The bounds with one neuron's sign decided."""
-    lower, upper = bounds.lower.clone(), bounds.upper.clone()
+    # Contiguous, whatever memory format a convolution left them in: the view has to be one.
+    lower, upper = (v.clone(memory_format=torch.contiguous_format) for v in (bounds.lower, bounds.upper))
     (lower if side > 0 else upper).view(-1)[neuron] = 0.0
     return Bounds(lower, upper)

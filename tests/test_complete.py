@@ -220,6 +220,22 @@ def test_branching_and_rebounding_come_to_the_exact_minimum() -> None:
     assert bool(((lower > 0) & (lower <= 0.05 + 1e-9)).all())
 
 
+def test_a_subproblem_whose_scores_are_not_numbers_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_numbers(self: SplitDual, objective: Objective, signs: Tensor, multipliers: Any) -> tuple[Tensor, Tensor]:
+        scores, points = inspect(self, objective, signs, multipliers)
+        return torch.full_like(scores, torch.nan), points
+
+    inspect = SplitDual.inspect
+    network = dense(3, 9, 8, 7, 2, seed=5)
+    region = cube(network).fit(network)
+    rows = torch.eye(2, dtype=torch.float64)
+    minima = exact_minima(network, region, rows)
+    objective = Objective.linear(network, network.output.name, rows, -0.01 - minima).pulled_back(network)
+    dual = split_dual(network, region, objective)
+    monkeypatch.setattr(SplitDual, "inspect", no_numbers)
+    assert bool((branch_and_bound(dual, objective).lower <= -0.01 + 1e-9).all())
+
+
 def test_a_split_decides_one_neuron_in_any_memory_format() -> None:
     lower = -torch.rand(1, 3, 4, 5, dtype=torch.float64)
     odd = kd.Bounds(lower.to(memory_format=torch.channels_last), (-lower).to(memory_format=torch.channels_last))

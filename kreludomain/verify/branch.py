@@ -151,7 +151,8 @@ class _Search:
                 self._put_back(bounds, rows)
                 return found
         best, neuron = scores.max(0)
-        for chosen, steps, sides in ((best > 0, self.options.steps, (1, -1)), (best <= 0, _LAST_STEPS, (0,))):
+        splits = best > 0  # all others are kept, NaN too: what is in neither part would count as proved
+        for chosen, steps, sides in ((splits, self.options.steps, (1, -1)), (~splits, _LAST_STEPS, (0,))):
             here = chosen.nonzero()[:, 0]
             if not len(here):
                 continue

@@ -6,20 +6,20 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kreludomain.deadline import Deadline
-from kreludomain.domain import DeepPoly, Known
+from kreludomain.domain import DeepPoly, Known, Minima
 from kreludomain.krelu import Grouping
 from kreludomain.network import Network
 from kreludomain.network.operators import Relu
 from kreludomain.refine import KRelu
-from kreludomain.refine.dual import Ascent, Assumed, DualAbstraction, Machine, SplitDual
-from kreludomain.spec import Box, Region
+from kreludomain.refine.dual import Ascent, Assumed, DualAbstraction, Machine, Reached, SplitDual
+from kreludomain.spec import Box, Claim, Region
 from kreludomain.verify.branch import Branching, Progress, branch_and_bound
 from kreludomain.verify.decision import Decision, Question
 from kreludomain.verify.input_split import SplitOutcome, prove_by_input_splitting
@@ -89,8 +89,11 @@ _GLANCE = 1.0
 #: their gain suggests, the largest part, and what is added for twice as many. On nine images of three networks,
 #: searches that ended took 0.4 of them at 100 subproblems, 0.5 at 300 and 0.8 to 0.9 at 700.
 _LOOK, _BELIEVED = 128, (0.4, 0.8, 0.13)
-#: No search is expected to take longer, in seconds, even if there is no time limit: the other ways have to have a turn.
-_LONGEST = 600.0
+#: How long a search may take, in seconds, even if there is no time limit: the other ways have to have a turn. Before
+#: the last bounds are made, about as long as making those takes on convolutions.
+_LONGEST, _EARLY = 600.0, 30.0
+#: At the root: children go on from there, so more steps make no fewer subproblems (measured on a dozen images).
+_ROOT = Ascent(60)
 
 
 class _Cascade:
@@ -107,25 +110,61 @@ class _Cascade:
         found = self._attacked(self._within(_GLANCE), rounds=1)
         if found is not None:
             return self._refuted(found)
+        objective, method = q.claim.objective(q.network), replace(self.options._krelu(), sweeps=0)
         with self._timed("bounds"):
-            objective = q.claim.objective(q.network)
-            method = replace(self.options._krelu(), sweeps=0)
-            reached, minima = method.prove(q.network, q.region, objective, q.known, q.deadline)
-        decision = Decision(minima.lower[0].cpu(), reached.bounds, None, reached.notes + minima.notes)
-        if not isinstance(reached, DualAbstraction) or not self._open(decision):
-            return replace(decision, seconds=self.seconds)
-        found = self._attacked(q.deadline, lower=decision.lower, bounds=decision.bounds)
-        decision = replace(decision, counterexample=found)
-        failing = _Failing(reached, self.options, q)
-        for stage, step in (
-            ("branching", failing.by_branching),
-            ("where clauses fail", failing.by_contradiction),
-            ("branching where clauses fail", failing.by_rebounding),
-        ):
+            reached = method.begin(q.network, q.region, objective, q.known, q.deadline)
+        decision, attacked = self._with(reached), False
+        while self._open(decision):
+            with self._timed("bounds"):
+                further = method.further(reached, objective, q.deadline)
+            if further is None:
+                break
+            reached, decision = further, self._with(further, decision.notes)
+            if not attacked and self._open(decision):
+                attacked, found = True, self._attacked(q.deadline, lower=decision.lower, bounds=decision.bounds)
+                decision = replace(decision, counterexample=found)
             if self._open(decision):
-                with self._timed(stage):
-                    decision = step(decision)
+                decision = self._branched(reached, decision)
+                minima = Minima(decision.lower[None].to(reached.minima.lower), reached.minima.notes)
+                reached = replace(reached, minima=minima)
+        if reached.dual is not None:
+            failing = _Failing(reached.dual, self.options, q)
+            for stage, step in (
+                ("where clauses fail", failing.by_contradiction),
+                ("branching where clauses fail", failing.by_rebounding),
+            ):
+                if self._open(decision):
+                    with self._timed(stage):
+                        decision = step(decision)
         return replace(decision, seconds=self.seconds)
+
+    def _with(self, reached: Reached, notes: tuple[str, ...] = ()) -> Decision:
+        notes = (*notes, *reached.abstraction.notes, *reached.minima.notes)
+        lower = reached.minima.lower[0].cpu()
+        return Decision(lower, reached.abstraction.bounds, None, tuple(dict.fromkeys(notes)))
+
+    def _branched(self, reached: Reached, decision: Decision) -> Decision:
+        """Clauses of one row, all of them at once: the bounds of the layers stay, which makes many subproblems quick.
+
+        Ends when that is not expected to prove them in time. Before the last bounds there is less of it: with those,
+        the tree is smaller.
+        """
+        q, most = self.question, min(_EARLY, self.question.deadline.remaining / 2) if reached.left else _LONGEST
+        each = [_rows_of(q.claim, clause) for clause in _open_clauses(q.claim, decision.lower)]
+        rows = torch.cat([rows for rows in each if len(rows) == 1] or [torch.zeros(0, dtype=torch.long)])
+        if not len(rows) or reached.dual is None:
+            return decision
+        objective = q.claim.objective(q.network).select(rows).pulled_back(q.network)
+        dual = SplitDual.of(reached.dual.problem(objective.node), self.options._machine())
+        deadline = self._within(most)
+        with self._timed("branching"):
+            found = branch_and_bound(
+                dual, objective, self.options._branching(), _ROOT, q.refute, deadline, _Expecting(deadline)
+            )
+        lower = decision.lower.clone()
+        lower[rows] = torch.fmax(lower[rows], found.lower.to(lower))
+        note = f"branch and bound: {found.bounded} subproblems, {found.open} open"
+        return replace(decision, lower=lower, counterexample=found.counterexample, notes=(*decision.notes, note))
 
     def _few_inputs(self) -> bool:
         q = self.question
@@ -196,17 +235,16 @@ class _Expecting:
     """
 
     deadline: Deadline
-    start: float = math.nan
+    start: float = field(default_factory=time.monotonic)
 
     def __call__(self, progress: Progress) -> bool:
-        if math.isnan(self.start):
-            self.start = time.monotonic()
         if progress.bounded < _LOOK:
             return True
-        seconds = (time.monotonic() - self.start) / progress.bounded * progress.rows
+        spent = time.monotonic() - self.start
+        seconds = spent / progress.bounded * progress.rows
         believed = min(_BELIEVED[1], _BELIEVED[0] + _BELIEVED[2] * math.log2(progress.bounded / _LOOK))
         levels = believed * -progress.first / max(progress.gain, 1e-9)
-        return seconds * 2.0 ** min(levels, 60.0) < min(self.deadline.remaining, _LONGEST)
+        return seconds * 2.0 ** min(levels, 60.0) < spent + self.deadline.remaining
 
 
 class _Failing:
@@ -217,28 +255,9 @@ class _Failing:
         self.method, self.branching, self.machine = options._krelu(), options._branching(), options._machine()
         self.assumed: dict[int, Assumed] = {}
 
-    def by_branching(self, decision: Decision) -> Decision:
-        """Clauses of one row, all of them at once: the bounds of the layers stay, which makes many subproblems quick.
-
-        Ends when that is not expected to prove them in time.
-        """
-        q = self.question
-        each = [self._rows(clause) for clause in self._open(decision)]
-        rows = torch.cat([rows for rows in each if len(rows) == 1] or [torch.zeros(0, dtype=torch.long)])
-        if not len(rows):
-            return decision
-        objective = q.claim.objective(q.network).select(rows).pulled_back(q.network)
-        dual = SplitDual.of(self.reached.problem(objective.node), self.machine)
-        steps, going = Ascent(self.method.steps or 0), _Expecting(q.deadline)
-        found = branch_and_bound(dual, objective, self.branching, steps, q.refute, q.deadline, going)
-        lower = decision.lower.clone()
-        lower[rows] = torch.fmax(lower[rows], found.lower.to(lower))
-        note = f"branch and bound: {found.bounded} subproblems, {found.open} open"
-        return replace(decision, lower=lower, counterexample=found.counterexample, notes=(*decision.notes, note))
-
     def by_contradiction(self, decision: Decision) -> Decision:
         """The worst clause first: if that cannot be proved, the others wait."""
-        for clause in self._open(decision):
+        for clause in _open_clauses(self.question.claim, decision.lower):
             decision = self._assume(decision, clause)
             if not self.assumed[clause].proved:
                 return decision
@@ -247,13 +266,13 @@ class _Failing:
     def by_rebounding(self, decision: Decision) -> Decision:
         """Likewise; what bounds alone do not prove is branched on, until a clause cannot be decided in time."""
         q, rebounding = self.question, Rebounding(self.method, self.branching, self.machine)
-        for clause in self._open(decision):
+        for clause in _open_clauses(q.claim, decision.lower):
             if clause not in self.assumed:
                 decision = self._assume(decision, clause)
             assumed = self.assumed[clause]
             if assumed.proved:
                 continue
-            rows = self._rows(clause)
+            rows = _rows_of(q.claim, clause)
             found = rebounding.prove(q.claim.objective(q.network).select(rows), assumed, q.refute, q.deadline)
             lower = assumed.lower.clone().fill_(found.lower)
             decision = self._raised(decision, rows, replace(assumed, lower=lower))
@@ -262,17 +281,8 @@ class _Failing:
                 return decision
         return replace(decision, proved=True)
 
-    def _open(self, decision: Decision) -> list[int]:
-        claim, lower = self.question.claim, decision.lower
-        open_ = (~claim.proved(lower)).nonzero()[:, 0]
-        chosen: list[int] = open_[claim.merits(lower[None])[0, open_].argsort()].tolist()
-        return chosen
-
-    def _rows(self, clause: int) -> Tensor:
-        return (self.question.claim.clauses == clause).nonzero()[:, 0]
-
     def _assume(self, decision: Decision, clause: int) -> Decision:
-        q, rows = self.question, self._rows(clause)
+        q, rows = self.question, _rows_of(self.question.claim, clause)
         objective = q.claim.objective(q.network).select(rows)
         found = self.method.assuming(self.reached, objective, decision.lower[rows], deadline=q.deadline)
         self.assumed[clause] = found
@@ -286,3 +296,14 @@ class _Failing:
         lower = decision.lower.clone()
         lower[rows] = torch.fmax(lower[rows], found.everywhere.cpu())
         return replace(decision, lower=lower)
+
+
+def _open_clauses(claim: Claim, lower: Tensor) -> list[int]:
+    """Those that bounds ``(m,)`` of the rows do not prove, the worst first."""
+    open_ = (~claim.proved(lower)).nonzero()[:, 0]
+    chosen: list[int] = open_[claim.merits(lower[None])[0, open_].argsort()].tolist()
+    return chosen
+
+
+def _rows_of(claim: Claim, clause: int) -> Tensor:
+    return (claim.clauses == clause).nonzero()[:, 0]

@@ -7,7 +7,7 @@ objectives, in which order. ``splitting`` is the same over the parts of a region
 
 from kreludomain.refine.dual.ascent import Ascent, climb
 from kreludomain.refine.dual.bound import Machine, bound
-from kreludomain.refine.dual.krelu import PRESETS, Assumed, DualAbstraction, KRelu, Superposed
+from kreludomain.refine.dual.krelu import PRESETS, Assumed, DualAbstraction, KRelu, Reached, Superposed
 from kreludomain.refine.dual.problem import DualProblem, Multipliers, Start
 from kreludomain.refine.dual.relaxation import Block, GroupedRelu, grouped_relu
 from kreludomain.refine.dual.splitting import SplitDual
@@ -25,6 +25,7 @@ __all__ = [
     "KRelu",
     "Machine",
     "Multipliers",
+    "Reached",
     "SplitDual",
     "Start",
     "Superposed",

@@ -112,16 +112,23 @@ class Superposed(Abstraction):
     machine: Machine = field(kw_only=True)
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
-        known = self.base.minimise(objective, deadline)
-        if objective.node != self.node or deadline.passed:
-            return known
-        parts = [self._added_up(part) for part in objective.chunks(self.machine.rows(self.problem))]
-        return known | Minima(torch.cat(parts)[None])
+        return self._lower(objective, objective.pulled_back(self.network), deadline)
 
     def extrema(self, objective: Objective, deadline: Deadline = Deadline()) -> Bounds:
-        return Bounds(self.minimise(objective, deadline).lower, -self.minimise(-objective, deadline).lower)
+        ahead = objective.pulled_back(self.network)
+        lower, upper = self._lower(objective, ahead, deadline), self._lower(-objective, -ahead, deadline)
+        return Bounds(lower.lower, -upper.lower)
 
-    def _added_up(self, objective: Objective) -> Tensor:
+    def _lower(self, objective: Objective, ahead: Objective, deadline: Deadline) -> Minima:
+        """Of the objectives, which ``ahead`` are pulled back."""
+        known = self.base.minimise(ahead, deadline)
+        if objective.node != self.node or deadline.passed:
+            return known
+        most = self.machine.rows(self.problem)
+        parts = zip(objective.chunks(most), ahead.chunks(most), strict=True)
+        return known | Minima(torch.cat([self._added_up(*part) for part in parts])[None])
+
+    def _added_up(self, objective: Objective, ahead: Objective) -> Tensor:
         rows = objective.coefficients[0].flatten(1)
         most = max(1, int((rows != 0).sum(1).max()))
         size, neuron = rows.abs().topk(most, dim=1)
@@ -131,7 +138,7 @@ class Superposed(Abstraction):
         total = self.proofs.scaled(column[:, 0].clamp(min=0), weight[:, 0])
         for i in range(1, most):
             total = total + self.proofs.scaled(column[:, i].clamp(min=0), weight[:, i])
-        return self.problem.certified(objective.pulled_back(self.problem.network), total)
+        return self.problem.certified(ahead, total)
 
 
 @dataclass(frozen=True)
@@ -237,27 +244,50 @@ class KRelu:
 
         What is proved leaves. A stage that would have to gain far more than stages like it do is not begun.
         """
+        reached: Reached | None = self.begin(network, region, objective, known, deadline)
+        while reached is not None:
+            last, reached = reached, self.further(reached, objective, deadline)
+        return last.abstraction, last.minima
+
+    @torch.no_grad()
+    def begin(
+        self,
+        network: Network,
+        region: Region,
+        objective: Objective,
+        known: Known | None = None,
+        deadline: Deadline = Deadline(),
+    ) -> Reached:
+        """What DeepPoly alone comes to, from which :meth:`further` goes on."""
         region = region.fit(network)
         if region.batch != 1:
             raise InputError(f"region: a batch of {region.batch}; the dual takes one region at a time")
-        reached: Abstraction = _DEEPPOLY.abstract(network, region, known, deadline)
-        minima = reached.prove(objective, deadline)
-        gain = torch.inf
-        for stage in self._stages():
-            rows = (~(minima.lower[0] > 0)).nonzero()[:, 0]
-            worst = float(minima.lower.min())
-            if not len(rows) or deadline.passed or worst < -stage.hope * self.patience * gain:
-                break
-            reached = self._refined(self._over(reached, deadline), stage, deadline)
-            if deadline.passed:
-                break
-            found = reached.prove(objective.select(rows), deadline)
-            lower = minima.lower.clone()
-            lower[0, rows] = torch.fmax(lower[0, rows], found.lower[0])
-            minima, gain = Minima(lower, minima.notes + found.notes), float(lower.min()) - worst
-            if stage.inner_steps:
-                minima = self._row_by_row(reached, objective, minima, deadline)
-        return reached, minima
+        first = _DEEPPOLY.abstract(network, region, known, deadline)
+        return Reached(first, first.prove(objective, deadline), torch.inf, len(self._stages()))
+
+    @torch.no_grad()
+    def further(self, reached: Reached, objective: Objective, deadline: Deadline = Deadline()) -> Reached | None:
+        """What the next stage comes to; ``None`` where there is none, nothing is open, or it is not worth beginning.
+
+        Only the objectives that ``reached`` leaves open are bounded.
+        """
+        minima = reached.minima
+        rows = (~(minima.lower[0] > 0)).nonzero()[:, 0]
+        if not reached.left or not len(rows) or deadline.passed:
+            return None
+        stage, worst = self._stages()[-reached.left], float(minima.lower.min())
+        if worst < -stage.hope * self.patience * reached.gain:
+            return None
+        here = self._refined(self._over(reached.abstraction, deadline), stage, deadline, reached.dual)
+        if deadline.passed:
+            return replace(reached, abstraction=here, left=0)
+        found = here.prove(objective.select(rows), deadline)
+        lower = minima.lower.clone()
+        lower[0, rows] = torch.fmax(lower[0, rows], found.lower[0])
+        minima, gain = Minima(lower, minima.notes + found.notes), float(lower.min()) - worst
+        if stage.inner_steps:
+            minima = self._row_by_row(here, objective, minima, deadline)
+        return Reached(here, minima, gain, reached.left - 1)
 
     def _row_by_row(self, reached: DualAbstraction, objective: Objective, minima: Minima, deadline: Deadline) -> Minima:
         """Rows that are open, the worst first: if that one cannot be proved, the others need not be."""
@@ -351,10 +381,13 @@ class KRelu:
     ) -> DualAbstraction:
         """Joint relaxations of every layer over ``first``, each layer's bounds refined before if the stage does so.
 
-        With a ``premise``, all layers act on each, those behind it by their relaxations ``before``.
+        A layer whose bounds stay what they were ``before`` keeps its relaxations. With a ``premise``, all layers act on
+        each, those behind it by their relaxations ``before``.
         """
         network, region = first.network, first.region
-        base, joint = first, dict[str, tuple[JointRelaxation, ...]]({} if before is None else before.joint)
+        base, joint = first, dict[str, tuple[JointRelaxation, ...]]()
+        if before is not None and premise is not None:
+            joint.update(before.joint)
         for node in network.pre_activations:
             if deadline.passed:
                 break
@@ -370,7 +403,8 @@ class KRelu:
                     directions = self._dual(base, joint, stage.octahedron_steps)
                 else:
                     directions = self._superposed(base, node, unstable, below, proofs, premise)
-            elif before is not None and _same(before.bounds[node], base.bounds[node]):
+            elif before is not None and node in before.joint and _same(before.bounds[node], base.bounds[node]):
+                joint[node] = before.joint[node]
                 continue
             joint[node] = relax_jointly(directions, node, self._grouping(), self.memory_mb, deadline)
         return self._dual(base, joint, self.steps or 0)
@@ -421,6 +455,22 @@ class KRelu:
             ascent=Ascent(steps),
             machine=self._machine(),
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Reached:
+    """What some stages of :meth:`KRelu.prove` came to, what the last of them gained for the worst objective, and how
+    many are ``left``."""
+
+    abstraction: Abstraction
+    minima: Minima
+    gain: float
+    left: int
+
+    @property
+    def dual(self) -> DualAbstraction | None:
+        """The abstraction, unless no stage was gone through."""
+        return self.abstraction if isinstance(self.abstraction, DualAbstraction) else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,6 +60,7 @@ class Complete:
             k=self.k,
             chunk=self.chunk,
             grouping=self.grouping,
+            steps=_STEPS,
             patience=float("inf"),
             dtype=self.dtype,
             device=self.device,
@@ -88,12 +89,12 @@ _GLANCE = 1.0
 #: From how many subproblems on it is asked whether a search will end; which part is then believed of the levels that
 #: their gain suggests, the largest part, and what is added for twice as many. On nine images of three networks,
 #: searches that ended took 0.4 of them at 100 subproblems, 0.5 at 300 and 0.8 to 0.9 at 700.
-_LOOK, _BELIEVED = 128, (0.4, 0.8, 0.13)
+_LOOK, _BELIEVED = 64, (0.27, 0.8, 0.13)
 #: How long a search may take, in seconds, even if there is no time limit: the other ways have to have a turn. Before
 #: the last bounds are made, about as long as making those takes on convolutions.
 _LONGEST, _EARLY = 600.0, 30.0
-#: At the root: children go on from there, so more steps make no fewer subproblems (measured on a dozen images).
-_ROOT = Ascent(60)
+#: For margins, and at the root of a tree, where children go on: more make no fewer subproblems (a dozen images).
+_STEPS, _ROOT = 100, Ascent(60)
 
 
 class _Cascade:

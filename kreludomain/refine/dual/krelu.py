@@ -134,10 +134,7 @@ class Superposed(Abstraction):
         size, neuron = rows.abs().topk(most, dim=1)
         below = rows.gather(1, neuron) < 0  # the neuron's upper bound is what is needed
         column = torch.where(self.columns[neuron] >= 0, 2 * self.columns[neuron] + below.long(), -1)
-        weight = torch.where(column >= 0, size, 0.0).to(self.proofs.split)
-        total = self.proofs.scaled(column[:, 0].clamp(min=0), weight[:, 0])
-        for i in range(1, most):
-            total = total + self.proofs.scaled(column[:, i].clamp(min=0), weight[:, i])
+        total = self.proofs.added_up(column.clamp(min=0), torch.where(column >= 0, size, 0.0))
         return self.problem.certified(ahead, total)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from kreludomain.domain import Rounding, Step, back_substitute
 from kreludomain.network import Network
@@ -40,9 +41,15 @@ class Multipliers:
         """Those of the objectives ``chosen``."""
         return Multipliers(*(part.index_select(1, chosen) for part in self._parts))
 
-    def scaled(self, chosen: Tensor, size: Tensor) -> Multipliers:
-        """Those of the objectives ``chosen`` ``(m,)``, each times its ``size``, which is not negative."""
-        return Multipliers(*(part.index_select(1, chosen) * size for part in self._parts))
+    def added_up(self, columns: Tensor, sizes: Tensor) -> Multipliers:
+        """Multipliers of sums: those of the objectives ``columns`` ``(m, k)``, each times its size, none negative."""
+
+        def added(part: Tensor) -> Tensor:
+            total: Tensor = embedding_bag(columns, part.T.contiguous(), per_sample_weights=sizes, mode="sum")
+            return total.T
+
+        sizes = sizes.to(self.split)
+        return Multipliers(*(added(part) if len(part) else part.new_zeros(0, len(columns)) for part in self._parts))
 
     def put(self, columns: Tensor, other: Multipliers, slots: Tensor | None = None) -> None:
         """Sets those of the objectives ``columns``, all or some of their slots."""
@@ -52,10 +59,6 @@ class Multipliers:
             else:
                 mine[slots[:, None], columns] = new.to(mine)
         self.weight[:, columns] = other.weight.to(self.weight)
-
-    def __add__(self, other: Multipliers) -> Multipliers:
-        """Multipliers of the sum of two objectives, one by one."""
-        return Multipliers(*(a + b for a, b in zip(self._parts, other._parts, strict=True)))
 
     @property
     def _parts(self) -> tuple[Tensor, Tensor, Tensor]:

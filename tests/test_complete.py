@@ -77,6 +77,26 @@ def test_verdicts_are_the_same_where_branching_does_not_promise_to_end(
     test_verdicts_equal_enumeration_of_activation_patterns(seed, 0)
 
 
+def test_what_a_search_decides_before_the_last_bounds_spares_making_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, left = dense(3, 9, 8, 7, 1, seed=5), list[int]()
+    region, row = cube(network), torch.ones(1, 1, dtype=torch.float64)
+    minimum = exact_minima(network, region.fit(network), row)
+    further = KRelu.further
+
+    def counted(self: KRelu, *args: Any) -> Any:
+        found = further(self, *args)
+        left.extend([] if found is None else [found.left])
+        return found
+
+    monkeypatch.setattr(KRelu, "further", counted)
+    claim = kd.claim(row, 0.1 - minimum)
+    assert kd.certify(network, region, claim, "complete", few_inputs=0).verdict == "verified"
+    assert left == [1]
+    monkeypatch.setattr("kreludomain.verify.complete._Expecting.__call__", lambda self, progress: False)
+    assert kd.certify(network, region, claim, "complete", few_inputs=0).verdict == "verified"
+    assert left == [1, 1, 0]
+
+
 def test_a_search_that_is_broken_off_has_sound_bounds_and_says_what_is_open() -> None:
     network = dense(3, 9, 8, 7, 2, seed=5)
     region = cube(network).fit(network)

@@ -456,6 +456,26 @@ def outputs_of(network: kd.Network, rows: Tensor) -> Objective:
     return Objective.linear(network, network.output.name, rows)
 
 
+def test_stages_keep_what_they_do_not_change() -> None:
+    """The first layer's bounds are exact from the start, so its relaxations are made once."""
+    network = NETWORKS["dense"]
+    region, method = around_middle(network, 0.4), kd.KRelu(patience=math.inf)
+    objective = outputs_of(network, torch.ones(1, network.size(network.output.name), dtype=torch.float64))
+    objective = replace(objective, constant=objective.constant - 1e6)  # never proved
+    quick = method.further(method.begin(network, region, objective), objective)
+    assert quick is not None
+    thorough = method.further(quick, objective)
+    assert thorough is not None
+    assert method.further(thorough, objective) is None
+    first, *others = network.pre_activations
+    assert thorough.dual is not None
+    assert quick.dual is not None
+    assert thorough.dual.joint[first] is quick.dual.joint[first]
+    for node in others:
+        assert thorough.dual.joint[node] is not quick.dual.joint[node]
+        assert (thorough.dual.bounds[node].width <= quick.dual.bounds[node].width + 1e-9).all()
+
+
 def test_the_deadline_is_kept() -> None:
     """What is there by then counts: a bound, never worse than DeepPoly's."""
     network = dense(20, 60, 60, 60, 60, 5, seed=4)

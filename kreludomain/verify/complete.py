@@ -30,9 +30,10 @@ from kreludomain.verify.rebound import Rebounding
 class Complete:
     """Proves or refutes a claim, in whatever time that takes.
 
-    A short attack; k-ReLU bounds, from quick to thorough, as in :class:`KRelu` with ``patience`` infinite; a long
-    attack; branch and bound over the signs of neurons, as long as that promises to end; then, one clause after the
-    other, bounds of the inputs where it fails, and branch and bound there with all bounds made anew.
+    A short attack; the stages of :class:`KRelu`, from quick to thorough, with ``patience`` infinite, and after each of
+    them branch and bound over the signs of neurons, as long as that promises to end; after the first, a long attack;
+    then, one clause after the other, bounds of the inputs where it fails, and branch and bound there with all bounds
+    made anew.
 
     ``preset``, ``k``, ``chunk``, ``grouping``, ``dtype`` and ``device``: as in :class:`KRelu`. ``batch`` and
     ``branch_steps``: as ``batch`` and ``steps`` in :class:`Branching`. A box of at most ``few_inputs`` inputs is split
@@ -249,7 +250,7 @@ class _Expecting:
 
 
 class _Failing:
-    """The clauses that bounds of the whole region do not prove, over all of it or over the inputs where they fail."""
+    """The clauses that bounds of the whole region do not prove, over the inputs where they fail."""
 
     def __init__(self, reached: DualAbstraction, options: Complete, question: Question) -> None:
         self.reached, self.question = reached, question

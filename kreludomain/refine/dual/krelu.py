@@ -275,10 +275,11 @@ class KRelu:
         stage, worst = self._stages()[-reached.left], float(minima.lower.min())
         if worst < -stage.hope * self.patience * reached.gain:
             return None
-        here = self._refined(self._over(reached.abstraction, deadline), stage, deadline, reached.dual)
+        open_ = objective.select(rows)
+        here = self._refined(self._over(reached.abstraction, deadline), stage, deadline, reached.dual, open_)
         if deadline.passed:
             return replace(reached, abstraction=here, left=0)
-        found = here.prove(objective.select(rows), deadline)
+        found = here.prove(open_, deadline)
         lower = minima.lower.clone()
         lower[0, rows] = torch.fmax(lower[0, rows], found.lower[0])
         minima, gain = Minima(lower, minima.notes + found.notes), float(lower.min()) - worst
@@ -350,7 +351,7 @@ class KRelu:
         known = reached.bounds if known is None else known
         first = _DEEPPOLY.abstract(reached.network, reached.region, known, deadline)
         stage = _Stage((self.inner_steps or 0) // 2, 0, torch.inf)
-        return self._refined(first, stage, deadline, reached, premise)
+        return self._refined(first, stage, deadline, reached, premise=premise)
 
     def _over(self, reached: Abstraction, deadline: Deadline) -> Abstraction:
         """DeepPoly over the bounds that an earlier stage came to."""
@@ -374,34 +375,38 @@ class KRelu:
         stage: _Stage,
         deadline: Deadline,
         before: DualAbstraction | None = None,
+        objective: Objective | None = None,
         premise: Objective | None = None,
     ) -> DualAbstraction:
         """Joint relaxations of every layer over ``first``, each layer's bounds refined before if the stage does so.
 
-        A layer whose bounds stay what they were ``before`` keeps its relaxations. With a ``premise``, all layers act on
-        each, those behind it by their relaxations ``before``.
+        A layer whose bounds stay what they were ``before`` keeps its relaxations, and so do all that are left when
+        DeepPoly over the bounds so far proves all of the ``objective``. With a ``premise``, all layers act on each,
+        those behind it by their relaxations ``before``.
         """
         network, region = first.network, first.region
-        base, joint = first, dict[str, tuple[JointRelaxation, ...]]()
-        if before is not None and premise is not None:
-            joint.update(before.joint)
-        for node in network.pre_activations:
+        base, joint = first, dict[str, tuple[JointRelaxation, ...]]({} if before is None else before.joint)
+        for position, node in enumerate(network.pre_activations):
             if deadline.passed:
                 break
             below = self._dual(base, joint, stage.inner_steps)
             directions: Abstraction = base
             unstable = open_neurons(network, node, base.bounds[node])[0].flatten().nonzero()[:, 0]
-            if stage.inner_steps and joint and len(unstable) and (premise is None or self._worth(base, node, unstable)):
+            acted_on = position > 0 if premise is None else bool(joint) and self._worth(base, node, unstable)
+            if stage.inner_steps and acted_on and len(unstable):
                 found, proofs = below.neurons(node, unstable, deadline, premise)
                 refined = _cut(base.bounds[node], unstable, found)
                 again = _DEEPPOLY.abstract(network, region, {**base.bounds, node: refined}, deadline)
                 base = Combined(network, region, again.bounds, members=(first, again))
+                if premise is not None and bool((again.minimise(premise).lower > 0).any()):
+                    raise ContradictionError("the premise does not hold: there are no such inputs")
+                if objective is not None and bool((base.minimise(objective).lower > 0).all()):
+                    break
                 if stage.octahedron_steps:
                     directions = self._dual(base, joint, stage.octahedron_steps)
                 else:
                     directions = self._superposed(base, node, unstable, below, proofs, premise)
-            elif before is not None and node in before.joint and _same(before.bounds[node], base.bounds[node]):
-                joint[node] = before.joint[node]
+            elif before is not None and node in joint and _same(before.bounds[node], base.bounds[node]):
                 continue
             joint[node] = relax_jointly(directions, node, self._grouping(), self.memory_mb, deadline)
         return self._dual(base, joint, self.steps or 0)

@@ -77,6 +77,18 @@ def test_verdicts_are_the_same_where_branching_does_not_promise_to_end(
     test_verdicts_equal_enumeration_of_activation_patterns(seed, 0)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_what_just_fails_is_never_verified_where_no_attack_finds_it(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then bounds and branching alone have to keep from a proof."""
+    monkeypatch.setattr("kreludomain.verify.decision.Question.attack", lambda self, *args, **how: None)
+    monkeypatch.setattr("kreludomain.verify.decision.Question.refute", lambda self, points: None)
+    network = dense(3, 7, 6, 3, seed=seed, integer=seed % 2 == 1)
+    region, rows = cube(network), torch.randn(3, 3, generator=torch.Generator().manual_seed(seed)).double()
+    for row, minimum in zip(rows, exact_minima(network, region.fit(network), rows).tolist(), strict=True):
+        claim = kd.claim(row[None], torch.tensor([-1e-3 * (1.0 + abs(minimum)) - minimum]))
+        assert kd.certify(network, region, claim, "complete", timeout_s=3.0, few_inputs=0).verdict != "verified"
+
+
 def test_what_a_search_decides_before_the_last_bounds_spares_making_them(monkeypatch: pytest.MonkeyPatch) -> None:
     network, left = dense(3, 9, 8, 7, 1, seed=5), list[int]()
     region, row = cube(network), torch.ones(1, 1, dtype=torch.float64)

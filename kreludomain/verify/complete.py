@@ -89,12 +89,13 @@ _GLANCE = 1.0
 
 #: From how many subproblems on it is asked whether a search will end; which part is then believed of the levels that
 #: their gain suggests, the largest part, and what is added for twice as many. On nine images of three networks,
-#: searches that ended took 0.4 of them at 100 subproblems, 0.5 at 300 and 0.8 to 0.9 at 700.
+#: searches that ended took 0.4 of them at 100 subproblems, 0.5 at 300 and 0.8 to 0.9 at 700; at 64 it is continued.
 _LOOK, _BELIEVED = 64, (0.27, 0.8, 0.13)
 #: How long a search may take, in seconds, even if there is no time limit: the other ways have to have a turn. Before
 #: the last bounds are made, about as long as making those takes on convolutions.
 _LONGEST, _EARLY = 600.0, 30.0
-#: For margins, and at the root of a tree, where children go on: more make no fewer subproblems (a dozen images).
+#: For margins, which branching goes on from, and at the root of a tree: there 200 made no fewer subproblems than 60 on
+#: eleven images of two networks.
 _STEPS, _ROOT = 100, Ascent(60)
 
 
@@ -151,7 +152,8 @@ class _Cascade:
         Ends when that is not expected to prove them in time. Before the last bounds there is less of it: with those,
         the tree is smaller.
         """
-        q, most = self.question, min(_EARLY, self.question.deadline.remaining / 2) if reached.left else _LONGEST
+        q = self.question
+        most = min(_EARLY, q.deadline.remaining / 2) if reached.left else _LONGEST
         each = [_rows_of(q.claim, clause) for clause in _open_clauses(q.claim, decision.lower)]
         rows = torch.cat([rows for rows in each if len(rows) == 1] or [torch.zeros(0, dtype=torch.long)])
         if not len(rows) or reached.dual is None:

@@ -27,8 +27,9 @@ from kreludomain.verify.store import Store
 #: Inputs ``(n, *input_shape)`` to a confirmed counterexample near one of them, ``(1, *input_shape)``, or ``None``.
 Refute = Callable[[Tensor], Tensor | None]
 
-#: The first steps of a child: a third of what is best from DeepPoly's slopes, at a tenth of the temperature.
-_STEP_SIZE, _TEMPERATURE = 0.1, 0.03
+#: The first steps of a child, at a fifth of the temperature that is best from DeepPoly's slopes: a third of the step
+#: size that is best there for fully connected networks; convolutions gain 15 % more with larger ones. Both are tried.
+_STEP_SIZES, _TEMPERATURE = (0.1, 0.25), 0.06
 #: Steps where all signs are decided: there is nothing left to branch on, so the bound has to come to its end.
 _LAST_STEPS = 400
 
@@ -126,6 +127,7 @@ class _Search:
         self.stuck: list[tuple[float, int]] = []
         self.closed = torch.full((objective.count,), torch.inf, dtype=torch.float64)
         self.bounded = 0
+        self.step_sizes: tuple[float, ...] = _STEP_SIZES  # until the first split has told which is better
 
     def begin(self, ascent: Ascent) -> Tensor:
         """Bounds the rows over the whole region; what splitting promises each neuron, ``(N,)``."""
@@ -167,9 +169,14 @@ class _Search:
     def _bound(
         self, signs: Tensor, rows: Tensor, start: Multipliers, known: Tensor, steps: int, splittable: bool
     ) -> None:
-        ascent = Ascent(steps, _STEP_SIZE, _TEMPERATURE)
-        objective = self.objective.select(rows)
-        lower, proofs = self.dual.solve(objective, signs, ascent, start, _positive, self.deadline)
+        objective, tried = self.objective.select(rows), dict[float, tuple[Tensor, Multipliers]]()
+        for size in self.step_sizes:
+            ascent = Ascent(steps, size, _TEMPERATURE)
+            tried[size] = self.dual.solve(objective, signs, ascent, start, _positive, self.deadline)
+        best = max(tried, key=lambda size: float(tried[size][0].clamp(max=0).sum()))
+        if splittable:
+            self.step_sizes = (best,)
+        lower, proofs = tried[best]
         self._keep(torch.fmax(lower.cpu(), known), rows, signs, proofs, splittable)
 
     def _keep(self, lower: Tensor, rows: Tensor, signs: Tensor, proofs: Multipliers, splittable: bool = True) -> None:

@@ -89,8 +89,8 @@ _GLANCE = 1.0
 
 #: From how many subproblems on it is asked whether a search will end; which part is then believed of the levels that
 #: their gain suggests, the largest part, and what is added for twice as many. On nine images of three networks,
-#: searches that ended took 0.4 of them at 100 subproblems, 0.5 at 300 and 0.8 to 0.9 at 700; at 64 it is continued.
-_LOOK, _BELIEVED = 64, (0.27, 0.8, 0.13)
+#: searches that ended took 0.4 of them at 100 subproblems, 0.5 at 300 and 0.8 to 0.9 at 700; at 60 it is continued.
+_LOOK, _BELIEVED = 60, (0.27, 0.8, 0.13)
 #: How long a search may take, in seconds, even if there is no time limit: the other ways have to have a turn. Before
 #: the last bounds are made, about as long as making those takes on convolutions.
 _LONGEST, _EARLY = 600.0, 30.0

@@ -44,7 +44,7 @@ class Ascent:
     def at(self, step: int) -> tuple[float, float, float]:
         """Step size, temperature and momentum of a step."""
         n, done = max(1, self.steps), step / max(1, self.steps - 1)
-        first, last = 0.65 + 0.15 * min(1.0, n / 150), min(max(1 - 5 / n, 0.8), 0.97)
+        first, last = max(0.85 - 15 / n, 0.0), min(max(1 - 5 / n, 0.8), 0.97)
         step_size = self.step_size * min(max(1 / n, 0.01), 2 / n, 1.0) ** done
         temperature = self.temperature * min(0.2 / n, 1.0) ** done
         return step_size, temperature, first + (last - first) * done

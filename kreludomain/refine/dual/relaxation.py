@@ -32,9 +32,11 @@ from kreludomain.krelu import JointRelaxation, lifted
 from kreludomain.network.operators import Operator, Relu, SShaped
 
 #: Products of multipliers and vertices that are worked on at once, in MiB: what a core's cache holds.
-CACHE_MB = 8
+CACHE_MB = 2
 #: The least unit of a neuron: what is left of smaller ones in float32 cannot be divided by.
 _LEAST = 1e-30
+#: Which share of the most vertices is few, and how many groups are worth a block of their own.
+_FEW, _APART = 0.6, 32
 #: A vertex so near to a coordinate plane, relative to its group's largest bound, may belong to either side: far more
 #: than vertices are off by.
 _DUST = 1e-8
@@ -217,9 +219,9 @@ def grouped_relu(bounds: Bounds, joint: Sequence[JointRelaxation]) -> GroupedRel
     reach = torch.maximum(lower.abs(), upper.abs())
     blocks, single = [], bent.clone()
     for same in joint:
-        groups = same.groups.to(lower.device)
-        single[groups.flatten()] = False
-        blocks.append(_joint_block(groups, same.vertices.to(lower), unit, reach))
+        single[same.groups.to(lower.device).flatten()] = False
+        for groups, vertices in _by_length(same):
+            blocks.append(_joint_block(groups.to(lower.device), vertices.to(lower), unit, reach))
     alone = single.nonzero()
     if len(alone):
         low, high = lower[alone], upper[alone]
@@ -235,6 +237,19 @@ def grouped_relu(bounds: Bounds, joint: Sequence[JointRelaxation]) -> GroupedRel
         intercept=lines.intercept[0],
         lower_intercept=torch.zeros_like(unit),
     )
+
+
+def _by_length(joint: JointRelaxation) -> Iterator[tuple[Tensor, Tensor]]:
+    """Groups and their vertices: those with few apart, which would be filled up to as many as the others have."""
+    groups, vertices = joint.groups, joint.vertices
+    if not len(groups):
+        return
+    filled = (vertices == vertices[:, :1]).all(2)  # with a group's first
+    length = (vertices.shape[1] - filled.flip(1).cumprod(1).sum(1)).clamp(min=1)
+    few = length <= _FEW * vertices.shape[1]
+    apart = _APART <= int(few.sum()) <= len(groups) - _APART
+    for chosen in (few, ~few) if apart else (few | ~few,):
+        yield groups[chosen], vertices[chosen, : int(length[chosen].max())]
 
 
 def _post(vertices: Tensor) -> Tensor:

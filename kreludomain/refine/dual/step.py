@@ -21,6 +21,11 @@ from kreludomain.spec.region import ROUNDING, accumulated
 
 #: What a vertex costs that a split removes. Any number is sound: no value on the other side is where the vertex is.
 REMOVED = 1e30
+#: From how many objectives on they are innermost in memory rather than the vertices: twice as fast from 32 on.
+_WIDE = 16
+#: Vertices are weighed by ``(1 - excess / (6 temperature))^4``, not at all from 6 temperatures above the minimum on. It
+#: climbs as well as ``exp(-excess / temperature)`` does, takes a third less time, and is never a denormal number.
+_REACH = 6.0
 
 
 @dataclass(eq=False)
@@ -33,8 +38,8 @@ class GroupStep:
     ``removal`` ``(2, S, m)``: ``REMOVED`` where a split leaves no negative values of a slot's neuron, and where it
     leaves no positive ones; 0 elsewhere. It is what vertices there cost, so they are not where a minimum is.
 
-    ``temperature`` ``(m,)``: the vertices noted are weighted by ``exp(-value / temperature)``; ``None``: nothing is
-    noted. The constant is the exact minimum either way.
+    ``temperature`` ``(m,)``: what is noted is the mean of the vertices that are not far above the minimum, in units of
+    the temperature, the weightier the nearer; ``None``: nothing is noted. The constant is the exact minimum either way.
     """
 
     relaxation: GroupedRelu
@@ -75,17 +80,18 @@ class GroupStep:
     def _noted(self, block: Block, of: slice, parts: Tensor, slopes: Tensor) -> Tensor:
         """The sum of the groups' minima ``(m,)``; which vertices they are at, weighted, is kept for :meth:`forward`."""
         assert self.temperature is not None
-        rows, sharpness = parts.shape[1], -1 / self.temperature[:, None]
-        table = block.table if self.removal is None else block.sided
-        least = parts.new_zeros(rows)
+        rows, table = parts.shape[1], block.table if self.removal is None else block.sided
+        total, sharpness = parts.new_zeros(rows), 1 / self.temperature
         vertices = parts.new_empty(len(block.groups), 2 * block.k, rows)
         for some in block.parts(rows):
-            scores = torch.bmm(self._by_group(block, of, some, parts, slopes, sharpness), table[some])
-            least += scores.amax(2).sum(0)
-            weights = torch.softmax(scores, 2, out=scores)
-            torch.bmm(block.table[some], weights.transpose(1, 2), out=vertices[some])
+            values = _products(table[some], self._by_group(block, of, some, parts, slopes, sharpness))
+            least = _least(values)
+            total += least.sum((0, 1))
+            weights = torch.sub(least, values, out=values).add_(_REACH).clamp_(min=0).square_().square_()
+            torch.bmm(block.table[some], weights, out=vertices[some])
+            vertices[some].div_(weights.sum(1, keepdim=True))
         self.vertices.append(vertices)
-        return least.mul_(-self.temperature)
+        return total.mul_(self.temperature)
 
     def _minimum(self, block: Block, of: slice, parts: Tensor, slopes: Tensor) -> Tensor:
         """The sum of the groups' minima ``(m,)``, less what rounding can do to them, and to splits that cancel."""
@@ -94,8 +100,9 @@ class GroupStep:
         table = block.table if self.removal is None else block.sided
         for some in block.parts(parts.shape[1]):
             multipliers = self._by_group(block, of, some, parts, slopes, 1.0)
-            least = torch.bmm(multipliers, table[some]).amin(2)
-            total += (least - relative * torch.bmm(multipliers[..., both].abs(), block.reach[some])[..., 0]).sum(0)
+            least = _least(_products(table[some], multipliers))
+            off = torch.bmm(block.reach[some].transpose(1, 2), multipliers[:, both].abs())
+            total += (least - relative * off).sum((0, 1))
         # A part may be what is little left of a split: parts do not add up to the coefficient, by that much.
         total -= relative * (block.reach[:, : block.k].reshape(1, -1) @ self.split[of].abs())[0]
         return total
@@ -103,20 +110,18 @@ class GroupStep:
     def _by_group(
         self, block: Block, of: slice, some: slice, parts: Tensor, slopes: Tensor, weight: Tensor | float
     ) -> Tensor:
-        """Parts and slopes of some of a block's groups side by side, times ``weight`` ``(m, 1)``: ``(G, m, 2 k)``.
+        """Parts and slopes of some of a block's groups, one below the other, times ``weight``: ``(G, 2 k, m)``.
 
-        With splits, what removes vertices stands beside them: ``(G, m, 4 k)``. Its weight has the sign of ``weight``.
+        With splits, what removes vertices stands below them: ``(G, 4 k, m)``.
         """
         rows, (groups, k) = parts.shape[1], block.groups[some].shape
         chosen = slice(of.start + some.start * k, of.start + (some.start + groups) * k)
-        beside = [(parts, weight), (slopes, weight)]
+        stacked = [(parts, weight), (slopes, weight)]
         if self.removal is not None:
-            sign = weight if isinstance(weight, float) else -1.0
-            beside += [(side, sign) for side in self.removal]
-        result = parts.new_empty(groups, rows, len(beside) * k)
-        for position, (values, factor) in enumerate(beside):
-            here = result[..., position * k : (position + 1) * k]
-            torch.mul(values[chosen].view(groups, k, rows).transpose(1, 2), factor, out=here)
+            stacked += [(side, 1.0) for side in self.removal]
+        result = parts.new_empty(groups, len(stacked) * k, rows)
+        for position, (values, factor) in enumerate(stacked):
+            torch.mul(values[chosen].view(groups, k, rows), factor, out=result[:, position * k : (position + 1) * k])
         return result
 
     def forward(self, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,6 +144,27 @@ class GroupStep:
         if self.shift is not None:
             above += self.shift
         return above.T.reshape(value.shape), gradients
+
+
+def _products(table: Tensor, multipliers: Tensor) -> Tensor:
+    """Vertices ``(G, j, V)`` times multipliers ``(G, j, m)``: ``(G, V, m)``, laid out to be quick to reduce."""
+    if multipliers.shape[2] < _WIDE:
+        return torch.bmm(multipliers.transpose(1, 2), table).transpose(1, 2)
+    return torch.bmm(table.transpose(1, 2), multipliers)
+
+
+def _least(values: Tensor) -> Tensor:
+    """The least of ``(G, V, m)`` over V, ``(G, 1, m)``.
+
+    Of many objectives by overlapping halves: a reduction over so few is up to six times slower where ``m`` is no
+    multiple of a vector.
+    """
+    if values.shape[2] < _WIDE:
+        return values.amin(1, keepdim=True)
+    while values.shape[1] > 1:
+        half = (values.shape[1] + 1) // 2
+        values = torch.minimum(values[:, :half], values[:, -half:])
+    return values
 
 
 @dataclass(eq=False)

@@ -16,7 +16,8 @@ from networks import conv, dense, residual
 from torch import Tensor
 
 import kreludomain as kd
-from kreludomain.krelu import ByArea, by_size, relax_jointly
+from kreludomain.domain import Bounds
+from kreludomain.krelu import ByArea, JointRelaxation, Octahedra, by_size, relax_jointly
 from kreludomain.refine.dual import (
     PRESETS,
     Ascent,
@@ -27,6 +28,7 @@ from kreludomain.refine.dual import (
     Superposed,
     bound,
     climb,
+    grouped_relu,
 )
 from kreludomain.refine.lp import LPAbstraction
 from kreludomain.spec import Objective
@@ -340,6 +342,40 @@ def test_batched_and_one_by_one(network: kd.Network) -> None:
     together = dual.minimise(objective).lower
     alone = torch.cat([dual.minimise(objective.rows(i, i + 1)).lower for i in range(5)], dim=1)
     torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 15, 16, 33])
+def test_a_certificate_is_worth_the_same_among_many(count: int) -> None:
+    """However many objectives there are decides how they lie in memory, and nothing else."""
+    network = NETWORKS["dense"]
+    problem = dual_of(lp(network, around_middle(network), k=3, chunk=6), 0).problem(network.output.name)
+    objective, multipliers = outputs(network, count), random_multipliers(problem, count, seed=4, size=0.3)
+    together = problem.certified(objective, multipliers)
+    for row in range(count):
+        alone = problem.certified(objective.rows(row, row + 1), multipliers.rows(torch.tensor([row])))
+        torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-12, atol=1e-12)
+
+
+def test_no_vertex_is_lost_where_groups_with_few_stand_apart() -> None:
+    generator, count, most = torch.Generator().manual_seed(0), 90, 11
+    groups = torch.arange(2 * count).view(count, 2)
+    vertices = torch.randn(count, most, 2, generator=generator, dtype=torch.float64)
+    length = torch.randint(1, most + 1, (count,), generator=generator)
+    vertices = torch.where((torch.arange(most) < length[:, None])[..., None], vertices, vertices[:, :1])
+    high = vertices.abs().amax((1, 2))[:, None].expand(count, 2).reshape(1, -1) + 1
+    unit = high.flatten()
+    limits = torch.zeros(0, dtype=torch.float64)
+    relaxed = grouped_relu(Bounds(-high, high), [JointRelaxation(Octahedra(groups, limits, limits), vertices)])
+    assert len(relaxed.blocks) == 2
+    assert relaxed.blocks[0].table.shape[2] < most
+    seen = 0
+    for block in relaxed.blocks:
+        for group, table in zip(block.groups, block.table, strict=True):
+            first, scale = int(group[0]) // 2, unit[group]
+            expected = torch.cat([vertices[first].relu() / scale, -vertices[first] / scale], dim=1)
+            assert {tuple(v) for v in table.T.tolist()} == {tuple(v) for v in expected.tolist()}
+            seen += 1
+    assert seen == count
 
 
 def test_little_memory_changes_nothing() -> None:

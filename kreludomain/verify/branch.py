@@ -29,7 +29,7 @@ Refute = Callable[[Tensor], Tensor | None]
 
 #: The first steps of a child, at a fifth of the temperature that is best from DeepPoly's slopes: a third of the step
 #: size that is best there for fully connected networks; convolutions gain 15 % more with larger ones. Both are tried.
-_STEP_SIZES, _TEMPERATURE = (0.1, 0.25), 0.06
+STEP_SIZES, TEMPERATURE = (0.1, 0.25), 0.06
 #: Steps where all signs are decided: there is nothing left to branch on, so the bound has to come to its end.
 _LAST_STEPS = 400
 
@@ -127,7 +127,7 @@ class _Search:
         self.stuck: list[tuple[float, int]] = []
         self.closed = torch.full((objective.count,), torch.inf, dtype=torch.float64)
         self.bounded = 0
-        self.step_sizes: tuple[float, ...] = _STEP_SIZES  # until the first split has told which is better
+        self.step_sizes: tuple[float, ...] = STEP_SIZES  # until the first split has told which is better
 
     def begin(self, ascent: Ascent) -> Tensor:
         """Bounds the rows over the whole region; what splitting promises each neuron, ``(N,)``."""
@@ -171,7 +171,7 @@ class _Search:
     ) -> None:
         objective, tried = self.objective.select(rows), dict[float, tuple[Tensor, Multipliers]]()
         for size in self.step_sizes:
-            ascent = Ascent(steps, size, _TEMPERATURE)
+            ascent = Ascent(steps, size, TEMPERATURE)
             tried[size] = self.dual.solve(objective, signs, ascent, start, _positive, self.deadline)
         best = max(tried, key=lambda size: float(tried[size][0].clamp(max=0).sum()))
         if splittable:

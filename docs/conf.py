@@ -49,7 +49,7 @@ python_maximum_signature_line_length = 100
 MODULES = (
     "kreludomain",
     *(f"kreludomain.{room}" for room in ("network", "network.operators", "spec", "domain", "krelu", "refine")),
-    *(f"kreludomain.refine.{room}" for room in ("program", "solvers", "dual", "milp")),
+    *(f"kreludomain.bounding.{room}" for room in ("program", "solvers", "dual", "milp")),
     *(f"kreludomain.{room}" for room in ("verify", "run.pool", "run.worker")),
     *(f"kreludomain.analysis.{room}" for room in ("lipschitz", "invert", "moments", "show")),
 )

@@ -12,20 +12,43 @@ The whole public API is on this page. A session::
     result = kd.certify(network, region, claim)                  # or method="deeppoly", kd.KReluLP(k=3), ...
     result.verdict, result.lower_bounds
 
-    question = kd.load_vnnlib("property.vnnlib", network)        # the same from a file: cases of a region and a claim
+    question = kd.load_vnnlib("property.vnnlib", network)        # the same from a file
     kd.decide(network, question, timeout_s=60).verdict           # verified if every case is, falsified if one is
 
 To put in something of your own: ``KRelu(grouping=function)``, ``KReluLP(solver=object)``, ``Refined(function)``, or
-any object with the one function of :class:`Method`.
+a subclass of :class:`Method`.
 """
 
+from kreludomain.bounding import KRelu, KReluLP, Refined, TriangleLP
 from kreludomain.deadline import Deadline
-from kreludomain.domain import Abstraction, Bounds, DeepPoly, Interval, LayerBounds, Method, Minima, Zonotope
+from kreludomain.domain import (
+    Abstraction,
+    Bounds,
+    DeepPoly,
+    Interval,
+    LayerBounds,
+    LowerBounds,
+    Method,
+    PriorBounds,
+    Query,
+    Zonotope,
+)
 from kreludomain.errors import InputError
-from kreludomain.krelu import ByArea, Grouping, JointRelaxation, joint_hull, octahedra, piece_vertices
+from kreludomain.groups import ByArea, Grouping, JointRelaxation, joint_hull, octahedra, piece_vertices
 from kreludomain.network import Network, Node, from_torch, load, to_onnx
-from kreludomain.refine import KRelu, KReluLP, Refined, Solver, TriangleLP
-from kreludomain.spec import Case, Claim, Objective, Region, Specification, ball, box, claim, load_vnnlib, robustness
+from kreludomain.programs import Solver
+from kreludomain.property import (
+    Claim,
+    Objective,
+    Property,
+    Region,
+    Specification,
+    ball,
+    box,
+    claim,
+    load_vnnlib,
+    robustness,
+)
 from kreludomain.verify import METHODS, Answer, Certificate, Verdict, abstract, bounds, certify, decide
 
 __version__ = "0.1.0"
@@ -36,7 +59,6 @@ __all__ = [
     "Answer",
     "Bounds",
     "ByArea",
-    "Case",
     "Certificate",
     "Claim",
     "Deadline",
@@ -48,11 +70,14 @@ __all__ = [
     "KRelu",
     "KReluLP",
     "LayerBounds",
+    "LowerBounds",
     "Method",
-    "Minima",
     "Network",
     "Node",
     "Objective",
+    "PriorBounds",
+    "Property",
+    "Query",
     "Refined",
     "Region",
     "Solver",

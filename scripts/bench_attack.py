@@ -72,7 +72,7 @@ def collection(folder: Path, name: str) -> Iterator[Question]:
     for index, label, x in images(folder, benchmark, network):
         region = kd.ball(x, benchmark.epsilon, clip=(0, 1)).fit(network)
         yield Question(
-            name, str(index), kd.Specification(network, (kd.Case(region, kd.robustness(label, 10)),)), runtime
+            name, str(index), kd.Specification(network, (kd.Property(region, kd.robustness(label, 10)),)), runtime
         )
 
 
@@ -80,7 +80,7 @@ def attacked(benchmark: str, question: Question, rounds: int, seed: int, timeout
     """One question: its cases one after the other."""
     start, deadline = time.process_time(), kd.Deadline.after(timeout_s)
     found = None
-    for case in question.specification.cases:
+    for case in question.specification.properties:
         network = question.specification.network
         found = find_counterexample(network, case.region, case.claim, question.runtime, rounds, seed, deadline)
         if found is not None:

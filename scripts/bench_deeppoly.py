@@ -36,7 +36,7 @@ def main() -> None:
                 break
             region, claim = kd.ball(x, benchmark.epsilon, clip=(0, 1)), kd.robustness(label, 10)
             start = time.perf_counter()
-            lower = method.abstract(network, region).minimise(claim.objective(network)).lower
+            lower = method.abstract(kd.Query(network, region)).minimise(claim.objective(network)).lower
             seconds.append(time.perf_counter() - start)
             verified += bool(claim.proved(lower).all())
         print(f"{benchmark.network}: verified {verified} of {len(seconds)}, {1e3 * statistics.median(seconds):.1f} ms")

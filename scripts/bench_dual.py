@@ -24,7 +24,7 @@ import torch
 from compare_single_neuron import BENCHMARKS, Benchmark, images
 
 import kreludomain as kd
-from kreludomain.refine.dual import Ascent, DualAbstraction, Machine
+from kreludomain.bounding.dual import ComputeOptions, DualAbstraction, DualAscent
 
 matplotlib.use("agg")
 from matplotlib import pyplot
@@ -59,12 +59,12 @@ def measure(
     objective: kd.Objective,
     options: argparse.Namespace,
 ) -> list[Row]:
-    triangle, seconds = timed(kd.TriangleLP().abstract(network, region), objective)
+    triangle, seconds = timed(kd.TriangleLP().abstract(kd.Query(network, region)), objective)
     found = {"triangle LP": (triangle, seconds)}
-    relaxed = kd.KReluLP(k=options.k, chunk=options.chunk).abstract(network, region)
+    relaxed = kd.KReluLP(k=options.k, chunk=options.chunk).abstract(kd.Query(network, region))
     for solver in options.solvers:
         method = kd.KReluLP(k=options.k, chunk=options.chunk, solver=solver)
-        found[f"LP, {solver}"] = timed(method.abstract(network, region), objective)
+        found[f"LP, {solver}"] = timed(method.abstract(kd.Query(network, region)), objective)
     for steps in options.steps:
         dual = DualAbstraction(
             network,
@@ -72,8 +72,8 @@ def measure(
             relaxed.bounds,
             base=relaxed.base,
             joint={node: tuple(same) for node, same in relaxed.joint.items()},
-            ascent=Ascent(steps),
-            machine=Machine(options.dtype),
+            ascent=DualAscent(steps),
+            machine=ComputeOptions(options.dtype),
         )
         found[f"dual, {steps} steps"] = timed(dual, objective)
     best, slowest = found[f"LP, {options.solvers[0]}"]

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 import kreludomain as kd
-from kreludomain.krelu import Octahedra, joint_hull, octahedra, piece_vertices
+from kreludomain.groups import Octahedra, joint_hull, octahedra, piece_vertices
 
 #: How many groups of each size are timed: for larger ones fewer, again and again the same where a network has not so
 #: many.
@@ -50,7 +50,7 @@ def main() -> None:
     benchmark = BENCHMARKS[0]
     network = kd.load(options.folder / "nets" / f"{benchmark.network}.onnx")
     x = next(x for index, _, x in images(options.folder, benchmark, network) if index == options.image)
-    abstraction = kd.DeepPoly().abstract(network, kd.ball(x, benchmark.epsilon, clip=(0, 1)))
+    abstraction = kd.DeepPoly().abstract(kd.Query(network, kd.ball(x, benchmark.epsilon, clip=(0, 1))))
     table = Table(
         "k", "groups", "vertices", "ms for all: least, median", "ms a group", "facets", "hull, ms a group", "exact"
     )

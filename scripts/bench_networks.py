@@ -44,7 +44,7 @@ def main() -> None:
         objective = kd.robustness(label, network.size(network.output.name)).objective(network)
         for text in options.methods:
             start = time.perf_counter()
-            lower = parsed(text).method.abstract(network, region).minimise(objective).lower
+            lower = parsed(text).method.abstract(kd.Query(network, region)).minimise(objective).lower
             found.append(f"{text} {float(lower.min()):.4g} in {time.perf_counter() - start:.2f} s")
         print(f"{path.relative_to(options.folder)}: {', '.join(found)}", flush=True)
 

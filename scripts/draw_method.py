@@ -14,8 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kreludomain.analysis.show import Pair, ordered, relaxed
-from kreludomain.krelu import sparse_cover
+from kreludomain.analysis.reachable import Pair, ordered, relaxed
+from kreludomain.groups import sparse_cover
 
 BLUE, ORANGE, GREY = "#2b6cb0", "#c05621", "#a0aec0"
 QUADRANTS = ("#2b6cb0", "#6b46c1", "#2f855a", "#c05621")

@@ -18,18 +18,18 @@ from compare_single_neuron import BENCHMARKS, images
 from torch import Tensor
 
 import kreludomain as kd
-from kreludomain.refine.dual import Ascent, DualAbstraction, Machine, Multipliers, SplitDual
-from kreludomain.spec import Objective
-from kreludomain.verify.branch import TEMPERATURE
+from kreludomain.bounding.dual import ComputeOptions, DualAbstraction, DualAscent, Multipliers, SplitDual
+from kreludomain.branching.neurons import TEMPERATURE
+from kreludomain.property import Objective
 
-ROOT, NEURONS = Ascent(60), 3
+ROOT, NEURONS = DualAscent(60), 3
 
 
 def halves(dual: SplitDual, objective: Objective) -> tuple[Objective, Tensor, Multipliers, Tensor]:
     """The halves' objectives, signs ``(N, m)`` and parents' multipliers, and their parents' bounds ``(m,)``."""
     whole = torch.zeros(dual.neurons, objective.count, dtype=torch.int8)
     lower, root = dual.solve(objective, whole, ROOT)
-    scores, _ = dual.inspect(objective, whole, root)
+    scores, _ = dual.branching_scores(objective, whole, root)
     neurons = scores.topk(NEURONS, dim=0).indices  # (3, m)
     parent = torch.arange(objective.count).repeat(2 * NEURONS)
     signs = whole[:, parent]
@@ -54,19 +54,20 @@ def main() -> None:
             if index not in options.images:
                 continue
             region = kd.ball(x, benchmark.epsilon, clip=(0, 1)).fit(network)
-            objective = kd.robustness(label, 10).objective(network)
-            reached, minima = kd.KRelu(preset="fast", patience=float("inf")).prove(network, region, objective)
+            query = kd.Query(network, region, kd.robustness(label, 10))
+            objective = query.objective
+            reached, minima = kd.KRelu(preset="fast", patience=float("inf")).prove(query)
             open_ = (~(minima.lower[0] > 0)).nonzero()[:, 0]
             if not len(open_):
                 continue
             assert isinstance(reached, DualAbstraction)
             objective = objective.select(open_).pulled_back(network)
-            dual = SplitDual.of(reached.problem(objective.node), Machine())
+            dual = SplitDual.of(reached.problem(objective.node), ComputeOptions())
             parts, signs, start, before = halves(dual, objective)
             for steps in options.steps:
                 gains, began = list[str](), time.monotonic()
                 for size in options.sizes:
-                    lower, _ = dual.solve(parts, signs, Ascent(steps, size, TEMPERATURE), start)
+                    lower, _ = dual.solve(parts, signs, DualAscent(steps, size, TEMPERATURE), start)
                     gains.append(f"{size}: {float((lower - before).mean()):.4f}")
                 each = (time.monotonic() - began) / (steps * len(options.sizes)) * 1e3
                 print(

@@ -19,25 +19,25 @@ import torch
 from compare_single_neuron import BENCHMARKS, images
 
 import kreludomain as kd
+from kreludomain.bounding.dual import DualAbstraction
 from kreludomain.deadline import Deadline
-from kreludomain.domain import ContradictionError
-from kreludomain.refine.dual import DualAbstraction
-from kreludomain.spec import Objective
+from kreludomain.domain import InfeasibleBoundsError
+from kreludomain.property import Objective
 
 
 def swept(
-    method: kd.KRelu, reached: DualAbstraction, row: Objective, lower: float, sweeps: int
+    method: kd.KRelu, reached: DualAbstraction, row: Objective, lower: float, passes: int
 ) -> list[tuple[float, float]]:
     """The row's bound (infinite: there are no inputs where it fails) and the seconds of each sweep, until it is
     positive."""
-    premise = replace(row, constant=row.constant - 1e-3 * abs(lower))
+    output_constraints = replace(row, constant=row.constant - 1e-3 * abs(lower))
     here, found = reached, list[tuple[float, float]]()
-    while len(found) < sweeps and not lower > 0:
+    while len(found) < passes and not lower > 0:
         start = time.monotonic()
         try:
-            here = method.swept(here, premise, Deadline())
+            here = method.refine_pass(here, output_constraints, Deadline())
             lower = max(lower, float(here.prove(row).lower))
-        except ContradictionError:
+        except InfeasibleBoundsError:
             lower = float("inf")
         found.append((lower, time.monotonic() - start))
     return found
@@ -48,11 +48,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--networks", nargs="+", default=["mnist_convsmall"])
     parser.add_argument("--images", nargs="+", type=int, default=[4, 7, 12, 41, 42])
-    parser.add_argument("--sweeps", type=int, default=4)
+    parser.add_argument("--passes", type=int, default=4)
     parser.add_argument("--output", type=Path, default=Path("contradiction.csv"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    method = kd.KRelu(preset="balanced", sweeps=0, patience=float("inf"))
+    method = kd.KRelu(preset="balanced", passes=0, patience=float("inf"))
     with options.output.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["network", "image", "row", "below_zero", "sweep", "bound", "seconds"])
@@ -62,14 +62,15 @@ def main() -> None:
                 if index not in options.images:
                     continue
                 region = kd.ball(x, benchmark.epsilon, clip=(0, 1)).fit(network)
-                objective = kd.robustness(label, 10).objective(network)
-                reached, minima = method.prove(network, region, objective)
+                query = kd.Query(network, region, kd.robustness(label, 10))
+                objective = query.objective
+                reached, minima = method.prove(query)
                 for position in (~(minima.lower[0] > 0)).nonzero()[:, 0].tolist():
                     assert isinstance(reached, DualAbstraction)
                     row, lower = objective.rows(position, position + 1), float(minima.lower[0, position])
                     row = row.pulled_back(network)
                     share = -lower / (float(reached.base.extrema(row).upper) - lower)
-                    found = swept(method, reached, row, lower, options.sweeps)
+                    found = swept(method, reached, row, lower, options.passes)
                     for sweep, (bound, seconds) in enumerate([(lower, 0.0), *found]):
                         writer.writerow([benchmark.network, index, position, share, sweep, bound, seconds])
                     file.flush()

@@ -24,7 +24,7 @@ from compare_single_neuron import BENCHMARKS, images
 from torch import Tensor
 
 import kreludomain as kd
-from kreludomain.refine.dual import Ascent, DualAbstraction, DualProblem, Machine, climb
+from kreludomain.bounding.dual import ComputeOptions, DualAbstraction, DualAscent, DualProblem, maximise_dual
 
 #: A way: the problem in float64, the objective and the number of steps in, bounds ``(m,)`` out.
 Way = Callable[[DualProblem, kd.Objective, int], Tensor]
@@ -86,7 +86,7 @@ class _Walk:
     """Where a way is: ``theta`` ``(2, S, m)``, splits and offsets, in float32."""
 
     def __init__(self, problem: DualProblem, objective: kd.Objective, per_slot: float, per_layer: float) -> None:
-        self.exact, self.objective, self.problem = problem, objective, Machine().fast(problem)
+        self.exact, self.objective, self.problem = problem, objective, ComputeOptions().fast(problem)
         self.rough = objective.to(self.problem.region.lower)
         self.weight = self.problem.exchange(self.rough)
         begin = self.problem.start(self.rough, self.weight)
@@ -108,7 +108,7 @@ class _Walk:
 
 
 def product(problem: DualProblem, objective: kd.Objective, steps: int) -> Tensor:
-    return climb(problem, Machine().fast(problem), objective, Ascent(steps))[0]
+    return maximise_dual(problem, ComputeOptions().fast(problem), objective, DualAscent(steps))[0]
 
 
 #: Exact minima are what is left of smoothing when next to nothing is.
@@ -152,10 +152,12 @@ def main() -> None:
             for index, label, x in images(options.folder, benchmark, network):
                 region, claim = kd.ball(x, benchmark.epsilon, clip=(0, 1)), kd.robustness(label, 10)
                 objective = claim.objective(network)
-                if not left or bool((kd.DeepPoly().abstract(network, region).minimise(objective).lower > 0).all()):
+                if not left or bool(
+                    (kd.DeepPoly().abstract(kd.Query(network, region)).minimise(objective).lower > 0).all()
+                ):
                     continue
                 left -= 1
-                single, joint = (kd.KRelu(preset="fast", k=k).abstract(network, region) for k in (1, 3))
+                single, joint = (kd.KRelu(preset="fast", k=k).abstract(kd.Query(network, region)) for k in (1, 3))
                 slopes = product(*of_margins(single, claim), options.long)
                 problem, margins = of_margins(joint, claim)
                 best, found = product(problem, margins, options.long), dict[tuple[str, int], tuple[Tensor, float]]()

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from kreludomain import Interval, Network
+from kreludomain import Interval
 from kreludomain.run.cli import program
 from kreludomain.verify import METHODS
 
@@ -17,10 +17,10 @@ class Slow(Interval):
 
     seconds: float = 0.3
 
-    def abstract(self, network: Network, *arguments: Any) -> Any:
-        if network.input.shape == (4,):  # not in the rehearsal
+    def abstract(self, query: Query) -> Any:
+        if query.network.input.shape == (4,):  # not in the rehearsal
             time.sleep(self.seconds)
-        return super().abstract(network, *arguments)
+        return super().abstract(query)
 
 
 if __name__ == "__main__":

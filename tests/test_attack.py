@@ -111,12 +111,14 @@ def test_claims_that_hold_have_no_counterexample() -> None:
     network, region = dense(3, 6, 2, seed=1), kd.ball(torch.zeros(1, 3), 0.5)
     network = Network((*network.nodes, Node("last", Relu((2,)), (network.output.name,))))
     zero = torch.zeros(2, dtype=torch.float64)
-    weak = kd.claim(torch.eye(2), zero, weak=torch.tensor([True, True]))  # a ReLU is not below 0, though it is at 0
-    assert find_counterexample(network, region, weak, Runtime(network)) is None
+    non_strict = kd.claim(
+        torch.eye(2), zero, non_strict=torch.tensor([True, True])
+    )  # a ReLU is not below 0, though it is at 0
+    assert find_counterexample(network, region, non_strict, Runtime(network)) is None
 
 
 def test_points_between_float32_numbers_are_not_returned() -> None:
-    """The region holds no float32 number, so nothing can be replayed there."""
+    """The region holds no float32 number, so nothing can be confirmed there."""
     network, (number,) = dense(1, 4, 1), torch.nextafter(torch.tensor([0.1]), torch.tensor([1.0])).double()
     region = kd.box((number + 1e-10).reshape(1, 1), (number + 2e-10).reshape(1, 1))
     claim = kd.claim(torch.zeros(1, 1), torch.tensor([-1.0]))

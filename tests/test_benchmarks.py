@@ -31,7 +31,7 @@ def test_deeppoly_verifies_as_many_as_published_tools(benchmark) -> None:  # typ
     for _, label, x in images(FOLDER, benchmark, network):
         region, objective = kd.ball(x, benchmark.epsilon, clip=(0, 1)), kd.robustness(label, 10).objective(network)
         for name, method in methods.items():
-            verified[name] += bool((method.abstract(network, region).minimise(objective).lower > 0).all())
+            verified[name] += bool((method.abstract(kd.Query(network, region)).minimise(objective).lower > 0).all())
     assert verified == {"deeppoly": VERIFIED[benchmark.network], "interval": 0}
 
 
@@ -44,9 +44,13 @@ def test_the_joint_relaxation_on_mnist_6x100() -> None:
     claim = kd.robustness(label, 10)
     worst = kd.claim(claim.C[1:2]).objective(network)
     methods: list[kd.Method] = [kd.DeepPoly(), kd.TriangleLP(), kd.KReluLP(k=3, chunk=20, overlap=1)]
-    margins = torch.stack([method.abstract(network, region).minimise(worst).lower[0, 0] for method in methods])
+    margins = torch.stack(
+        [method.abstract(kd.Query(network, region)).minimise(worst).lower[0, 0] for method in methods]
+    )
     torch.testing.assert_close(margins, torch.tensor([0.507, 0.613, 2.272], dtype=torch.float64), rtol=0, atol=2e-3)
-    assert float(kd.DeepPoly().abstract(network, region).minimise(claim.objective(network)).lower.argmin()) == 1
+    assert (
+        float(kd.DeepPoly().abstract(kd.Query(network, region)).minimise(claim.objective(network)).lower.argmin()) == 1
+    )
 
 
 #: One network of every family, and the radius of a ball in which each has something to relax.
@@ -75,7 +79,7 @@ def test_every_family_is_bounded(name: str) -> None:
         kd.DeepPoly(neurons="unstable"),
         kd.KRelu(preset="fast", steps=10, chunk=3, overlap=0),
     ]
-    lower = [method.abstract(network, region).minimise(objective).lower[0] for method in methods]
+    lower = [method.abstract(kd.Query(network, region)).minimise(objective).lower[0] for method in methods]
     assert (lower[0] <= lower[1] + 1e-9).all()
     assert (lower[1] <= lower[2]).all()
     assert (lower[2] <= smallest).all()

@@ -17,14 +17,14 @@ from networks import conv, dense, pooled, residual
 from torch import Tensor
 
 import kreludomain as kd
+from kreludomain.bounding import KRelu
+from kreludomain.bounding.dual import ComputeOptions, DualAscent, SplitDual
+from kreludomain.branching.neurons import Branching, Progress, branch_and_bound
+from kreludomain.branching.refined import RefinedBranching, _decided
+from kreludomain.branching.spill import SpillStore
 from kreludomain.deadline import Deadline
 from kreludomain.network import Runtime
-from kreludomain.refine import KRelu
-from kreludomain.refine.dual import Ascent, Machine, SplitDual
-from kreludomain.spec import Objective
-from kreludomain.verify.branch import Branching, Progress, branch_and_bound
-from kreludomain.verify.rebound import Rebounding, _decided
-from kreludomain.verify.store import Store
+from kreludomain.property import Objective
 
 
 def cube(network: kd.Network, radius: float = 0.5) -> kd.Region:
@@ -32,13 +32,13 @@ def cube(network: kd.Network, radius: float = 0.5) -> kd.Region:
 
 
 def rooted(network: kd.Network, region: kd.Region, **options: Any) -> tuple[KRelu, Any]:
-    method = KRelu(preset="fast", inner_steps=40, sweeps=3, **options)
-    return method, method.abstract(network, region)
+    method = KRelu(preset="fast", inner_steps=40, passes=3, **options)
+    return method, method.abstract(kd.Query(network, region))
 
 
 def split_dual(network: kd.Network, region: kd.Region, objective: Objective) -> SplitDual:
     _, abstraction = rooted(network, region)
-    return SplitDual.of(abstraction.problem(objective.node), Machine())
+    return SplitDual.of(abstraction.problem(objective.node), ComputeOptions())
 
 
 def everywhere(method: KRelu, root: Any, objective: Objective, deadline: Deadline) -> Tensor:
@@ -46,9 +46,9 @@ def everywhere(method: KRelu, root: Any, objective: Objective, deadline: Deadlin
     lower = []
     for row in range(objective.count):
         clause = objective.rows(row, row + 1)
-        assumed = method.assuming(root, clause, root.minimise(clause).lower[0], deadline=deadline)
+        assumed = method.refine_under(root, clause, root.minimise(clause).lower[0], deadline=deadline)
         if not assumed.proved:
-            found = Rebounding(method, Branching(), Machine()).prove(clause, assumed, None, deadline)
+            found = RefinedBranching(method, Branching(), ComputeOptions()).prove(clause, assumed, None, deadline)
             assert found.counterexample is None
             assumed = replace(assumed, lower=assumed.lower.clone().fill_(found.lower))
         lower.append(assumed.everywhere)
@@ -93,14 +93,14 @@ def test_what_a_search_decides_before_the_last_bounds_spares_making_them(monkeyp
     network, left = dense(3, 9, 8, 7, 1, seed=5), list[int]()
     region, row = cube(network), torch.ones(1, 1, dtype=torch.float64)
     minimum = exact_minima(network, region.fit(network), row)
-    further = KRelu.further
+    further = KRelu.next_stage
 
     def counted(self: KRelu, *args: Any) -> Any:
         found = further(self, *args)
         left.extend([] if found is None else [found.left])
         return found
 
-    monkeypatch.setattr(KRelu, "further", counted)
+    monkeypatch.setattr(KRelu, "next_stage", counted)
     claim = kd.claim(row, 0.1 - minimum)
     assert kd.certify(network, region, claim, "complete", few_inputs=0).verdict == "verified"
     assert left == [1]
@@ -172,14 +172,14 @@ def test_bounds_under_a_premise_hold_where_it_does(make: Any, rows: int) -> None
     method, here = rooted(network, region)
     before = here.bounds
     for _ in range(2):
-        here = method.swept(here, clause, Deadline())
+        here = method.refine_pass(here, clause, Deadline())
         for name, bounds in here.bounds.items():
             assert bool((values[name][holds] >= bounds.lower - 1e-9).all())
             assert bool((values[name][holds] <= bounds.upper + 1e-9).all())
         lower = here.minimise(clause).lower[0]
         assert bool((lower <= (margins + shift)[holds].amin(0) + 1e-9).all())
     widths = [sum(float(b[name].width.sum()) for name in network.pre_activations) for b in (before, here.bounds)]
-    assert widths[1] < widths[0] or make is pooled  # whose bounds are too loose for a premise to count
+    assert widths[1] < widths[0] or make is pooled  # whose bounds are too loose for output constraints to count
 
 
 def test_a_clause_is_proved_by_contradiction_where_none_of_its_rows_is_proved() -> None:
@@ -194,11 +194,11 @@ def test_a_clause_is_proved_by_contradiction_where_none_of_its_rows_is_proved() 
     clause = Objective.linear(network, network.output.name, rows, shift).pulled_back(network)
     known = root.minimise(clause).lower[0]
     assert bool((known < 0).all())
-    found = method.assuming(root, clause, known)
+    found = method.refine_under(root, clause, known)
     assert found.proved
     alone = clause.rows(0, 1)
-    assert not method.assuming(root, alone, known[:1]).proved
-    assert float(method.assuming(root, alone, known[:1]).everywhere) <= float(ends.min) + float(shift[0]) + 1e-9
+    assert not method.refine_under(root, alone, known[:1]).proved
+    assert float(method.refine_under(root, alone, known[:1]).everywhere) <= float(ends.min) + float(shift[0]) + 1e-9
 
 
 @pytest.mark.parametrize("make", [conv, residual, pooled])
@@ -229,11 +229,11 @@ def test_bounds_of_subproblems_hold_where_their_signs_do(seed: int, integer: boo
     signs = torch.cat([values[name].sign() for name in network.pre_activations], dim=1).T.to(torch.int8)
     some = torch.rand(signs.shape, generator=generator) < 0.6
     many = objective.select(torch.zeros(64, dtype=torch.long))
-    lower, proofs = dual.solve(many, torch.where(some, signs, 0), Ascent(20))
+    lower, proofs = dual.solve(many, torch.where(some, signs, 0), DualAscent(20))
     exact = objective.evaluate(values[objective.node])[:, 0]
     assert bool((lower <= exact + 1e-9).all())
-    free, _ = dual.solve(many, torch.zeros_like(signs), Ascent(0), proofs)
-    decided, _ = dual.solve(many, torch.where(some, signs, 0), Ascent(0), proofs)
+    free, _ = dual.solve(many, torch.zeros_like(signs), DualAscent(0), proofs)
+    decided, _ = dual.solve(many, torch.where(some, signs, 0), DualAscent(0), proofs)
     assert bool((decided >= free - 1e-6).all())  # a split only removes
 
 
@@ -316,7 +316,7 @@ def test_the_time_limit_holds_where_nothing_can_be_decided() -> None:
 
 @pytest.mark.parametrize("memory_mb", [1, 64])
 def test_a_store_gives_back_what_was_put_in_memory_or_on_disk(memory_mb: int) -> None:
-    store = Store({"a": ((300_000,), torch.float32), "b": ((3,), torch.int8)}, memory_mb)
+    store = SpillStore({"a": ((300_000,), torch.float32), "b": ((3,), torch.int8)}, memory_mb)
     generator = torch.Generator().manual_seed(0)
 
     def some(n: int) -> dict[str, Tensor]:

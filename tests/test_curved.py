@@ -13,15 +13,15 @@ import kreludomain as kd
 from kreludomain.analysis.invert import Search, pair_radius
 from kreludomain.analysis.lipschitz import LocalBounds, jacobian_bounds
 from kreludomain.analysis.moments import gaussian, propagated_moments
-from kreludomain.analysis.show.truth import linear_pieces
+from kreludomain.analysis.reachable.truth import linear_pieces
 from kreludomain.domain import Bounds
 from kreludomain.domain.interval import interval
-from kreludomain.domain.relaxation import maximum_step
+from kreludomain.domain.relaxation import maximum_relaxation
 from kreludomain.domain.sshaped import TANGENTS, Line, parallel_band, polygon, tangent_band, tangent_bands
-from kreludomain.krelu.groups import ByArea
-from kreludomain.krelu.relaxation import relax_jointly
+from kreludomain.groups.grouping import ByArea
+from kreludomain.groups.joint import relax_jointly
 from kreludomain.network.operators import Sigmoid, SShaped, Tanh
-from kreludomain.spec import Objective
+from kreludomain.property import Objective
 
 CURVES: list[SShaped] = [Sigmoid(()), Tanh(())]
 curves = pytest.mark.parametrize("curve", CURVES, ids=lambda c: type(c).__name__)
@@ -85,7 +85,7 @@ def test_one_line_is_no_worse_than_the_ends(curve: SShaped) -> None:
 
 @curves
 def test_the_polygon_holds_the_curve(curve: SShaped) -> None:
-    """Every direction's minimum over the polygon is at most the curve's, and hardly less where the curve is bent."""
+    """Every direction's minimum over the polygon is at most the curve's, and hardly less where the curve is kinked."""
     bounds = every_interval()
     x, y = polygon(curve, bounds)
     assert x.shape == (2 * TANGENTS + 2, len(bounds.lower))
@@ -107,7 +107,7 @@ def test_maxima_are_bounded_by_the_step() -> None:
     ends = torch.randn(4, 1, 200, generator=generator, dtype=torch.float64)
     a, b = (Bounds(torch.minimum(*e), torch.maximum(*e)) for e in (ends[:2], ends[2:]))
     difference = Bounds(a.lower - b.upper, a.upper - b.lower)
-    step = maximum_step(a, b, difference)
+    step = maximum_relaxation(a, b, difference)
     assert 20 < int(step.capped.sum()) < int(difference.unstable.sum()) - 20
     sample = torch.rand(2, 100, 200, generator=generator, dtype=torch.float64)
     x, y = (v.lower + s * v.width for v, s in zip((a, b), sample, strict=True))

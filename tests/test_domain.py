@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from networks import CURVED, ZOO, dense, inputs
 from torch import Tensor, nn
 
-from kreludomain.domain import LOWER_SLOPES, Abstraction, Bounds, DeepPoly, Interval, Zonotope
-from kreludomain.domain.relu import ConstantStep, linear_relu
+from kreludomain.domain import LOWER_SLOPES, Abstraction, Bounds, DeepPoly, Interval, Query, Zonotope
+from kreludomain.domain.relu import ConstantRelaxation, linear_relu
 from kreludomain.errors import InputError
 from kreludomain.network import Network, from_torch
-from kreludomain.spec import Objective, Region, ball, box, robustness
+from kreludomain.property import Objective, Region, ball, box, robustness
 
 #: Far above what float64 does to a sampled value, far below anything a wrong bound would be off by.
 TOLERANCE = 1e-10
@@ -88,7 +88,7 @@ def hull(values: list[Tensor]) -> Bounds:
 
 @lru_cache
 def abstraction_of(method: Tested, name: str, kind: str) -> Abstraction:
-    return method.abstract(case(name, kind).network, case(name, kind).region)
+    return method.abstract(Query(case(name, kind).network, case(name, kind).region))
 
 
 def alone(objective: Objective, position: int) -> Objective:
@@ -159,7 +159,7 @@ def test_small_integer_weights(method: Tested, seed: int) -> None:
     """Equal and parallel neurons, and bounds that are exactly zero, over a region with integer ends."""
     network = dense(3, 4, 4, 4, 2, seed=seed, integer=True)
     region = box(-torch.ones(1, 3), torch.ones(1, 3))
-    abstraction = method.abstract(network, region)
+    abstraction = method.abstract(Query(network, region))
     for name, value in network.values(hard_points(network, region)).items():
         assert_within(hull([value]), abstraction.bounds[name])
 
@@ -197,7 +197,7 @@ def branches(left: int, right: int, seed: int) -> tuple[Network, Region, dict[st
 @pytest.mark.parametrize(("left", "right"), [(2, 6), (6, 2), (4, 4)])
 def test_fresh_noise_in_both_branches(method: Tested, left: int, right: int, seed: int) -> None:
     network, region, values = branches(left, right, seed)
-    bounds = method.abstract(network, region).bounds
+    bounds = method.abstract(Query(network, region)).bounds
     for name, value in values.items():
         assert_within(value, bounds[name])
 
@@ -223,10 +223,10 @@ def test_what_branches_share_cancels(method: Tested) -> None:
     torch.manual_seed(0)
     network = from_torch(Cancelling(), (3,))
     region = ball(torch.zeros(1, 3), 1.0)
-    bounds = method.abstract(network, region).bounds
+    bounds = method.abstract(Query(network, region)).bounds
     assert bounds[network.pre_activations[0]].unstable.any()
     assert float(bounds[network.output.name].width.max()) < 1e-9
-    interval = Interval().abstract(network, region).bounds
+    interval = Interval().abstract(Query(network, region)).bounds
     assert float(interval[network.output.name].width.max()) > 0.1
 
 
@@ -241,13 +241,13 @@ def test_exact_where_nothing_is_unstable(method: Tested, name: str, norm: str | 
     network = ALL[name]()
     x = inputs(network, 1, seed=7, scale=0.5) + 1e-3  # away from the integers, where neurons are exactly zero
     region = ball(x, 1e-6, norm)
-    abstraction = method.abstract(network, region)
+    abstraction = method.abstract(Query(network, region))
     # Up to rounding: a maximum may compare what is equal.
     sides = [(abstraction.bounds[n].lower, abstraction.bounds[n].upper) for n in network.pre_activations]
     assert not any(((low < -1e-12) & (high > 1e-12)).any() for low, high in sides)
     objective = robustness(0, 3).objective(network)
     jacobian = torch.func.jacrev(lambda z: objective.evaluate(network(z))[0])(x)[:, 0]
-    expected = objective.evaluate(network(x)) - (jacobian * x).flatten(1).sum(1) + region.minimum(jacobian[None])
+    expected = objective.evaluate(network(x)) - (jacobian * x).flatten(1).sum(1) + region.concretise(jacobian[None])
     torch.testing.assert_close(abstraction.minimise(objective).lower, expected, rtol=0, atol=1e-10)
 
 
@@ -259,7 +259,7 @@ def test_first_layer_is_exact(method: Tested, name: str, kind: str) -> None:
     bounds = abstraction_of(method, name, kind).bounds[first]
     objective = Objective.neurons(network, first, torch.arange(network.size(first))).pulled_back(network)
     assert objective.node == network.input.name
-    expected = made.region.minimum(objective.coefficients) + objective.constant
+    expected = made.region.concretise(objective.coefficients) + objective.constant
     torch.testing.assert_close(bounds.lower.flatten(1), expected, rtol=0, atol=1e-9)
 
 
@@ -269,9 +269,9 @@ def test_affine_layers_in_a_row_are_one(method: Tested) -> None:
     module = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 5), nn.ReLU(), nn.Linear(5, 2))
     network, region = from_torch(module, (4,)), ball(draw(2, 4), 0.5)
     first = network.pre_activations[0]
-    bounds = method.abstract(network, region).bounds[first]
+    bounds = method.abstract(Query(network, region)).bounds[first]
     objective = Objective.neurons(network, first, torch.arange(5)).pulled_back(network)
-    expected = region.minimum(objective.coefficients) + objective.constant
+    expected = region.concretise(objective.coefficients) + objective.constant
     torch.testing.assert_close(bounds.lower, expected, rtol=0, atol=1e-9)
 
 
@@ -284,7 +284,7 @@ def test_the_example_of_the_deeppoly_paper() -> None:
         layer.weight.data = torch.tensor(weight, dtype=torch.float64)
         layer.bias.data = torch.tensor(bias, dtype=torch.float64)
     network = from_torch(nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2]), (2,))
-    abstraction = DeepPoly("zero").abstract(network, box(-torch.ones(1, 2), torch.ones(1, 2)))
+    abstraction = DeepPoly("zero").abstract(Query(network, box(-torch.ones(1, 2), torch.ones(1, 2))))
     expected: list[list[list[float]]] = [[[-2, -2], [2, 2]], [[0, -2], [3, 2]], [[1, 0], [5.5, 2]]]
     for name, ends in zip([*network.pre_activations, network.output.name], expected, strict=True):
         got = torch.cat([abstraction.bounds[name].lower, abstraction.bounds[name].upper])
@@ -316,7 +316,7 @@ def test_a_batch_equals_its_regions_one_by_one(method: Tested, name: str, kind: 
     """Not for ``unstable`` and maxima: a neuron that any region of the batch leaves open is bounded for all of them."""
     made, together = case(name, kind), abstraction_of(method, name, kind)
     for i in range(BATCH):
-        single = method.abstract(made.network, made.region[i])
+        single = method.abstract(Query(made.network, made.region[i]))
         for node in made.network.nodes:
             many, one = together.bounds[node.name][i], single.bounds[node.name]
             torch.testing.assert_close(many.lower, one.lower, rtol=0, atol=1e-9)
@@ -330,7 +330,7 @@ def test_a_batch_equals_its_regions_one_by_one(method: Tested, name: str, kind: 
 @names
 def test_one_objective_for_all_regions(method: Tested, name: str) -> None:
     made = case(name, "inf")
-    abstraction = method.abstract(made.network, made.region)
+    abstraction = method.abstract(Query(made.network, made.region))
     shared = robustness(1, 3).objective(made.network)
     each = Objective(shared.node, shared.coefficients.expand(BATCH, -1, -1), shared.constant.expand(BATCH, -1))
     assert shared.coefficients.shape[0] == 1
@@ -341,7 +341,7 @@ def test_one_objective_for_all_regions(method: Tested, name: str) -> None:
 def test_unbatched_regions_are_taken(method: Tested) -> None:
     network = ZOO["conv"]()
     x = inputs(network, 1)
-    one, many = method.abstract(network, ball(x[0], 0.1)), method.abstract(network, ball(x, 0.1))
+    one, many = method.abstract(Query(network, ball(x[0], 0.1))), method.abstract(Query(network, ball(x, 0.1)))
     for node in network.nodes:
         torch.testing.assert_close(one.bounds[node.name].lower, many.bounds[node.name].lower)
 
@@ -349,7 +349,7 @@ def test_unbatched_regions_are_taken(method: Tested) -> None:
 @names
 def test_little_memory_gives_the_same_bounds(name: str) -> None:
     made = case(name, "l2")
-    little, much = (DeepPoly(memory_mb=m).abstract(made.network, made.region) for m in (1, 512))
+    little, much = (DeepPoly(memory_mb=m).abstract(Query(made.network, made.region)) for m in (1, 512))
     for node in made.network.nodes:
         torch.testing.assert_close(little.bounds[node.name].lower, much.bounds[node.name].lower)
     for objective in made.objectives:
@@ -382,7 +382,10 @@ def test_known_bounds_only_tighten(method: Tested, name: str, kind: str) -> None
     made = case(name, kind)
     hulls = {pre: made.values[pre] for pre in made.network.pre_activations}
     known = {pre: Bounds(v.lower - 1e-3, v.upper + 1e-3) for pre, v in hulls.items()}
-    plain, helped = abstraction_of(method, name, kind), method.abstract(made.network, made.region, known)
+    plain, helped = (
+        abstraction_of(method, name, kind),
+        method.abstract(Query(made.network, made.region, prior_bounds=known)),
+    )
     for pre, bounds in known.items():
         assert_within(helped.bounds[pre], bounds, 0.0)
     if method != METHODS["unstable"]:  # it does not bound again what the known bounds make stable
@@ -404,7 +407,7 @@ def test_wide_known_bounds_change_nothing(method: Tested) -> None:
     """At every node, one pair of numbers for the whole batch."""
     made = case("residual", "inf")
     known = {n.name: Bounds(torch.full(n.shape, -1e9), torch.full(n.shape, 1e9)) for n in made.network.nodes}
-    plain, helped = (method.abstract(made.network, made.region, k).bounds for k in (None, known))
+    plain, helped = (method.abstract(Query(made.network, made.region, prior_bounds=k)).bounds for k in (None, known))
     for node in made.network.nodes:
         torch.testing.assert_close(helped[node.name].lower, plain[node.name].lower)
         torch.testing.assert_close(helped[node.name].upper, plain[node.name].upper)
@@ -428,14 +431,14 @@ def test_wide_known_bounds_change_nothing(method: Tested) -> None:
 def test_bad_known_bounds_are_errors(method: Tested, node: str, lower: Tensor, upper: Tensor, message: str) -> None:
     made = case("dense", "inf")
     with pytest.raises(InputError, match=message) as caught:
-        method.abstract(made.network, made.region, {node: Bounds(lower, upper)})
+        method.abstract(Query(made.network, made.region, prior_bounds={node: Bounds(lower, upper)}))
     assert "\n" not in str(caught.value)
 
 
 @methods
 def test_regions_that_do_not_fit_are_errors(method: Tested) -> None:
     with pytest.raises(InputError, match=r"shape \(1, 4\), the network takes"):
-        method.abstract(case("dense", "inf").network, ball(torch.zeros(1, 4), 0.1))
+        method.abstract(Query(case("dense", "inf").network, ball(torch.zeros(1, 4), 0.1)))
 
 
 @pytest.mark.parametrize("options", [{"lower_slope": "best"}, {"neurons": "some"}, {"memory_mb": 0}], ids=str)
@@ -501,7 +504,7 @@ def test_constants_for_an_activation_are_attained() -> None:
     lower = draw(2, 3)
     upper = lower + draw(2, 3, seed=1).abs()
     a = draw(2, 4, 3, seed=2)
-    nothing, constant = ConstantStep(Bounds(lower, upper)).backward(a)
+    nothing, constant = ConstantRelaxation(Bounds(lower, upper)).backward(a)
     assert nothing == ()
     worst = torch.where(a > 0, lower[:, None], upper[:, None])
     torch.testing.assert_close(constant, (a * worst).sum(2))

@@ -16,22 +16,22 @@ from networks import conv, dense, residual
 from torch import Tensor
 
 import kreludomain as kd
-from kreludomain.domain import Bounds
-from kreludomain.krelu import ByArea, JointRelaxation, Octahedra, by_size, relax_jointly
-from kreludomain.refine.dual import (
+from kreludomain.bounding.dual import (
     PRESETS,
-    Ascent,
+    CombinedMultipliers,
+    ComputeOptions,
     DualAbstraction,
+    DualAscent,
     DualProblem,
-    Machine,
     Multipliers,
-    Superposed,
     bound,
-    climb,
     grouped_relu,
+    maximise_dual,
 )
-from kreludomain.refine.lp import LPAbstraction
-from kreludomain.spec import Objective
+from kreludomain.bounding.lp import LPAbstraction
+from kreludomain.domain import Bounds
+from kreludomain.groups import ByArea, JointRelaxation, Octahedra, by_size, relax_jointly
+from kreludomain.property import Objective
 
 NETWORKS = {
     "dense": dense(4, 8, 7, 6, 3, seed=1),
@@ -47,10 +47,10 @@ def around_middle(network: kd.Network, epsilon: float = 0.25, **options: Any) ->
 
 
 def lp(network: kd.Network, region: kd.Region, **options: Any) -> LPAbstraction:
-    return kd.KReluLP(**options).abstract(network, region)
+    return kd.KReluLP(**options).abstract(kd.Query(network, region))
 
 
-def dual_of(program: LPAbstraction, steps: int, machine: Machine = Machine("float64")) -> DualAbstraction:
+def dual_of(program: LPAbstraction, steps: int, machine: ComputeOptions = ComputeOptions("float64")) -> DualAbstraction:
     """The dual over the very groups and octahedra of a linear program."""
     return DualAbstraction(
         program.network,
@@ -58,7 +58,7 @@ def dual_of(program: LPAbstraction, steps: int, machine: Machine = Machine("floa
         program.bounds,
         base=program.base,
         joint=program.joint,
-        ascent=Ascent(steps),
+        ascent=DualAscent(steps),
         machine=machine,
     )
 
@@ -71,14 +71,14 @@ def outputs(network: kd.Network, count: int = 4, seed: int = 0) -> Objective:
 def random_multipliers(problem: DualProblem, count: int, seed: int, size: float = 1.0) -> Multipliers:
     generator = torch.Generator().manual_seed(seed)
     split, slope = size * torch.randn(2, problem.slots, count, generator=generator, dtype=torch.float64)
-    weight = size * torch.rand(problem.premises, count, generator=generator, dtype=torch.float64)
+    weight = size * torch.rand(problem.constraint_count, count, generator=generator, dtype=torch.float64)
     return Multipliers(split, slope, weight)
 
 
-def with_premise(problem: DualProblem, premise: bool) -> DualProblem:
+def with_output_constraints(problem: DualProblem, output_constraints: bool) -> DualProblem:
     """Where two other outputs are not positive, or the problem as it is."""
     pulled = outputs(problem.network, 2, seed=9).pulled_back(problem.network)
-    return problem.assuming(pulled) if premise else problem
+    return problem.constrained_by(pulled) if output_constraints else problem
 
 
 def mixed(abstraction: kd.Abstraction, node: str) -> list[Tensor]:
@@ -259,7 +259,7 @@ def test_a_float32_network_is_certified_in_float64() -> None:
         assert found.dtype == torch.float64
         assert (found <= exact).all()
     with pytest.raises(kd.InputError, match="float64"):
-        kd.DeepPoly().abstract(network, point)
+        kd.DeepPoly().abstract(kd.Query(network, point))
 
 
 # ---- the function that is climbed -----------------------------------------------------------------------------------
@@ -267,27 +267,27 @@ def test_a_float32_network_is_certified_in_float64() -> None:
 
 @networks
 def test_any_multipliers_certify_a_sound_bound_where_a_premise_holds(network: kd.Network) -> None:
-    """Weights below zero too, which would turn the premise around."""
-    premise = outputs(network, 1, seed=9).pulled_back(network)
-    problem = dual_of(lp(network, around_middle(network), k=2, chunk=6), 0).problem(premise.node)
-    values = network.values(problem.region.sample(20_000, torch.Generator().manual_seed(0)))[premise.node]
-    margins = premise.evaluate(values)[:, 0]
-    premise = replace(premise, constant=premise.constant - margins.quantile(0.3))
-    lowest = float(premise.evaluate(values).min())
+    """Weights below zero too, which would turn the constraint around."""
+    output_constraints = outputs(network, 1, seed=9).pulled_back(network)
+    problem = dual_of(lp(network, around_middle(network), k=2, chunk=6), 0).problem(output_constraints.node)
+    values = network.values(problem.region.sample(20_000, torch.Generator().manual_seed(0)))[output_constraints.node]
+    margins = output_constraints.evaluate(values)[:, 0]
+    output_constraints = replace(output_constraints, constant=output_constraints.constant - margins.quantile(0.3))
+    lowest = float(output_constraints.evaluate(values).min())
     for size in (0.0, 0.1):
         plain = random_multipliers(problem, 1, 0, size)
         for weight in (-1e3, -1.0, 0.0, 0.1, 1.0, 1e3):
             weighted = replace(plain, weight=torch.full((1, 1), weight, dtype=torch.float64))
-            assert float(problem.assuming(premise).certified(premise, weighted)) <= lowest
+            assert float(problem.constrained_by(output_constraints).certified(output_constraints, weighted)) <= lowest
 
 
 @given(st.integers(0, 10_000), st.sampled_from(sorted(NETWORKS)), st.floats(0.1, 0.9), st.booleans())
 @settings(max_examples=30, deadline=None)
-def test_concave_along_any_segment(seed: int, name: str, part: float, premise: bool) -> None:
+def test_concave_along_any_segment(seed: int, name: str, part: float, output_constraints: bool) -> None:
     network = NETWORKS[name]
     objective = outputs(network, seed=seed).pulled_back(network)
     problem = dual_of(lp(network, around_middle(network), k=2, chunk=6), 0).problem(objective.node)
-    problem = with_premise(problem, premise)
+    problem = with_output_constraints(problem, output_constraints)
     a, b = (random_multipliers(problem, objective.count, seed + i) for i in (0, 1))
     pairs = ((a.split, b.split), (a.slope, b.slope), (a.weight, b.weight))
     between = Multipliers(*(part * x + (1 - part) * y for x, y in pairs))
@@ -295,19 +295,19 @@ def test_concave_along_any_segment(seed: int, name: str, part: float, premise: b
     assert (problem.certified(objective, between) >= ends - 1e-9 * (1 + ends.abs())).all()
 
 
-@pytest.mark.parametrize("premise", [False, True])
+@pytest.mark.parametrize("output_constraints", [False, True])
 @networks
-def test_the_gradient_is_a_supergradient(network: kd.Network, premise: bool) -> None:
+def test_the_gradient_is_a_supergradient(network: kd.Network, output_constraints: bool) -> None:
     """``f(y) <= f(x) + g . (y - x)`` for all y, as the temperature goes to zero."""
     objective = outputs(network).pulled_back(network)
     problem = dual_of(lp(network, around_middle(network), k=3, chunk=6), 0).problem(objective.node)
-    problem = with_premise(problem, premise)
+    problem = with_output_constraints(problem, output_constraints)
     reference = problem.start(objective, problem.exchange(objective)).reference
     cold = torch.full((objective.count,), 1e-12, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     points = torch.randn(6, 2, *reference.shape, generator=generator, dtype=torch.float64)
     # The reference is of one weight: what slopes and offsets mean is compared at that one.
-    weights = torch.rand(6, problem.premises, objective.count, generator=generator, dtype=torch.float64)
+    weights = torch.rand(6, problem.constraint_count, objective.count, generator=generator, dtype=torch.float64)
     proofs = [problem.multipliers(objective, *x, w, 0 * reference) for x, w in zip(points, weights, strict=True)]
     plain = [(torch.stack([p.split, p.slope]), p.weight) for p in proofs]
     found = [problem.ascent(objective, x, w, 0 * reference, cold) for x, w in plain]
@@ -317,12 +317,12 @@ def test_the_gradient_is_a_supergradient(network: kd.Network, premise: bool) -> 
             assert (other <= value + rise + 1e-7 * (1 + value.abs())).all()
 
 
-@pytest.mark.parametrize("premise", [False, True])
-def test_multipliers_mean_the_same_without_reference(premise: bool) -> None:
+@pytest.mark.parametrize("output_constraints", [False, True])
+def test_multipliers_mean_the_same_without_reference(output_constraints: bool) -> None:
     network = NETWORKS["dense"]
     objective = outputs(network).pulled_back(network)
     problem = dual_of(lp(network, around_middle(network), k=3, chunk=6), 0).problem(objective.node)
-    problem = with_premise(problem, premise)
+    problem = with_output_constraints(problem, output_constraints)
     weight = problem.exchange(objective)
     reference = problem.start(objective, weight).reference
     theta = torch.randn(2, *reference.shape, dtype=torch.float64)
@@ -381,7 +381,7 @@ def test_no_vertex_is_lost_where_groups_with_few_stand_apart() -> None:
 def test_little_memory_changes_nothing() -> None:
     network = NETWORKS["dense"]
     program, objective = lp(network, around_middle(network), k=3, chunk=6), outputs(network, 1000)
-    small, large = (Machine("float64", memory_mb=mb) for mb in (1, 1000))
+    small, large = (ComputeOptions("float64", memory_mb=mb) for mb in (1, 1000))
     problem = dual_of(program, 0).problem(network.output.name)
     assert small.rows(problem) < 1000 < large.rows(problem)
     few, many = (dual_of(program, 10, machine).minimise(objective).lower for machine in (small, large))
@@ -392,7 +392,7 @@ def test_float32_steps_are_as_good() -> None:
     network = NETWORKS["dense"]
     program, objective = lp(network, around_middle(network), k=3, chunk=6), outputs(network)
     single, double = (
-        dual_of(program, 200, Machine(dtype)).minimise(objective).lower for dtype in ("float32", "float64")
+        dual_of(program, 200, ComputeOptions(dtype)).minimise(objective).lower for dtype in ("float32", "float64")
     )
     assert single.dtype == torch.float64
     torch.testing.assert_close(single, double, rtol=1e-3, atol=1e-3)
@@ -407,7 +407,7 @@ def test_groups_out_of_reach_change_nothing_that_matters(name: str) -> None:
     objective = Objective.neurons(network, node, torch.arange(3)).pulled_back(network)
     problem = dual_of(program, 0).problem(objective.node)
     local, kept = problem.restricted(objective)
-    lower, found = bound(problem, objective, Ascent(30), Machine("float64"))
+    lower, found = bound(problem, objective, DualAscent(30), ComputeOptions("float64"))
     assert local.slots <= problem.slots
     assert (problem.certified(objective, found) >= lower - 1e-6).all()
     outside = torch.ones(problem.slots, dtype=torch.bool).index_fill_(0, kept, False)
@@ -419,8 +419,8 @@ def test_settled_objectives_leave() -> None:
     objective = outputs(network).pulled_back(network)
     problem = dual_of(lp(network, around_middle(network, 0.3), k=3, chunk=10), 0).problem(objective.node)
     easy = Objective(objective.node, objective.coefficients, objective.constant + torch.tensor([[100.0, 0, 0, 0]]))
-    lower, _ = climb(problem, problem, easy, Ascent(100), lambda bounds: bounds > 0)
-    full, _ = climb(problem, problem, easy, Ascent(100))
+    lower, _ = maximise_dual(problem, problem, easy, DualAscent(100), lambda bounds: bounds > 0)
+    full, _ = maximise_dual(problem, problem, easy, DualAscent(100))
     assert 0 < lower[0] < full[0]
     torch.testing.assert_close(lower[1:], full[1:])
 
@@ -439,7 +439,7 @@ def test_added_up_multipliers() -> None:
     columns = torch.full((network.size(node),), -1)
     columns[unstable] = torch.arange(len(unstable))
     pulled = Objective.neurons(network, node, unstable).pulled_back(network)
-    added = Superposed(
+    added = CombinedMultipliers(
         network,
         region.fit(network),
         dual.bounds,
@@ -448,7 +448,7 @@ def test_added_up_multipliers() -> None:
         problem=dual.problem(pulled.node),
         proofs=proofs,
         columns=columns,
-        machine=Machine(),
+        machine=ComputeOptions(),
     )
     a, b = unstable[:2]
     row = torch.zeros(1, network.size(node), dtype=torch.float64)
@@ -496,13 +496,13 @@ def test_stages_keep_what_they_do_not_change() -> None:
     """The first layer's bounds are exact from the start, so its relaxations are made once."""
     network = NETWORKS["dense"]
     region, method = around_middle(network, 0.4), kd.KRelu(patience=math.inf)
-    objective = outputs_of(network, torch.ones(1, network.size(network.output.name), dtype=torch.float64))
-    objective = replace(objective, constant=objective.constant - 1e6)  # never proved
-    quick = method.further(method.begin(network, region, objective), objective)
+    claim = kd.claim(torch.ones(1, network.size(network.output.name)), torch.tensor([-1e6]))  # never proved
+    query = kd.Query(network, region, claim)
+    quick = method.next_stage(method.first_stage(query), query)
     assert quick is not None
-    thorough = method.further(quick, objective)
+    thorough = method.next_stage(quick, query)
     assert thorough is not None
-    assert method.further(thorough, objective) is None
+    assert method.next_stage(thorough, query) is None
     first, *others = network.pre_activations
     assert thorough.dual is not None
     assert quick.dual is not None

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 import kreludomain as kd
-from kreludomain.krelu import implied_by_box, lifted, piece_vertices
+from kreludomain.groups import implied_by_box, lifted, piece_vertices
 from kreludomain.network.operators import Input, Linear, Relu, Sum
-from kreludomain.spec import Objective
+from kreludomain.property import Objective
 
 
 def linear(out: int, size: int, seed: int, shift: float = 0.0) -> Linear:
@@ -68,7 +68,7 @@ METHODS: dict[str, kd.Method] = {
 def test_every_method_on_unusual_graphs(nodes: tuple[kd.Node, ...], method: kd.Method) -> None:
     network = kd.Network(nodes)
     region = kd.ball(torch.full((1, 3), 0.1), 0.5)
-    abstraction = method.abstract(network, region)
+    abstraction = method.abstract(kd.Query(network, region))
     values = network.values(region.sample(2000, torch.Generator().manual_seed(0)))
     for name, bounds in abstraction.bounds.items():
         assert (values[name] >= bounds.lower - 1e-9).all()

@@ -11,12 +11,12 @@ from networks import dense, residual
 from torch import Tensor
 
 import kreludomain as kd
+from kreludomain.branching.inputs import InputSplitting, prove_by_input_splitting
 from kreludomain.deadline import Deadline
-from kreludomain.domain.box_forms import Whole, box_forms, neuron_count
+from kreludomain.domain.batched_crown import RootRelaxation, batched_crown, neuron_count
 from kreludomain.errors import InputError
 from kreludomain.network import Runtime
-from kreludomain.spec import Box
-from kreludomain.verify.input_split import InputSplitting, prove_by_input_splitting
+from kreludomain.property import Box
 
 #: Sizes of small networks with few enough unstable neurons for enumeration.
 SIZES = [(2, 4, 3, 3), (3, 3, 2, 3)]
@@ -32,9 +32,9 @@ def unit_box(inputs: int) -> Box:
     return kd.box(torch.full((1, inputs), -1.0).double(), torch.ones(1, inputs).double())  # type: ignore[return-value]
 
 
-def settled(claim: kd.Claim, worst: Tensor, margin: float) -> kd.Claim:
+def stop_rule(claim: kd.Claim, worst: Tensor, margin: float) -> kd.Claim:
     """The claim with constants moved so that the least of every clause's largest row is ``margin``."""
-    return kd.Claim(claim.C, claim.d - worst[claim.clauses] + margin, claim.clause, claim.weak)
+    return kd.Claim(claim.C, claim.d - worst[claim.clauses] + margin, claim.clause, claim.non_strict)
 
 
 @pytest.mark.parametrize("clauses", CLAUSES, ids=["conjunction", "mixed", "disjunction"])
@@ -45,11 +45,11 @@ def test_decides_as_enumeration_does(sizes: tuple[int, ...], clauses: list[int] 
     runtime = Runtime(network)
     drawn = kd.claim(draw(4, 3, seed=1), draw(4, seed=2), None if clauses is None else torch.tensor(clauses))
     worst = exact_merits(network, region, drawn)
-    holds = prove_by_input_splitting(network, region, settled(drawn, worst, 1e-3), runtime=runtime)
+    holds = prove_by_input_splitting(network, region, stop_rule(drawn, worst, 1e-3), runtime=runtime)
     assert holds.proved
     assert holds.left is None
     assert holds.counterexample is None
-    failing = settled(drawn, worst, 1e-3)
+    failing = stop_rule(drawn, worst, 1e-3)
     failing = kd.Claim(failing.C, failing.d - 2e-3 * (failing.clauses == 0), failing.clause)
     found = prove_by_input_splitting(network, region, failing, runtime=runtime)
     assert found.counterexample is not None
@@ -65,13 +65,13 @@ def test_a_claim_that_is_zero_somewhere(weak: bool) -> None:
     network = dense(2, 4, 3, 3, seed=12)
     region = unit_box(2)
     drawn = kd.claim(draw(2, 3, seed=3), None, torch.tensor([0, 0]), torch.tensor([weak, weak]))
-    exact = settled(drawn, exact_merits(network, region, drawn), 0.0)
+    exact = stop_rule(drawn, exact_merits(network, region, drawn), 0.0)
     options = InputSplitting(most_open=2000, narrowest=1e-5)
     outcome = prove_by_input_splitting(network, region, exact, options, Deadline.after(20))
     if weak:
         assert (
             outcome.counterexample is None
-            or float(exact.merits(exact.margins(network(outcome.counterexample.double()))).min()) < 1e-6
+            or float(exact.clause_margins(exact.margins(network(outcome.counterexample.double()))).min()) < 1e-6
         )
     else:
         assert not outcome.proved
@@ -82,8 +82,8 @@ def test_what_is_left_holds_every_violation() -> None:
     network, region = dense(2, 4, 3, 3, seed=12), unit_box(2)
     drawn = kd.claim(draw(2, 3, seed=3), None, torch.tensor([0, 0]))
     points = region.sample(4000, torch.Generator().manual_seed(0))
-    merits = drawn.merits(drawn.margins(network(points)))[:, 0]
-    failing = kd.Claim(drawn.C, drawn.d - float(merits.quantile(0.02)), drawn.clause)
+    clause_margins = drawn.clause_margins(drawn.margins(network(points)))[:, 0]
+    failing = kd.Claim(drawn.C, drawn.d - float(clause_margins.quantile(0.02)), drawn.clause)
     silent = Runtime(dense(2, 4, 3, 3, seed=12))
     options = InputSplitting(batch=4, narrowest=0.02)
     outcome = prove_by_input_splitting(network, region, failing, options, runtime=_unconvinced(silent))
@@ -94,7 +94,7 @@ def test_what_is_left_holds_every_violation() -> None:
     inside = ((bad[:, None] >= outcome.left.lower) & (bad[:, None] <= outcome.left.upper)).all(2).any(1)
     assert len(bad) > 10
     assert bool(inside.all())
-    assert outcome.worst <= float(failing.merits(margins).min())
+    assert outcome.worst <= float(failing.clause_margins(margins).min())
 
 
 def _unconvinced(runtime: Runtime) -> Runtime:
@@ -129,11 +129,11 @@ def test_forms_are_below_the_rows_at_every_point(network: kd.Network) -> None:
     shape = network.input.shape
     middle = draw(6, *shape, seed=4)
     region = kd.box(middle - 0.3, middle + 0.3)
-    whole = Whole.of(network, kd.box(region.lower.amin(0)[None], region.upper.amax(0)[None]))
+    whole = RootRelaxation.of(network, kd.box(region.lower.amin(0)[None], region.upper.amax(0)[None]))
     objective = kd.claim(draw(4, network.size(network.output.name), seed=6)).objective(network)
     signs = torch.zeros(6, neuron_count(network), dtype=torch.int8)
     for part in (region, kd.box(middle - 0.3, middle), kd.box(middle - 0.05, middle)):
-        forms = box_forms(network, part, signs, whole)
+        forms = batched_crown(network, part, signs, whole)
         rows, losses = forms.charged_rows(objective)
         for _ in range(30):
             x = part.lower + torch.rand_like(part.lower) * (part.upper - part.lower)
@@ -141,7 +141,7 @@ def test_forms_are_below_the_rows_at_every_point(network: kd.Network) -> None:
             exact = objective.evaluate(values[objective.node])
             below = (rows.coefficients @ x.flatten(1)[:, :, None])[..., 0] + rows.constant
             assert bool((below <= exact + 1e-12).all())
-            assert bool((rows.minimum(part) <= below + 1e-12).all())
+            assert bool((rows.concretise(part) <= below + 1e-12).all())
             pre = torch.cat([values[name].flatten(1) for name in network.pre_activations], dim=1)
             assert not bool((pre * forms.signs < 0).any())
         assert bool((losses >= 0).all())
@@ -154,9 +154,9 @@ def test_what_overflows_proves_nothing() -> None:
     network = dense(2, 4, 4, 2, seed=1)
     huge = kd.box(torch.full((1, 2), -1e300, dtype=torch.float64), torch.full((1, 2), 1e300, dtype=torch.float64))
     signs = torch.zeros(1, neuron_count(network), dtype=torch.int8)
-    forms = box_forms(network, huge, signs, Whole.of(network, huge))
+    forms = batched_crown(network, huge, signs, RootRelaxation.of(network, huge))
     objective = kd.claim(1e300 * torch.eye(2, dtype=torch.float64), torch.ones(2)).objective(network)
-    assert not bool((forms.rows(objective).minimum(huge) > 0).any())
+    assert not bool((forms.rows(objective).concretise(huge) > 0).any())
     outcome = prove_by_input_splitting(
         network,
         huge,

@@ -16,7 +16,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 import kreludomain as kd
-from kreludomain.krelu import (
+from kreludomain.groups import (
     ByArea,
     Octahedra,
     directions,
@@ -28,7 +28,7 @@ from kreludomain.krelu import (
     relax_jointly,
     sparse_cover,
 )
-from kreludomain.krelu.groups import check_groups
+from kreludomain.groups.grouping import check_groups
 
 
 def random_octahedra(k: int, count: int, seed: int, integer: bool = False, inputs: int = 4) -> tuple[Octahedra, Tensor]:
@@ -87,7 +87,7 @@ def test_cover_reaches_everything_and_keeps_the_overlap(count: int, k: int, over
 def test_by_area_takes_unstable_neurons_in_order_of_area() -> None:
     network = dense(4, 30, 3, seed=2)
     region = kd.ball(torch.zeros(1, 4), 1.0)
-    abstraction = kd.DeepPoly().abstract(network, region)
+    abstraction = kd.DeepPoly().abstract(kd.Query(network, region))
     name = network.pre_activations[0]
     b = abstraction.bounds[name]
     area = (b.lower * b.upper)[0]
@@ -121,7 +121,7 @@ def test_directions_are_all_up_to_sign(k: int) -> None:
 def test_octahedra_hold_what_the_network_computes(k: int) -> None:
     network = dense(5, 12, 12, 3, seed=4)
     region = kd.ball(torch.full((1, 5), 0.2), 0.4)
-    abstraction = kd.DeepPoly().abstract(network, region)
+    abstraction = kd.DeepPoly().abstract(kd.Query(network, region))
     name = network.pre_activations[1]
     groups = torch.tensor(list(itertools.combinations(range(6), k)))
     found = octahedra(abstraction, name, groups)
@@ -291,7 +291,7 @@ def test_a_million_samples_of_degenerate_networks(k: int) -> None:
     for seed in range(2):
         network = dense(4, 8, 8, 3, seed=seed, integer=True)
         region = kd.ball(torch.full((1, 4), 0.5), 0.5)
-        abstraction = kd.DeepPoly().abstract(network, region)
+        abstraction = kd.DeepPoly().abstract(kd.Query(network, region))
         generator = torch.Generator().manual_seed(seed)
         corners = torch.tensor(list(itertools.product((0.0, 0.5, 1.0), repeat=4)), dtype=torch.float64)
         values = network.values(torch.cat([corners, region.sample(500_000, generator)]))

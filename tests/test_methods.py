@@ -12,7 +12,7 @@ from torch import Tensor
 
 import kreludomain as kd
 from kreludomain.network.operators import Input, Linear, Relu
-from kreludomain.spec import Objective
+from kreludomain.property import Objective
 
 #: Options that make a method small enough to run here, and another side of it; every method also runs as it is.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -114,7 +114,7 @@ def test_what_is_known_is_kept(name: str, options: dict[str, Any]) -> None:
         node: kd.Bounds(values[node].amin(0)[None] - 0.05, values[node].amax(0)[None] + 0.05)
         for node in network.pre_activations
     }
-    bounds = kd.bounds(network, region, name, known=known, **options)
+    bounds = kd.bounds(network, region, name, prior_bounds=known, **options)
     for node, (low, high) in {n: (k.lower, k.upper) for n, k in known.items()}.items():
         assert (bounds[node].lower >= low - 1e-12).all()
         assert (bounds[node].upper <= high + 1e-12).all()

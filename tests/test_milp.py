@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from networks import conv, dense, residual
 
 import kreludomain as kd
+from kreludomain.bounding.milp import CLAIM, MINIMUM, MilpAbstraction, PhaseSession, Status, Tree, advance_all, tighten
 from kreludomain.deadline import Deadline
-from kreludomain.refine import build_program
-from kreludomain.refine.milp import CLAIM, MINIMUM, MilpAbstraction, PhaseSession, Status, Tree, advance_all, tighten
-from kreludomain.spec import Objective
+from kreludomain.programs import build_program
+from kreludomain.property import Objective
 
 Problem = tuple[kd.Network, kd.Region, torch.Tensor]
 
@@ -120,7 +120,7 @@ def test_other_architectures_lie_between_the_triangles_and_the_samples(network: 
     for tree in trees:
         tree.advance(PhaseSession(program), 20)
     found = torch.tensor([tree.lower for tree in trees], dtype=torch.float64)
-    triangles = kd.TriangleLP().abstract(network, region).minimise(objective).lower[0]
+    triangles = kd.TriangleLP().abstract(kd.Query(network, region)).minimise(objective).lower[0]
     sampled = network(region.sample(4000, torch.Generator().manual_seed(0))).amin(0)
     assert (triangles <= found + 1e-7).all()
     assert (found <= sampled).all()
@@ -133,7 +133,7 @@ def test_balls_of_norm_one_and_not_two() -> None:
     found = over(network, region).minimise(objective).lower[0]
     sampled = network(region.sample(20_000, torch.Generator().manual_seed(0))).amin(0)
     assert (found <= sampled).all()
-    assert (found >= kd.TriangleLP().abstract(network, region).minimise(objective).lower[0] - 1e-7).all()
+    assert (found >= kd.TriangleLP().abstract(kd.Query(network, region)).minimise(objective).lower[0] - 1e-7).all()
     with pytest.raises(kd.InputError, match="solver: highspy takes linear regions only"):
         over(network, kd.ball(x, 0.5, "2")).minimise(objective)
 
@@ -165,7 +165,7 @@ def test_neurons_are_tightened_to_their_exact_bounds(seed: int) -> None:
     assert (found.upper >= values.amax(0) - 1e-9).all()
     assert (found.lower >= before.lower).all()
     assert (found.upper <= before.upper).all()
-    head = dataclasses.replace(network, nodes=network.upto(name))
+    head = dataclasses.replace(network, nodes=network.ancestors(name))
     eye = torch.eye(5, dtype=torch.float64)
     low, high = exact_minima(head, region, eye), -exact_minima(head, region, -eye)
     open_still = found.unstable[0] & before.unstable[0]

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Node, Runtime, from_torch, load, parse_onnx, to_onnx
-from kreludomain.network.lowering import Recipe, Window, average_pool, chain, clip, leaky_relu, max_pool
+from kreludomain.network.lowering import Decomposition, Window, average_pool, chain, clip, leaky_relu, max_pool
 from kreludomain.network.operators import (
     AffineOperator,
     Concat,
     Conv2d,
+    Gather,
     Input,
     Linear,
     Pad,
@@ -30,7 +31,6 @@ from kreludomain.network.operators import (
     Relu,
     Reshape,
     Scale,
-    Selection,
     Shape,
     Sigmoid,
     Sum,
@@ -60,8 +60,8 @@ OPERATORS: dict[str, AffineOperator] = {
     "reshape": Reshape((2, 3, 4), (6, 4)),
     "permute": Permute((2, 3, 4), (2, 0, 1)),
     "pad": Pad((2, 3, 4), (0, 1, 2), (1, 0, 3)),
-    "selection": Selection((2, 3), torch.tensor([[5, 0], [2, 5], [1, 1]])),
-    "selection with zeros": Selection((2, 3), torch.tensor([-1, 4, -1, 0])),
+    "selection": Gather((2, 3), torch.tensor([[5, 0], [2, 5], [1, 1]])),
+    "selection with zeros": Gather((2, 3), torch.tensor([-1, 4, -1, 0])),
     "concat": Concat(((2, 3), (2, 1), (2, 2)), 1),
     "last step of a maximum": PairMaximum((2, 3)),
 }
@@ -114,12 +114,12 @@ def test_transpose_of_dense_coefficients(operator: AffineOperator) -> None:
 def test_magnitude_is_the_absolute_matrix(operator: AffineOperator) -> None:
     radii = [draw(3, *shape, seed=i + 1).abs() for i, shape in enumerate(operator.in_shapes)]
     expected = sum(r.flatten(1) @ w.abs().T for r, w in zip(radii, matrices(operator), strict=True))
-    torch.testing.assert_close(operator.magnitude(*radii).flatten(1), expected)
+    torch.testing.assert_close(operator.abs_linear(*radii).flatten(1), expected)
 
 
 @affine
 def test_monomial_rows_have_one_entry(operator: AffineOperator) -> None:
-    if operator.monomial:
+    if operator.row_sparse:
         w = torch.cat(matrices(operator), dim=1)
         assert int((w != 0).sum(1).max()) <= 1
 
@@ -177,7 +177,7 @@ def test_no_rows_transpose_to_no_rows() -> None:
 def test_nodes_that_a_node_depends_on() -> None:
     network = from_torch(residual_module(), (1, 5, 5))
     for name in network.pre_activations:
-        above = network.upto(name)
+        above = network.ancestors(name)
         assert above[0] is network.input
         assert above[-1] is network[name]
         assert all(source in {n.name for n in above} for node in above for source in node.inputs)
@@ -217,7 +217,7 @@ def test_unknown_node_lists_the_known_ones() -> None:
 # ---- what is lowered ------------------------------------------------------------------------------------------------
 
 
-def lowered(recipe: Recipe, shape: Shape) -> Network:
+def lowered(recipe: Decomposition, shape: Shape) -> Network:
     return Network((Node("x", Input(shape)), *recipe("y", "x")))
 
 
@@ -467,7 +467,7 @@ def test_every_operator_survives_the_writer(sign: int) -> None:
         Node("scale", Scale(draw(6, 1, 1), draw(4), (6, 2, 4)), ("permute",)),
         Node("bare", Scale(draw(1), None, (6, 2, 4)), ("scale",)),
         Node("sum", Sum((sign, 1, -1), (6, 2, 4)), ("relu", "bare", "permute")),
-        Node("again", Selection((6, 2, 4), torch.tensor([5, -1, 47, 0, 5])), ("sum",)),
+        Node("again", Gather((6, 2, 4), torch.tensor([5, -1, 47, 0, 5])), ("sum",)),
         Node("sigmoid", Sigmoid((6, 2, 4)), ("sum",)),
         Node("tanh", Tanh((6, 2, 4)), ("sigmoid",)),
         Node("reshape", Reshape((6, 2, 4), (48,)), ("tanh",)),

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from kreludomain.errors import InputError
 from kreludomain.network import Runtime, load, parse_onnx, read_onnx
-from kreludomain.network.onnx_operators import READERS
-from kreludomain.network.onnx_operators.call import Reading
+from kreludomain.network.onnx.operators import READERS
+from kreludomain.network.onnx.operators.context import Converted
 from kreludomain.network.operators import Input, Linear
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "shared" / "benchmarks"
@@ -391,7 +391,7 @@ def test_operators_of_other_domains_are_named() -> None:
 @pytest.mark.parametrize("factor", [1.0, 1e6])
 def test_load_compares_with_onnxruntime(factor: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Relu read as nothing is noticed, also next to a branch of large values that adds next to nothing."""
-    monkeypatch.setitem(READERS, "Relu", lambda call: Reading(None, call.shape()))
+    monkeypatch.setitem(READERS, "Relu", lambda call: Converted(None, call.shape()))
     nodes = [
         op("Relu", "x", output="r"),
         op("Div", "x", "f", output="large"),
@@ -406,7 +406,7 @@ def test_load_compares_with_onnxruntime(factor: float, monkeypatch: pytest.Monke
 
 def test_an_input_that_a_reader_overlooks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gemm read without its C, which depends on the input."""
-    monkeypatch.setitem(READERS, "Gemm", lambda call: Reading(Linear(draw(6, 6), None, (6,)), (1, 6)))
+    monkeypatch.setitem(READERS, "Gemm", lambda call: Converted(Linear(draw(6, 6), None, (6,)), (1, 6)))
     with pytest.raises(InputError, match="'y': takes inputs of shapes"):
         parse_onnx(model([op("Gemm", "x", "w", "x")], {"w": values(6, 6)}, (1, 6)))
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_run import project, run
 
-from kreludomain import Interval, Network, Verdict
+from kreludomain import Interval, Query, Verdict
 from kreludomain.run.machine import cores, free_mb, share
 from kreludomain.run.pool import local_pool
 from kreludomain.run.schedule import Schedule
@@ -130,10 +130,10 @@ class Misbehaving(Interval):
 
     how: str = ""
 
-    def abstract(self, network: Network, *arguments: Any) -> Any:
-        if network.input.shape == (4,):
+    def abstract(self, query: Query) -> Any:
+        if query.network.input.shape == (4,):
             misbehave(self.how)
-        return super().abstract(network, *arguments)
+        return super().abstract(query)
 
 
 def test_faults_of_methods_are_rows_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 import kreludomain as kd
 from kreludomain.domain import Abstraction
-from kreludomain.refine import Program, Solution, build_program
-from kreludomain.spec import Objective
+from kreludomain.programs import Program, Solution, build_program
+from kreludomain.property import Objective
 
 
 class Nested:
@@ -33,8 +33,10 @@ class Nested:
         return [torch.tensor(list(itertools.combinations(unstable, size))) for size in sizes]
 
 
-def minima(method: kd.Method, network: kd.Network, region: kd.Region, rows: Tensor, known: object = None) -> Tensor:
-    abstraction = method.abstract(network, region, known)  # type: ignore[arg-type]
+def minima(
+    method: kd.Method, network: kd.Network, region: kd.Region, rows: Tensor, known: kd.PriorBounds | None = None
+) -> Tensor:
+    abstraction = method.abstract(kd.Query(network, region, prior_bounds=known or {}))
     return abstraction.minimise(Objective.linear(network, network.output.name, rows)).lower[0]
 
 
@@ -77,7 +79,7 @@ def test_refining_inner_bounds(seed: int) -> None:
     values = [minima(method, network, region, rows) for method in methods]
     for loose, tight in itertools.pairwise([*values, exact_minima(network, region, rows)]):
         assert (loose <= tight + 1e-7).all()
-    refined = methods[-1].abstract(network, region)
+    refined = methods[-1].abstract(kd.Query(network, region))
     values = network.values(region.sample(2000, torch.Generator().manual_seed(seed)))
     for name, bounds in refined.bounds.items():
         assert (values[name] >= bounds.lower - 1e-9).all()
@@ -150,7 +152,7 @@ def test_solvers_refuse_what_they_cannot_take(solver: str) -> None:
 def test_any_multipliers_certify_a_sound_value(seed: int, size: float) -> None:
     """Weak duality: random multipliers, even of the wrong sign or infinite, never pass the sampled minimum."""
     network, region, rows = problem(3, 3, 6, 4, 2)
-    abstraction = kd.KReluLP(k=2, chunk=6).abstract(network, region)
+    abstraction = kd.KReluLP(k=2, chunk=6).abstract(kd.Query(network, region))
     program = build_program(abstraction.base, abstraction.joint)
     costs, constants = program.costs(Objective.linear(network, network.output.name, rows))
     generator = np.random.default_rng(seed)
@@ -187,9 +189,9 @@ class Broken:
 def test_a_solver_that_fails_leaves_the_best_sound_bound_and_a_note(answer: Solution) -> None:
     network, region, rows = problem(3, 3, 6, 4, 2)
     if answer.dual is not None:
-        size = kd.TriangleLP().abstract(network, region).session(network.output.name)[0].rows.shape[0]
+        size = kd.TriangleLP().abstract(kd.Query(network, region)).session(network.output.name)[0].rows.shape[0]
         answer = dataclasses.replace(answer, dual=answer.dual[:size])
-    abstraction = kd.TriangleLP(solver=Broken(answer)).abstract(network, region)
+    abstraction = kd.TriangleLP(solver=Broken(answer)).abstract(kd.Query(network, region))
     found = abstraction.minimise(Objective.linear(network, network.output.name, rows))
     assert (found.lower[0] >= minima(kd.DeepPoly(), network, region, rows)).all()
     assert (found.lower[0] <= (network(region.sample(2000)) @ rows.T).amin(0)).all()
@@ -244,7 +246,7 @@ def test_known_bounds_tighten_the_program() -> None:
 def test_a_batch_is_refused() -> None:
     network = dense(3, 4, 2)
     with pytest.raises(kd.InputError, match="one region at a time"):
-        kd.KReluLP().abstract(network, kd.ball(torch.zeros(2, 3), 0.1))
+        kd.KReluLP().abstract(kd.Query(network, kd.ball(torch.zeros(2, 3), 0.1)))
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ from networks import residual_module
 from torch import Tensor, nn
 
 import kreludomain as kd
+from kreludomain.bounding.milp import MilpAbstraction
+from kreludomain.branching.inputs import InputSplitting, prove_by_input_splitting
 from kreludomain.deadline import Deadline
 from kreludomain.domain import back_substitute
 from kreludomain.network import Network, from_torch
 from kreludomain.network.operators import AffineOperator, SShaped
-from kreludomain.refine.milp import MilpAbstraction
-from kreludomain.spec import Objective
-from kreludomain.verify.input_split import InputSplitting, prove_by_input_splitting
+from kreludomain.property import Objective
 
 
 class Milp:
@@ -30,10 +30,8 @@ class Milp:
     def __init__(self, method: kd.Method) -> None:
         self.method = method
 
-    def abstract(
-        self, network: Network, region: kd.Region, known: object = None, deadline: Deadline = Deadline()
-    ) -> MilpAbstraction:
-        return MilpAbstraction.over(self.method.abstract(network, region, None, deadline))
+    def abstract(self, query: kd.Query) -> MilpAbstraction:
+        return MilpAbstraction.over(self.method.abstract(query))
 
 
 METHODS: dict[str, kd.Method] = {
@@ -209,7 +207,7 @@ def with_minima(name: str, scale: float, seed: int) -> tuple[Network, kd.Region,
 def test_bounds_stay_below_exact_minima(method: kd.Method, scale: float, name: str) -> None:
     for seed in range(3):
         network, region, minima = with_minima(name, scale, seed)
-        abstraction = method.abstract(network, region)
+        abstraction = method.abstract(kd.Query(network, region))
         objective = Objective.linear(network, network.output.name, ROWS)
         soon = 0.3 if isinstance(method, Milp) else None  # with such weights its bounds do not meet
         found = (bound(objective, Deadline.after(soon)) for bound in (abstraction.minimise, abstraction.extrema))
@@ -256,7 +254,7 @@ def test_bounds_of_curves_stay_below_exact_values(method: kd.Method, scale: floa
     for seed in range(3):
         network = CURVES[name](scale, seed)
         region = segment(network, seed)
-        abstraction = method.abstract(network, region)
+        abstraction = method.abstract(kd.Query(network, region))
         lower = abstraction.minimise(Objective.linear(network, network.output.name, ROWS)).lower[0].tolist()
         low, high = rational(region.lower), rational(region.upper)
         for part in (Fraction(0), Fraction(1, 3), Fraction(1)):
@@ -295,7 +293,7 @@ def test_arithmetic_that_cancels_nothing_costs_nothing() -> None:
     """On ordinary weights, what is allowed for is far below what anybody reads off a bound."""
     network = from_torch(residual_module(), (1, 5, 5))
     region = kd.ball(torch.full((1, 1, 5, 5), 0.5), 0.01)
-    abstraction = kd.DeepPoly().abstract(network, region)
+    abstraction = kd.DeepPoly().abstract(kd.Query(network, region))
     objective = Objective.neurons(network, network.output.name, torch.arange(3))
     exact = back_substitute(network, objective, abstraction.steps, region, None)
     sound = back_substitute(network, objective, abstraction.steps, region, abstraction.rounding)

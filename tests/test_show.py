@@ -19,7 +19,7 @@ from test_cli import call, is_refused
 from torch import nn
 
 import kreludomain as kd
-from kreludomain.analysis.show import (
+from kreludomain.analysis.reachable import (
     RELAXATIONS,
     Bounded,
     Pair,
@@ -36,8 +36,8 @@ from kreludomain.analysis.show import (
     truth,
     volume,
 )
+from kreludomain.property import Region
 from kreludomain.run.show_config import load_show
-from kreludomain.spec import Region
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -530,7 +530,7 @@ def test_the_digit_is_beyond_the_barrier() -> None:
     towards = -np.eye(2)
     methods = {method.label: method.method for method in file.config.methods}  # type: ignore[union-attr]
     lowest = {
-        label: -Bounded(methods[label].abstract(network, region), plane)(towards)
+        label: -Bounded(methods[label].abstract(kd.Query(network, region)), plane)(towards)
         for label in ("zonotope", "DeepPoly", "triangle LP", "k-ReLU, k = 2")
     }
     assert all((lowest[label] < 0).all() for label in ("zonotope", "DeepPoly", "triangle LP"))

@@ -14,7 +14,7 @@ from networks import ZOO, dense, inputs
 from torch import Tensor
 
 from kreludomain.errors import InputError
-from kreludomain.spec import Claim, L1Ball, L2Ball, Objective, Region, ball, box, chunk_rows, claim, robustness
+from kreludomain.property import Claim, L1Ball, L2Ball, Objective, Region, ball, box, chunk_rows, claim, robustness
 
 NORMS = ["inf", 1, 2]
 CLIPS = [None, (0.0, 1.0)]
@@ -59,7 +59,7 @@ def test_minimum_is_the_true_one(norm: str | int, clip: tuple[float, float] | No
     a[0, 0] = torch.tensor([1.0, -1.0, 1.0])  # ties
     a[:, 1, :, 1:] = 0.0
     region = ball(x, epsilon, norm, clip)
-    got = region.minimum(a)
+    got = region.concretise(a)
     for i in range(2):
         for row in range(4):
             point = minimiser(a[i, row], x[i], epsilon, norm, clip)[None]
@@ -73,7 +73,7 @@ def test_minimum_over_a_whole_ball_is_the_dual_norm(norm: str | int) -> None:
     x, a = draw(3, *SHAPE, seed=1), draw(1, 5, *SHAPE, seed=2)
     dual = {"inf": 1.0, 1: math.inf, 2: 2.0}[norm]
     expected = dot(a[0], x) - 0.3 * torch.linalg.vector_norm(a[0].flatten(1), ord=dual, dim=1)
-    torch.testing.assert_close(ball(x, 0.3, norm).minimum(a), expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(ball(x, 0.3, norm).concretise(a), expected, rtol=0, atol=1e-9)
 
 
 def test_minimum_over_a_box_is_attained_at_a_corner() -> None:
@@ -85,7 +85,7 @@ def test_minimum_over_a_box_is_attained_at_a_corner() -> None:
     for i in range(2):
         corners = torch.where(side, upper[i], lower[i])
         expected = dot(a[i], corners).amin(0)
-        torch.testing.assert_close(box(lower, upper).minimum(a)[i], expected, rtol=0, atol=1e-9)
+        torch.testing.assert_close(box(lower, upper).concretise(a)[i], expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("clip", CLIPS, ids=["whole", "clipped"])
@@ -93,7 +93,7 @@ def test_minimum_over_a_box_is_attained_at_a_corner() -> None:
 def test_no_radius_leaves_the_point(norm: str | int, clip: tuple[float, float] | None) -> None:
     x, a = middles(2), draw(2, 3, *SHAPE, seed=1)
     region = ball(x, 0, norm, clip)
-    torch.testing.assert_close(region.minimum(a), torch.einsum("bmij,bij->bm", a, x), rtol=0, atol=1e-9)
+    torch.testing.assert_close(region.concretise(a), torch.einsum("bmij,bij->bm", a, x), rtol=0, atol=1e-9)
     assert region.contains(x).all()
 
 
@@ -102,9 +102,9 @@ def test_no_radius_leaves_the_point(norm: str | int, clip: tuple[float, float] |
 def test_one_row_for_all_regions_equals_a_row_each(norm: str | int, clip: tuple[float, float] | None) -> None:
     x, a = middles(3, seed=4), draw(1, 4, *SHAPE, seed=5)
     region = ball(x, 0.4, norm, clip)
-    torch.testing.assert_close(region.minimum(a), region.minimum(a.expand(3, -1, -1, -1)), rtol=0, atol=1e-12)
-    single = torch.cat([region[i].minimum(a) for i in range(3)])
-    torch.testing.assert_close(region.minimum(a), single, rtol=0, atol=1e-12)
+    torch.testing.assert_close(region.concretise(a), region.concretise(a.expand(3, -1, -1, -1)), rtol=0, atol=1e-12)
+    single = torch.cat([region[i].concretise(a) for i in range(3)])
+    torch.testing.assert_close(region.concretise(a), single, rtol=0, atol=1e-12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -122,7 +122,7 @@ def test_no_point_is_below_the_minimum(
     x, a = middles(1, seed), scale * draw(3, *SHAPE, seed=seed + 1)
     region = ball(x, epsilon, norm, clip)
     points = torch.cat([region.sample(20, torch.Generator().manual_seed(seed)), region.project(x - 1e6 * a)])
-    assert (region.minimum(a[None]) <= dot(a, points)).all()
+    assert (region.concretise(a[None]) <= dot(a, points)).all()
 
 
 # ---- regions: points ------------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_unbatched_regions_are_fitted(norm: str | int) -> None:
     a = draw(1, 3, *network.input.shape)
     assert one.batch == many.batch == 1
     assert one.lower.dtype == torch.float64
-    torch.testing.assert_close(one.minimum(a), many.minimum(a))
+    torch.testing.assert_close(one.concretise(a), many.concretise(a))
     single = network.to(dtype=torch.float32)
     assert ball(x, 0.1, norm).fit(single).lower.dtype == torch.float32
 
@@ -229,7 +229,10 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
         r"numbered \[0, 2\]; 0, 1, ... without gaps",
     ),
     "too few clauses": (lambda: claim(torch.eye(2), clause=torch.tensor([0])), "clause is not 2 integers, one a row"),
-    "weak numbers": (lambda: claim(torch.eye(2), weak=torch.ones(2)), "weak is not 2 booleans, one a row of C"),
+    "non_strict numbers": (
+        lambda: claim(torch.eye(2), non_strict=torch.ones(2)),
+        "non_strict is not 2 booleans, one a row of C",
+    ),
     "width of a claim": (
         lambda: claim(torch.zeros(1, 4)).objective(dense(5, 3)),
         "4 columns, the network has 3 outputs",
@@ -258,9 +261,9 @@ def test_robustness_has_a_row_for_every_other_class() -> None:
 
 def clauses_by_hand(claim: Claim, margins: Tensor) -> list[list[bool]]:
     """Which clauses are true at each point: plain loops over rows."""
-    weak = [False] * len(claim.C) if claim.weak is None else claim.weak.tolist()
+    non_strict = [False] * len(claim.C) if claim.non_strict is None else claim.non_strict.tolist()
     clauses = range(len(claim.C)) if claim.clause is None else claim.clause.tolist()
-    true = [[v > 0 or (w and v == 0) for v, w in zip(row, weak, strict=True)] for row in margins.tolist()]
+    true = [[v > 0 or (w and v == 0) for v, w in zip(row, non_strict, strict=True)] for row in margins.tolist()]
     return [
         [any(t for t, c in zip(row, clauses, strict=True) if c == number) for number in range(claim.clause_count)]
         for row in true
@@ -272,8 +275,8 @@ def test_clauses_are_conjunctions_of_disjunctions(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 4))
     extra = data.draw(st.lists(st.integers(0, count - 1), max_size=4))
     clause = torch.tensor(data.draw(st.permutations([*range(count), *extra])))
-    weak = torch.tensor(data.draw(st.lists(st.booleans(), min_size=len(clause), max_size=len(clause))))
-    made = claim(torch.eye(len(clause)), clause=clause, weak=weak)
+    non_strict = torch.tensor(data.draw(st.lists(st.booleans(), min_size=len(clause), max_size=len(clause))))
+    made = claim(torch.eye(len(clause)), clause=clause, non_strict=non_strict)
     values = st.lists(st.sampled_from([-1.0, 0.0, 2.0]), min_size=len(clause), max_size=len(clause))
     margins = torch.tensor(data.draw(st.lists(values, min_size=1, max_size=5)), dtype=torch.float64)
     expected = clauses_by_hand(made, margins)
@@ -281,8 +284,8 @@ def test_clauses_are_conjunctions_of_disjunctions(data: st.DataObject) -> None:
     assert made.proved(margins).tolist() == expected
     assert made.holds(margins).tolist() == [all(row) for row in expected]
     assert made.broken(margins).tolist() == [not all(row) for row in expected]
-    merits = torch.stack([margins[:, clause == number].amax(1) for number in range(count)], 1)
-    assert torch.equal(made.merits(margins), merits)
+    clause_margins = torch.stack([margins[:, clause == number].amax(1) for number in range(count)], 1)
+    assert torch.equal(made.clause_margins(margins), clause_margins)
     some = torch.tensor(data.draw(st.permutations(range(count)))[: data.draw(st.integers(1, count))])
     part, rows = made.select(some), made.select(some).margins(margins)
     assert part.proved(rows).tolist() == [[row[number] for number in some] for row in expected]
@@ -290,7 +293,7 @@ def test_clauses_are_conjunctions_of_disjunctions(data: st.DataObject) -> None:
 
 def test_what_is_not_a_number_proves_and_breaks_nothing() -> None:
     nan = float("nan")
-    made = claim(torch.eye(3), clause=torch.tensor([0, 0, 1]), weak=torch.tensor([True, False, True]))
+    made = claim(torch.eye(3), clause=torch.tensor([0, 0, 1]), non_strict=torch.tensor([True, False, True]))
     margins = torch.tensor([[nan, -1.0, 1.0], [nan, 1.0, nan], [nan, 1.0, 0.0], [nan, nan, -1.0]])
     assert made.proved(margins).tolist() == [[False, True], [True, False], [True, True], [False, False]]
     assert made.holds(margins).tolist() == [False, False, True, False]
@@ -298,10 +301,10 @@ def test_what_is_not_a_number_proves_and_breaks_nothing() -> None:
 
 
 def test_rows_are_clauses_of_their_own_unless_told_otherwise() -> None:
-    made, same = robustness(2, 5), claim(robustness(2, 5).C, clause=torch.arange(4), weak=torch.zeros(4).bool())
+    made, same = robustness(2, 5), claim(robustness(2, 5).C, clause=torch.arange(4), non_strict=torch.zeros(4).bool())
     margins = made.margins(draw(20, 5))
     assert made.clause_count == 4
-    assert torch.equal(made.merits(margins), margins)
+    assert torch.equal(made.clause_margins(margins), margins)
     assert torch.equal(made.holds(margins), (margins > 0).all(1))
     assert torch.equal(same.holds(margins), made.holds(margins))
     assert not bool(made.holds(torch.zeros(1, 4)))

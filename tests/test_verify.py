@@ -20,9 +20,9 @@ from test_cli import ENVIRONMENT, call, is_refused, process
 
 import kreludomain as kd
 from kreludomain.network import Network, load, with_input
+from kreludomain.property import load_vnnlib
+from kreludomain.property.vnnlib import parse_vnnlib
 from kreludomain.run.instances import read_instances
-from kreludomain.spec import load_vnnlib
-from kreludomain.spec.vnnlib import parse_vnnlib
 
 #: A hard question: no bounds prove it, no attack refutes it, and branching takes longer than anyone waits.
 HARD = (12, 80, 80, 80, 80, 80, 3)
@@ -53,7 +53,7 @@ def middle(network: Network) -> list[float]:
     return outputs
 
 
-def replayed(text: str, onnx_file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def confirmed(text: str, onnx_file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Inputs and outputs of a counterexample as it is written, and onnxruntime's outputs there."""
     pairs = re.findall(r"\(([XY])_(\d+) ([^()\s]+)\)", text)
     assert text == "sat\n(" + "\n".join(f"({kind}_{i} {value})" for kind, i, value in pairs) + ")\n"
@@ -82,7 +82,7 @@ def test_sat_with_a_counterexample_that_others_can_check(tmp_path: Path) -> None
     assert result.returncode == 0
     assert result.stdout == (tmp_path / "out.txt").read_text()
     assert result.stderr.startswith("sat after ")
-    x, y, outputs = replayed(result.stdout, onnx_file)
+    x, y, outputs = confirmed(result.stdout, onnx_file)
     np.testing.assert_allclose(y, outputs, rtol=1e-6, atol=1e-7)
     assert np.abs(x).max() <= 1
     assert outputs[1] <= at_zero[1]
@@ -170,7 +170,7 @@ def test_every_case_has_to_hold() -> None:
     for threshold, verdict in ((1e3, kd.Verdict.VERIFIED), (float(max(corners[1])), kd.Verdict.FALSIFIED)):
         text = f"{head}(assert (or {' '.join(boxes)}))\n(assert (>= Y_0 {threshold}))\n"
         question = parse_vnnlib(text, network)
-        assert len(question.cases) == 2
+        assert len(question.properties) == 2
         answer = kd.decide(network, question, timeout_s=60)
         assert answer.verdict == verdict
         if verdict == kd.Verdict.FALSIFIED:
@@ -210,7 +210,7 @@ def test_a_relation_of_inputs_and_outputs_is_replayed_on_the_file(tmp_path: Path
     x = answer.counterexample
     assert float(answer.outputs[0]) - float(x[1]) <= middle(network)[0]
     result = process("verify", onnx_file, vnnlib, "--timeout", 60, cwd=tmp_path)
-    _, y, outputs = replayed(result.stdout, onnx_file)
+    _, y, outputs = confirmed(result.stdout, onnx_file)
     np.testing.assert_allclose(y, outputs, rtol=1e-6, atol=1e-7)
     assert len(y) == 2
     assert with_input(loaded).size(with_input(loaded).output.name) == 4

@@ -21,7 +21,7 @@ from torch import Tensor
 import kreludomain as kd
 from kreludomain.network import Network, Node, Runtime, parse_onnx, to_onnx, with_input
 from kreludomain.network.operators import Input, Linear
-from kreludomain.spec.vnnlib import parse_vnnlib
+from kreludomain.property.vnnlib import parse_vnnlib
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT.parent / "shared" / "benchmarks" / "vnncomp2021"
@@ -153,11 +153,11 @@ def test_the_specification_is_broken_where_the_assertions_are_true(assertions: l
 def test_bounds_are_as_written_and_never_inside_what_they_say(number: float, factor: int) -> None:
     network = plain(1, 1)
     text = f"{declarations(1, 1)} (assert (>= X_0 -1.7e308)) (assert (<= X_0 {number!r}))"
-    assert float(parse_vnnlib(text, network).cases[0].region.upper) == number
+    assert float(parse_vnnlib(text, network).properties[0].region.upper) == number
     side = "<=" if factor > 0 else ">="
     other = "(assert (>= X_0 -1.7e308))" if factor > 0 else "(assert (<= X_0 1.7e308))"
     text = f"{declarations(1, 1)} {other} (assert ({side} (* {factor} X_0) {number!r}))".replace("(>= (*", "(<= (*")
-    region = parse_vnnlib(text, network).cases[0].region
+    region = parse_vnnlib(text, network).properties[0].region
     exact = Fraction(number) / factor
     if factor > 0:
         assert exact <= Fraction(float(region.upper)) <= exact + abs(exact) / 2**51 + Fraction(1e-320)
@@ -167,7 +167,7 @@ def test_bounds_are_as_written_and_never_inside_what_they_say(number: float, fac
 
 def test_strict_bounds_leave_out_their_end_and_nothing_else() -> None:
     text = declarations(1, 1) + "(assert (and (< X_0 0.5) (> X_0 0.25)))"
-    region = parse_vnnlib(text, plain(1, 1)).cases[0].region
+    region = parse_vnnlib(text, plain(1, 1)).properties[0].region
     ends = torch.tensor([[0.5], [0.25]], dtype=torch.float64)
     assert region.contains(ends).tolist() == [False, False]
     inside = torch.nextafter(ends, ends.flip(0))
@@ -188,7 +188,7 @@ ACAS_BOX = """
 def test_unsafe_if_an_output_is_maximal() -> None:
     """ACAS Xu, property 2: a conjunction of atoms, so one clause."""
     text = declarations(2, 3) + ACAS_BOX + "(assert (<= Y_1 Y_0))\n(assert (<= Y_2 Y_0))\n"
-    (case,) = parse_vnnlib(text, plain(2, 3)).cases
+    (case,) = parse_vnnlib(text, plain(2, 3)).properties
     assert case.region.lower.tolist() == [[0.6, -0.5]]
     assert case.region.upper.tolist() == [[0.679857769, -0.45]]
     assert case.claim.clause_count == 1
@@ -199,7 +199,7 @@ def test_unsafe_if_an_output_is_maximal() -> None:
 def test_unsafe_if_another_class_is_above() -> None:
     """Robustness: a disjunction of atoms, so a clause each; equal outputs are unsafe."""
     text = declarations(2, 3) + ACAS_BOX + "(assert (or\n\t(and (>= Y_0 Y_1))\n\t(and (>= Y_2 Y_1))\n))"
-    (case,) = parse_vnnlib(text, plain(2, 3)).cases
+    (case,) = parse_vnnlib(text, plain(2, 3)).properties
     same = kd.robustness(1, 3)
     outputs = torch.randn(50, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64).round()
     assert torch.equal(case.claim.holds(case.claim.margins(outputs)), same.holds(same.margins(outputs)))
@@ -211,7 +211,7 @@ def test_two_boxes_and_several_outputs() -> None:
     box = "(and (<= X_0 {}) (>= X_0 {}) (<= X_1 1) (>= X_1 0))"
     boxes = f"(assert (or {box.format(1, 0)} {box.format(-2, -3)}))"
     text = declarations(2, 3) + boxes + "(assert (or (and (<= Y_1 Y_0)) (and (<= Y_2 Y_0))))"
-    cases = parse_vnnlib(text, plain(2, 3)).cases
+    cases = parse_vnnlib(text, plain(2, 3)).properties
     assert [case.region.lower.tolist() for case in cases] == [[[0.0, 0.0]], [[-3.0, 0.0]]]
     assert [case.claim.clause_count for case in cases] == [2, 2]
 
@@ -221,7 +221,7 @@ def test_boxes_with_outputs_of_their_own() -> None:
     part = "(and (<= X_0 {}) (>= X_0 {}) (<= Y_0 {}))"
     parts = [part.format(1, 0, 5), part.format(3, 2, 6), part.format(1, 0, 7), part.format(0, 1, 8)]
     text = declarations(1, 1) + f"(assert (or {' '.join(parts)}))"
-    cases = parse_vnnlib(text, plain(1, 1)).cases
+    cases = parse_vnnlib(text, plain(1, 1)).properties
     assert [case.region.upper.item() for case in cases] == [1.0, 3.0]
     assert [case.claim.d.tolist() for case in cases] == [[-5.0, -7.0], [-6.0]]
 
@@ -233,14 +233,14 @@ def test_inputs_are_in_the_order_of_the_flattened_input() -> None:
     )
     weight = torch.zeros(1, 4, dtype=torch.float64)
     network = Network((Node("in", Input((2, 3, 4))), Node("out", Linear(weight, None, (2, 3, 4)), ("in",))))
-    region = parse_vnnlib(text, network).cases[0].region
+    region = parse_vnnlib(text, network).properties[0].region
     assert torch.equal(region.lower, torch.arange(size, dtype=torch.float64).reshape(1, 2, 3, 4))
 
 
 def test_nothing_said_of_outputs_is_broken_everywhere() -> None:
     network = plain(2, 2)
     question = parse_vnnlib(declarations(2, 2) + unit_box(2), network)
-    result = kd.certify(network, question.cases[0].region, question.cases[0].claim, "deeppoly")
+    result = kd.certify(network, question.properties[0].region, question.properties[0].claim, "deeppoly")
     assert result.verdict == "falsified"
 
 
@@ -252,8 +252,8 @@ def test_many_assertions_and_one_disjunction_take_no_time() -> None:
     start = time.perf_counter()
     question = parse_vnnlib(text, plain(3072, 10))
     assert time.perf_counter() - start < 5
-    assert len(question.cases) == 2  # the point 0, and the box [-1, 0.1]
-    assert question.cases[1].claim.clause_count == 19
+    assert len(question.properties) == 2  # the point 0, and the box [-1, 0.1]
+    assert question.properties[1].claim.clause_count == 19
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -261,7 +261,7 @@ def test_files(tmp_path: Path, compressed: bool) -> None:
     text = declarations(2, 3) + ACAS_BOX + "(assert (<= 3.99 Y_0))"
     path = tmp_path / ("property.vnnlib" + ".gz" * compressed)
     path.write_bytes(gzip.compress(text.encode()) if compressed else text.encode())
-    (case,) = kd.load_vnnlib(path, plain(2, 3)).cases
+    (case,) = kd.load_vnnlib(path, plain(2, 3)).properties
     assert case.claim.d.tolist() == [3.99]
     assert case.claim.C.tolist() == [[-1, 0, 0]]
 
@@ -292,7 +292,7 @@ def test_what_relates_outputs_to_inputs_is_decided(method: str) -> None:
     for bound, verdict in (("0.01", "verified"), ("-1", "falsified")):
         text = f"(assert (<= (+ Y_0 {bound}) (+ X_0 X_1)))"
         question = parse_vnnlib(declarations(2, 1) + unit_box(2) + text, network)
-        (case,) = question.cases
+        (case,) = question.properties
         found = kd.certify(question.network, case.region, case.claim, method)
         if method not in ("interval", "zonotope", "deeppoly") or verdict == "falsified":
             assert found.verdict == verdict
@@ -303,7 +303,7 @@ def test_linear_conditions_on_inputs_are_part_of_the_question() -> None:
     """The output is above 1 only where the condition on the inputs excludes it."""
     network = Network((Node("in", Input((2,))), Node("out", Linear(torch.ones(1, 2).double(), None, (2,)), ("in",))))
     text = declarations(2, 1) + unit_box(2) + "(assert (<= (+ X_0 X_1) 0.5)) (assert (>= Y_0 1))"
-    (case,) = parse_vnnlib(text, network).cases
+    (case,) = parse_vnnlib(text, network).properties
     outputs = torch.tensor([[0.25, 0.25, 1.5], [0.5, 0.25, 1.5], [0.25, 0.25, 0.5]], dtype=torch.float64)
     assert case.claim.broken(case.claim.margins(outputs)).tolist() == [True, False, False]
 
@@ -400,7 +400,7 @@ def test_published_files_are_read_at_once(folder: str, inputs: int, outputs: int
         question = kd.load_vnnlib(path, network)
         assert time.perf_counter() - start < 3  # a sixth of that on an idle core
         assert question.network is network
-        assert len(question.cases) == (2 if path.name == "prop_6.vnnlib" else 1)
-        for case in question.cases:
+        assert len(question.properties) == (2 if path.name == "prop_6.vnnlib" else 1)
+        for case in question.properties:
             assert case.region.shape == (inputs,)
             assert inputs == 5 or case.claim.clause_count == 9

@@ -1,11 +1,12 @@
 """Sound bounds of all nodes: interval, zonotope, DeepPoly, and the interfaces every method shares."""
 
-from kreludomain.domain.abstraction import Abstraction, ClaimMethod, ContradictionError, Known, Method, Minima, prepare
-from kreludomain.domain.backward import Step, back_substitute
+from kreludomain.domain.abstraction import Abstraction, InfeasibleBoundsError, LowerBounds
+from kreludomain.domain.backward import BackwardRelaxation, back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
-from kreludomain.domain.combined import Combined
 from kreludomain.domain.deeppoly import BackwardAbstraction, DeepPoly
+from kreludomain.domain.intersection import Intersection
 from kreludomain.domain.interval import Interval
+from kreludomain.domain.method import Method, PriorBounds, Query
 from kreludomain.domain.relu import LOWER_SLOPES
 from kreludomain.domain.rounding import Rounding
 from kreludomain.domain.zonotope import Zonotope
@@ -14,19 +15,18 @@ __all__ = [
     "LOWER_SLOPES",
     "Abstraction",
     "BackwardAbstraction",
+    "BackwardRelaxation",
     "Bounds",
-    "ClaimMethod",
-    "Combined",
-    "ContradictionError",
     "DeepPoly",
+    "InfeasibleBoundsError",
+    "Intersection",
     "Interval",
-    "Known",
     "LayerBounds",
+    "LowerBounds",
     "Method",
-    "Minima",
+    "PriorBounds",
+    "Query",
     "Rounding",
-    "Step",
     "Zonotope",
     "back_substitute",
-    "prepare",
 ]

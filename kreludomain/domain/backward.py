@@ -17,11 +17,11 @@ from torch import Tensor
 from kreludomain.domain.rounding import Rounding
 from kreludomain.network import Network, Node
 from kreludomain.network.operators import AffineOperator, Input
-from kreludomain.spec import Objective, Region
-from kreludomain.spec.region import ROUNDING
+from kreludomain.property import Objective, Region
+from kreludomain.rounding import ROUNDING
 
 
-class Step(Protocol):
+class BackwardRelaxation(Protocol):
     """What stands for a node while expressions are pushed through it from above to below.
 
     ``backward`` takes ``a`` of shape ``(B or 1, m, *shape of the node)`` and returns coefficients for each of the
@@ -38,7 +38,7 @@ class Step(Protocol):
 def back_substitute(
     network: Network,
     objective: Objective,
-    steps: Mapping[str, Step],
+    steps: Mapping[str, BackwardRelaxation],
     region: Region,
     rounding: Rounding | None,
     plus: Objective | None = None,
@@ -54,7 +54,7 @@ def back_substitute(
     total = top.constant.expand(region.batch, -1)
     magnitude = total.abs()
     slack = total.new_zeros(()) if rounding is None else rounding.of_start(top)
-    for node in reversed(network.upto(top.node)):
+    for node in reversed(network.ancestors(top.node)):
         coefficients = pending.pop(node.name, None)
         if plus is not None and node.name == objective.node:
             coefficients = objective.coefficients if coefficients is None else objective.coefficients + coefficients
@@ -75,7 +75,7 @@ def back_substitute(
     return total - ROUNDING * magnitude - slack
 
 
-def _step(node: Node, steps: Mapping[str, Step], region: Region) -> Step:
+def _step(node: Node, steps: Mapping[str, BackwardRelaxation], region: Region) -> BackwardRelaxation:
     if node.name in steps:
         return steps[node.name]
     if isinstance(node.operator, Input):

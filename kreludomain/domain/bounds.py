@@ -27,7 +27,7 @@ class Bounds:
         return (self.lower < 0) & (self.upper > 0)
 
     @property
-    def bent(self) -> Tensor:
+    def kinked(self) -> Tensor:
         """Where a ReLU's relaxation has something to say: unstable, or a bound is exactly 0.
 
         Such a bound is a sign that was decided from outside, a split, and is not implied by the layers before.

@@ -10,24 +10,31 @@ import torch
 from torch import Tensor
 
 from kreludomain.deadline import Deadline
-from kreludomain.domain.abstraction import Abstraction, Known, Minima, cut, prepare
-from kreludomain.domain.backward import Step, back_substitute
+from kreludomain.domain.abstraction import Abstraction, LowerBounds, intersect
+from kreludomain.domain.backward import BackwardRelaxation, back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.interval import interval
-from kreludomain.domain.relaxation import anchors, differences, linear_step, maximum_step, open_neurons
-from kreludomain.domain.relu import LOWER_SLOPES, ConstantStep
+from kreludomain.domain.method import Method, Query
+from kreludomain.domain.relaxation import (
+    cut_nodes,
+    linear_relaxation,
+    maximum_relaxation,
+    maxpool_differences,
+    refinable_neurons,
+)
+from kreludomain.domain.relu import LOWER_SLOPES, ConstantRelaxation
 from kreludomain.domain.rounding import Rounding
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import AffineOperator, Input, PairMaximum
-from kreludomain.spec import Box, Objective, Region, chunk_rows
+from kreludomain.property import Box, Objective, Region, chunk_rows
 
 
 @dataclass(frozen=True, eq=False)
 class BackwardAbstraction(Abstraction):
     """Bounds of every node and, for every activation and maximum, the step that stands for it in back-substitution."""
 
-    steps: Mapping[str, Step] = field(kw_only=True)
+    steps: Mapping[str, BackwardRelaxation] = field(kw_only=True)
     memory_mb: int = field(default=16, kw_only=True)
     rounding_lengths: dict[str, Tensor | None] = field(default_factory=dict, kw_only=True)
 
@@ -35,10 +42,12 @@ class BackwardAbstraction(Abstraction):
     def rounding(self) -> Rounding:
         return Rounding(self.network, self.bounds, self.rounding_lengths)
 
-    def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
+    def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> LowerBounds:
         # To the input, and to the nearest activations only: never looser than interval analysis on the same bounds.
-        near = {name: ConstantStep(self.bounds[name]) for name in anchors(self.network)}
-        return Minima(torch.maximum(self._through(objective, self.steps), self._through(objective, near)), self.notes)
+        near = {name: ConstantRelaxation(self.bounds[name]) for name in cut_nodes(self.network)}
+        return LowerBounds(
+            torch.maximum(self._through(objective, self.steps), self._through(objective, near)), self.notes
+        )
 
     def neurons(self, node: str, indices: Tensor) -> Bounds:
         """Bounds ``(B, m)`` of neurons by back-substitution to the input alone; ``indices`` ``(m,)``, at least one."""
@@ -49,7 +58,7 @@ class BackwardAbstraction(Abstraction):
         lower, upper = (torch.cat(side, dim=1) for side in zip(*parts, strict=True))
         return Bounds(lower, upper)
 
-    def _through(self, objective: Objective, steps: Mapping[str, Step]) -> Tensor:
+    def _through(self, objective: Objective, steps: Mapping[str, BackwardRelaxation]) -> Tensor:
         parts = objective.chunks(self._rows_at_once(objective.node))
         return torch.cat(
             [back_substitute(self.network, part, steps, self.region, self.rounding) for part in parts], dim=1
@@ -60,7 +69,7 @@ class BackwardAbstraction(Abstraction):
 
 
 @dataclass(frozen=True)
-class DeepPoly:
+class DeepPoly(Method):
     """Back-substitution with one line below and the chord above each unstable neuron.
 
     ``lower_slope``: the rule for the line below, ``area`` (0 or 1, whichever leaves the smaller triangle), ``parallel``
@@ -83,24 +92,22 @@ class DeepPoly:
             raise InputError(f"memory_mb: {self.memory_mb} is not a number from 1 up")
 
     @torch.no_grad()
-    def abstract(
-        self, network: Network, region: Region, known: Known | None = None, deadline: Deadline = Deadline()
-    ) -> BackwardAbstraction:
-        region, known = prepare(network, region, known)
+    def abstract(self, query: Query) -> BackwardAbstraction:
+        network, region = query.network, query.region
         bounds = {network.input.name: Bounds(region.lower, region.upper)}
-        steps: dict[str, Step] = {}
+        steps: dict[str, BackwardRelaxation] = {}
         lengths: dict[str, Tensor | None] = {}  # of nodes whose inputs' bounds are final, so the same for all layers
         wanted = {*network.pre_activations, network.output.name}
         for node in network.nodes:
             if node.inputs:
                 bounds[node.name] = interval(node.operator, *(bounds[name] for name in node.inputs))
-            bounds[node.name] = cut(node.name, bounds[node.name], known)
+            bounds[node.name] = intersect(node.name, bounds[node.name], query.prior_bounds)
             if node in network.activations:
-                steps[node.name] = linear_step(node.operator, bounds[node.inputs[0]], self.lower_slope)
+                steps[node.name] = linear_relaxation(node.operator, bounds[node.inputs[0]], self.lower_slope)
             if isinstance(node.operator, PairMaximum):
                 a, b, relu = node.inputs
-                steps[node.name] = maximum_step(bounds[a], bounds[b], bounds[network[relu].inputs[0]])
-            late = deadline.passed  # intervals have to do
+                steps[node.name] = maximum_relaxation(bounds[a], bounds[b], bounds[network[relu].inputs[0]])
+            late = query.deadline.passed  # intervals have to do
             if node.name in wanted and not late and not _interval_is_exact(network, node.name, region):
                 below = self._abstraction(network, region, bounds, steps, lengths)
                 bounds[node.name] = self._back_substituted(below, node.name)
@@ -111,7 +118,7 @@ class DeepPoly:
         network: Network,
         region: Region,
         bounds: Mapping[str, Bounds],
-        steps: Mapping[str, Step],
+        steps: Mapping[str, BackwardRelaxation],
         lengths: dict[str, Tensor | None],
     ) -> BackwardAbstraction:
         return BackwardAbstraction(
@@ -122,9 +129,9 @@ class DeepPoly:
         """The bounds of a node cut with those that back-substitution through the layers below gives."""
         bounds = abstraction.bounds[name]
         chosen = torch.ones_like(bounds.lower[0], dtype=torch.bool)
-        sign_alone = self.neurons == "unstable" or name in differences(abstraction.network)
+        sign_alone = self.neurons == "unstable" or name in maxpool_differences(abstraction.network)
         if sign_alone and name != abstraction.network.output.name:
-            chosen = open_neurons(abstraction.network, name, bounds).any(0)
+            chosen = refinable_neurons(abstraction.network, name, bounds).any(0)
         indices = chosen.flatten().nonzero()[:, 0]
         if not len(indices):
             return bounds
@@ -135,9 +142,9 @@ class DeepPoly:
 def _interval_is_exact(network: Network, name: str, region: Region) -> bool:
     """Whether interval bounds of a node are already exact: a box, and one chain of affine operators from the input.
 
-    At most one operator of the chain may mix entries (``monomial`` ones pass intervals without loss).
+    At most one operator of the chain may mix entries (``row_sparse`` ones pass intervals without loss).
     """
-    nodes = network.upto(name)
-    mixing = [n for n in nodes if isinstance(n.operator, AffineOperator) and not n.operator.monomial]
+    nodes = network.ancestors(name)
+    mixing = [n for n in nodes if isinstance(n.operator, AffineOperator) and not n.operator.row_sparse]
     chain = all(isinstance(n.operator, AffineOperator | Input) and len(n.inputs) <= 1 for n in nodes)
     return isinstance(region, Box) and chain and len(mixing) <= 1

@@ -8,15 +8,15 @@ from functools import singledispatch
 import torch
 
 from kreludomain.deadline import Deadline
-from kreludomain.domain.abstraction import Abstraction, Known, Minima, cut, prepare
+from kreludomain.domain.abstraction import Abstraction, LowerBounds, intersect
 from kreludomain.domain.backward import back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
-from kreludomain.domain.relaxation import anchors
-from kreludomain.domain.relu import ConstantStep
-from kreludomain.network import Network
+from kreludomain.domain.method import Method, Query
+from kreludomain.domain.relaxation import cut_nodes
+from kreludomain.domain.relu import ConstantRelaxation
 from kreludomain.network.operators import AffineOperator, Operator, PairMaximum, Relu, SShaped
-from kreludomain.spec import Objective, Region
-from kreludomain.spec.region import ROUNDING, accumulated
+from kreludomain.property import Objective
+from kreludomain.rounding import ROUNDING, gamma
 
 
 @singledispatch
@@ -28,10 +28,10 @@ def interval(operator: Operator, *inputs: Bounds) -> Bounds:
 @interval.register
 def _(operator: AffineOperator, *inputs: Bounds) -> Bounds:
     middle = operator(*((b.lower + b.upper) / 2 for b in inputs))
-    radius = operator.magnitude(*(b.width / 2 for b in inputs))
-    reach = operator.magnitude(*(torch.maximum(b.lower.abs(), b.upper.abs()) for b in inputs))
+    radius = operator.abs_linear(*(b.width / 2 for b in inputs))
+    reach = operator.abs_linear(*(torch.maximum(b.lower.abs(), b.upper.abs()) for b in inputs))
     reach = reach if operator.offset is None else reach + operator.offset.abs()
-    radius = radius + max(ROUNDING, accumulated(operator.terms)) * reach
+    radius = radius + max(ROUNDING, gamma(operator.accumulation_length)) * reach
     return Bounds(middle - radius, middle + radius)
 
 
@@ -55,23 +55,21 @@ def _(operator: PairMaximum, *inputs: Bounds) -> Bounds:
 class IntervalAbstraction(Abstraction):
     """Bounds of every node; an objective is pushed back over affine operators to the nearest activations and maxima."""
 
-    def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
-        steps = {name: ConstantStep(self.bounds[name]) for name in anchors(self.network)}
-        return Minima(back_substitute(self.network, objective, steps, self.region, self.rounding))
+    def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> LowerBounds:
+        steps = {name: ConstantRelaxation(self.bounds[name]) for name in cut_nodes(self.network)}
+        return LowerBounds(back_substitute(self.network, objective, steps, self.region, self.rounding))
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(Method):
     """Interval analysis: the cheapest method, and the loosest."""
 
     @torch.no_grad()
-    def abstract(
-        self, network: Network, region: Region, known: Known | None = None, deadline: Deadline = Deadline()
-    ) -> IntervalAbstraction:
-        region, known = prepare(network, region, known)
+    def abstract(self, query: Query) -> IntervalAbstraction:
+        network, region = query.network, query.region
         bounds = {network.input.name: Bounds(region.lower, region.upper)}
         for node in network.nodes:
             if node.inputs:
                 bounds[node.name] = interval(node.operator, *(bounds[name] for name in node.inputs))
-            bounds[node.name] = cut(node.name, bounds[node.name], known)
+            bounds[node.name] = intersect(node.name, bounds[node.name], query.prior_bounds)
         return IntervalAbstraction(network, region, LayerBounds(bounds))

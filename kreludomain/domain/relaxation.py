@@ -8,7 +8,7 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
-from kreludomain.domain.backward import Step
+from kreludomain.domain.backward import BackwardRelaxation
 from kreludomain.domain.bounds import Bounds
 from kreludomain.domain.relu import linear_relu
 from kreludomain.domain.sshaped import tangent_band
@@ -17,7 +17,7 @@ from kreludomain.network.operators import Activation, Operator, PairMaximum, Rel
 
 
 @dataclass(frozen=True, eq=False)
-class LinearStep:
+class LinearRelaxation:
     """``lower_slope * x + lower_intercept <= y <= upper_slope * x + upper_intercept``, entry by entry.
 
     All are ``(B, *shape)``.
@@ -36,7 +36,7 @@ class LinearStep:
 
 
 @singledispatch
-def linear_step(operator: Operator, bounds: Bounds, lower_slope: str) -> Step:
+def linear_relaxation(operator: Operator, bounds: Bounds, lower_slope: str) -> BackwardRelaxation:
     """One line below and one above an activation whose input is in ``bounds``. A new activation registers here.
 
     ``lower_slope`` is the rule for ReLUs.
@@ -44,19 +44,19 @@ def linear_step(operator: Operator, bounds: Bounds, lower_slope: str) -> Step:
     raise TypeError(f"no lines below and above {type(operator).__name__}")
 
 
-@linear_step.register
-def _(operator: Relu, bounds: Bounds, lower_slope: str) -> Step:
+@linear_relaxation.register
+def _(operator: Relu, bounds: Bounds, lower_slope: str) -> BackwardRelaxation:
     return linear_relu(bounds, lower_slope)
 
 
-@linear_step.register
-def _(operator: SShaped, bounds: Bounds, lower_slope: str) -> Step:
+@linear_relaxation.register
+def _(operator: SShaped, bounds: Bounds, lower_slope: str) -> BackwardRelaxation:
     band = tangent_band(operator, bounds)
-    return LinearStep(band.below.slope, band.below.intercept, band.above.slope, band.above.intercept)
+    return LinearRelaxation(band.below.slope, band.below.intercept, band.above.slope, band.above.intercept)
 
 
 @dataclass(frozen=True, eq=False)
-class MaximumStep:
+class MaximumRelaxation:
     """``b + r`` below a maximum of ``a`` and ``b``; above it too, or a constant where ``capped``, ``(B, *shape)``.
 
     The triangle of ``r = ReLU(a - b)`` does not know that the maximum is no larger than the larger upper bound.
@@ -71,7 +71,7 @@ class MaximumStep:
         return (torch.zeros_like(passed), passed, passed), constant[..., 0]
 
 
-def maximum_step(a: Bounds, b: Bounds, difference: Bounds) -> MaximumStep:
+def maximum_relaxation(a: Bounds, b: Bounds, difference: Bounds) -> MaximumRelaxation:
     """The step for a maximum: above, whichever of ``b + chord(a - b)`` and the cap is lower.
 
     They are compared half-way from the middle of the box to where the chord is highest: in the middle, the chord wins
@@ -85,27 +85,27 @@ def maximum_step(a: Bounds, b: Bounds, difference: Bounds) -> MaximumStep:
 
     highest = above(a.upper, b.upper)
     middle = above((a.lower + a.upper) / 2, (b.lower + b.upper) / 2)
-    return MaximumStep(cap, difference.unstable & ((highest + middle) / 2 >= cap))
+    return MaximumRelaxation(cap, difference.unstable & ((highest + middle) / 2 >= cap))
 
 
-def differences(network: Network) -> frozenset[str]:
+def maxpool_differences(network: Network) -> frozenset[str]:
     """The nodes ``a - b`` of which nothing matters but ``ReLU(a - b)`` in a maximum of ``a`` and ``b``."""
 
     def only(name: str, kind: type[Operator]) -> bool:
-        return all(isinstance(taker.operator, kind) for taker in network.takers(name))
+        return all(isinstance(taker.operator, kind) for taker in network.consumers(name))
 
-    relus = [node for node in network.activations if isinstance(node.operator, Relu) and network.takers(node.name)]
+    relus = [node for node in network.activations if isinstance(node.operator, Relu) and network.consumers(node.name)]
     return frozenset(n.inputs[0] for n in relus if only(n.name, PairMaximum) and only(n.inputs[0], Relu))
 
 
-def open_neurons(network: Network, node: str, bounds: Bounds) -> Tensor:
+def refinable_neurons(network: Network, node: str, bounds: Bounds) -> Tensor:
     """Where tighter bounds of a pre-activation make a tighter relaxation of what takes it, as ``bounds``.
 
     For a ReLU where the sign is not decided; a curve is never known exactly but at a point.
     """
-    return bounds.lower < bounds.upper if network.curve_takes(node) else bounds.unstable
+    return bounds.lower < bounds.upper if network.feeds_smooth(node) else bounds.unstable
 
 
-def anchors(network: Network) -> tuple[str, ...]:
+def cut_nodes(network: Network) -> tuple[str, ...]:
     """The nodes whose bounds say what bounds of the nodes before them do not: activations and maxima."""
     return tuple(node.name for node in network.nodes if isinstance(node.operator, Activation | PairMaximum))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kreludomain.domain.bounds import Bounds
-from kreludomain.spec.region import accumulated
+from kreludomain.rounding import gamma
 
 
 def _chord_slope(lower: Tensor, upper: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ LOWER_SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class LinearReluStep:
+class ReluRelaxation:
     """``lower_slope * x <= relu(x) <= upper_slope * x + intercept``, entry by entry; all are ``(B, *shape)``."""
 
     lower_slope: Tensor
@@ -53,7 +53,7 @@ class LinearReluStep:
 
 
 @dataclass(frozen=True, eq=False)
-class ConstantStep:
+class ConstantRelaxation:
     """``lower <= value <= upper`` and nothing about the input: what interval analysis knows of an activation."""
 
     bounds: Bounds
@@ -61,21 +61,21 @@ class ConstantStep:
     def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         a = coefficients.flatten(2)
         lower, upper = self.bounds.lower.flatten(1), self.bounds.upper.flatten(1)
-        slack = accumulated(a.shape[2]) * torch.maximum(lower.abs(), upper.abs())  # terms of both signs may cancel
+        slack = gamma(a.shape[2]) * torch.maximum(lower.abs(), upper.abs())  # terms of both signs may cancel
         positive, negative = a.clamp(min=0), a.clamp(max=0)
         return (), torch.einsum("bmn,bn->bm", positive, lower - slack) + torch.einsum(
             "bmn,bn->bm", negative, upper + slack
         )
 
 
-def linear_relu(bounds: Bounds, lower_slope: str) -> LinearReluStep:
+def linear_relu(bounds: Bounds, lower_slope: str) -> ReluRelaxation:
     """The chord above and the rule's line below where unstable; exact where stable."""
     lower, upper, unstable = bounds.lower, bounds.upper, bounds.unstable
     active = (lower >= 0).to(lower.dtype)
     safe_lower, safe_upper = torch.where(unstable, lower, -1.0), torch.where(unstable, upper, 1.0)
     slope = _chord_slope(safe_lower, safe_upper)
     below = LOWER_SLOPES[lower_slope](safe_lower, safe_upper)
-    return LinearReluStep(
+    return ReluRelaxation(
         lower_slope=torch.where(unstable, below, active),
         upper_slope=torch.where(unstable, slope, active),
         intercept=torch.where(unstable, -slope * safe_lower, 0.0),

@@ -21,8 +21,8 @@ from torch import Tensor
 from kreludomain.domain.bounds import Bounds
 from kreludomain.network import Network, Node
 from kreludomain.network.operators import Activation, AffineOperator, Input, PairMaximum
-from kreludomain.spec import Objective
-from kreludomain.spec.region import accumulated
+from kreludomain.property import Objective
+from kreludomain.rounding import gamma
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,15 +56,15 @@ class Rounding:
     def of_start(self, objective: Objective) -> Tensor | float:
         """What an objective's way to its node may be off by, ``(B, m)``, and the step of an activation there."""
         node = self.network[objective.node]
-        if not objective.trail and self._goes_with_what_is_above(node):
+        if not objective.pullback_history and self._goes_with_what_is_above(node):
             if node.name not in self._starts:
                 self._starts[node.name] = _length(self._of_activation(node)[:, None])
             return _length(objective.coefficients) * self._starts[node.name]
-        return sum((self.of_step(self.network[name], a) for name, a in objective.trail), start=0.0)
+        return sum((self.of_step(self.network[name], a) for name, a in objective.pullback_history), start=0.0)
 
     def of_sum(self, name: str, coefficients: Tensor) -> Tensor:
         """What adding two expressions at a node may be off by, from the sum."""
-        return _length(coefficients) * _length(accumulated(1) * self.reach(name)[:, None])
+        return _length(coefficients) * _length(gamma(1) * self.reach(name)[:, None])
 
     def reach(self, name: str) -> Tensor:
         """The largest magnitude of each value of a node, ``(B, *shape)``."""
@@ -79,25 +79,25 @@ class Rounding:
             return self._of_activation(node)
         inputs = [self.network[name] for name in node.inputs]
         below = [self._goes_with_what_is_above(source) for source in inputs]
-        if not operator.terms and not any(below):
+        if not operator.accumulation_length and not any(below):
             return None
-        own = accumulated(operator.terms) if operator.terms else 0.0
+        own = gamma(operator.accumulation_length) if operator.accumulation_length else 0.0
         parts = (
             own * self.reach(source.name) + (self._of_activation(source) if activation else 0.0)
             for source, activation in zip(inputs, below, strict=True)
         )
-        vector = operator.magnitude(*parts)
+        vector = operator.abs_linear(*parts)
         if operator.offset is not None:
-            vector = vector + accumulated(math.prod(node.shape)) * operator.offset.abs()
+            vector = vector + gamma(math.prod(node.shape)) * operator.offset.abs()
         if isinstance(operator, PairMaximum):  # upper bounds are added up over the layer
             compared = self.reach(node.inputs[0]) + self.reach(node.inputs[1])
-            vector = vector + accumulated(math.prod(node.shape)) * compared
+            vector = vector + gamma(math.prod(node.shape)) * compared
         return vector
 
     def _of_activation(self, node: Node) -> Tensor:
         # Slopes and what lines are worth at zero are rounded, and the latter are added up over the layer.
         reach = sum((self.reach(name) for name in node.inputs), start=self.reach(node.name))
-        return accumulated(math.prod(node.shape)) * reach
+        return gamma(math.prod(node.shape)) * reach
 
     def _goes_with_what_is_above(self, node: Node) -> bool:
         return isinstance(node.operator, Activation) and node.name not in self._activated
@@ -105,8 +105,8 @@ class Rounding:
     @cached_property
     def _activated(self) -> frozenset[str]:
         """The nodes that something takes which is not affine."""
-        takers = (node for node in self.network.nodes if not isinstance(node.operator, AffineOperator))
-        return frozenset(name for node in takers for name in node.inputs)
+        consumers = (node for node in self.network.nodes if not isinstance(node.operator, AffineOperator))
+        return frozenset(name for node in consumers for name in node.inputs)
 
 
 def _length(coefficients: Tensor) -> Tensor:

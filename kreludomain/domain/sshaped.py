@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kreludomain.domain.bounds import Bounds
 from kreludomain.network.operators import SShaped
-from kreludomain.spec.region import ROUNDING
+from kreludomain.rounding import ROUNDING
 
 #: Below this width, a tangent in the middle is as good as the chord, whose slope would be rounding.
 _NARROW = 1e-7

@@ -3,7 +3,7 @@
 The value of a node is ``c + A x + E e`` with ``x`` in the region and noise ``e`` in [-1, 1]. The input stays itself
 instead of becoming noise, so that balls of any norm are concretised exactly. What rounding does to ``c``, ``A`` and
 ``E``, whose entries may be what is left when larger ones cancel, is carried along as a bound of its own
-(:func:`kreludomain.spec.region.accumulated`).
+(:func:`kreludomain.rounding.gamma`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from kreludomain.deadline import Deadline
-from kreludomain.domain.abstraction import Abstraction, Known, Minima, cut, prepare
+from kreludomain.domain.abstraction import Abstraction, LowerBounds, intersect
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.interval import interval
+from kreludomain.domain.method import Method, Query
 from kreludomain.domain.relu import linear_relu
 from kreludomain.domain.sshaped import parallel_band
-from kreludomain.network import Network
 from kreludomain.network.operators import AffineOperator, Operator, Relu, SShaped
-from kreludomain.spec import Objective, Region
-from kreludomain.spec.region import ROUNDING, accumulated
+from kreludomain.property import Objective, Region
+from kreludomain.rounding import ROUNDING, gamma
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +55,9 @@ class AffineForm:
         shape = self.constant.shape
         rows = self.linear.flatten(2).transpose(1, 2).unflatten(2, region.shape)
         radius = self.noise.abs().sum(1)
-        radius = radius + max(ROUNDING, accumulated(self.noise.shape[1])) * (self.constant.abs() + radius) + self.error
-        lower = region.minimum(rows).reshape(shape)
-        upper = -region.minimum(-rows).reshape(shape)
+        radius = radius + max(ROUNDING, gamma(self.noise.shape[1])) * (self.constant.abs() + radius) + self.error
+        lower = region.concretise(rows).reshape(shape)
+        upper = -region.concretise(-rows).reshape(shape)
         return Bounds(self.constant + lower - radius, self.constant + upper + radius)
 
 
@@ -83,11 +83,11 @@ def _(operator: AffineOperator, pre: Bounds, symbols: int, *inputs: AffineForm) 
     noise = [_lengthen(form.noise, longest) for form in inputs]
     batch = max(form.linear.shape[0] for form in inputs)
     linear = [form.linear.expand(batch, *form.linear.shape[1:]) for form in inputs]
-    error = operator.magnitude(*(form.error for form in inputs))
-    if operator.terms:
-        size = operator.magnitude(*(form.magnitude for form in inputs))
+    error = operator.abs_linear(*(form.error for form in inputs))
+    if operator.accumulation_length:
+        size = operator.abs_linear(*(form.magnitude for form in inputs))
         size = size if operator.offset is None else size + operator.offset.abs()
-        error = error + accumulated(operator.terms) * size
+        error = error + gamma(operator.accumulation_length) * size
     return AffineForm(
         error=error,
         reach=inputs[0].reach,
@@ -124,7 +124,7 @@ def _between(form: AffineForm, pre: Bounds, slope: Tensor, middle: Tensor, half:
     noise = torch.cat([kept, added.unflatten(2, half.shape[1:])], dim=1)
     reach = torch.maximum(pre.lower.abs(), pre.upper.abs())  # the lines' own rounding; there is none without a fresh e
     rounded = slope * form.magnitude + middle.abs() + half + torch.where(half > 0, reach, 0.0)
-    error = slope * form.error + accumulated(1) * rounded
+    error = slope * form.error + gamma(1) * rounded
     return AffineForm(form.constant * slope + middle, form.linear * slope[:, None], noise, error, form.reach)
 
 
@@ -140,7 +140,7 @@ class ZonotopeAbstraction(Abstraction):
     forms: Mapping[str, AffineForm] = field(kw_only=True)
 
     @torch.no_grad()
-    def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> Minima:
+    def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> LowerBounds:
         form, a = self.forms[objective.node], objective.coefficients.flatten(2)
         combined = AffineForm(
             (a @ form.constant.flatten(1)[:, :, None])[..., 0] + objective.constant,
@@ -149,24 +149,22 @@ class ZonotopeAbstraction(Abstraction):
             self._error(objective, form),
             form.reach,
         )
-        return Minima(combined.extrema(self.region).lower)
+        return LowerBounds(combined.extrema(self.region).lower)
 
     def _error(self, objective: Objective, form: AffineForm) -> Tensor:
         """What objectives in a form's entries may be off by, ``(B, m)``."""
-        a, own = objective.coefficients.flatten(2), form.error + accumulated(form.error[0].numel()) * form.magnitude
+        a, own = objective.coefficients.flatten(2), form.error + gamma(form.error[0].numel()) * form.magnitude
         found: Tensor = (a.abs() @ own.flatten(1)[:, :, None])[..., 0] + self.rounding.of_start(objective)
-        return found + accumulated(1) * objective.constant.abs()
+        return found + gamma(1) * objective.constant.abs()
 
 
 @dataclass(frozen=True)
-class Zonotope:
+class Zonotope(Method):
     """DeepZ: forward, relational, one fresh noise symbol an unstable neuron."""
 
     @torch.no_grad()
-    def abstract(
-        self, network: Network, region: Region, known: Known | None = None, deadline: Deadline = Deadline()
-    ) -> ZonotopeAbstraction:
-        region, known = prepare(network, region, known)
+    def abstract(self, query: Query) -> ZonotopeAbstraction:
+        network, region = query.network, query.region
         size = math.prod(region.shape)
         identity = torch.eye(size, dtype=region.lower.dtype, device=region.lower.device)
         start = AffineForm(
@@ -186,5 +184,5 @@ class Zonotope:
                 symbols = max(symbols, forms[node.name].noise.shape[1])
                 bounds[node.name] = interval(node.operator, *(bounds[name] for name in node.inputs))
                 bounds[node.name] = bounds[node.name] & forms[node.name].extrema(region)
-            bounds[node.name] = cut(node.name, bounds[node.name], known)
+            bounds[node.name] = intersect(node.name, bounds[node.name], query.prior_bounds)
         return ZonotopeAbstraction(network, region, LayerBounds(bounds), forms=forms)

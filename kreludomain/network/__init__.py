@@ -6,9 +6,9 @@ from pathlib import Path
 
 from kreludomain.network.graph import Network, Node
 from kreludomain.network.joined import with_input
-from kreludomain.network.onnx_reader import parse_onnx, read_onnx
-from kreludomain.network.onnx_writer import to_onnx
-from kreludomain.network.reference import Runtime, check_against_runtime
+from kreludomain.network.onnx.reader import parse_onnx, read_onnx
+from kreludomain.network.onnx.writer import to_onnx
+from kreludomain.network.onnxruntime import Runtime, check_against_runtime
 from kreludomain.network.torch_reader import from_torch
 
 __all__ = [

@@ -97,18 +97,19 @@ class Network:
         sources = {node.inputs[0] for node in self.activations}
         return tuple(node.name for node in self.nodes if node.name in sources)
 
-    def takers(self, name: str) -> tuple[Node, ...]:
+    def consumers(self, name: str) -> tuple[Node, ...]:
         """The nodes that take the value of a node."""
-        return self._takers.get(self[name].name, ())
+        return self._consumers.get(self[name].name, ())
 
-    def relu_takes(self, name: str) -> bool:
+    def feeds_relu(self, name: str) -> bool:
         """Whether a ReLU takes the value of a node: what joint relaxations, signs and pieces are about."""
-        return any(isinstance(node.operator, Relu) for node in self.takers(name))
+        return any(isinstance(node.operator, Relu) for node in self.consumers(name))
 
-    def curve_takes(self, name: str) -> bool:
+    def feeds_smooth(self, name: str) -> bool:
         """Whether an activation other than a ReLU takes the value of a node: then more than its sign matters."""
         return any(
-            isinstance(node.operator, Activation) and not isinstance(node.operator, Relu) for node in self.takers(name)
+            isinstance(node.operator, Activation) and not isinstance(node.operator, Relu)
+            for node in self.consumers(name)
         )
 
     def require_relus(self, purpose: str) -> None:
@@ -118,9 +119,9 @@ class Network:
                 kind = type(node.operator).__name__
                 raise InputError(f"node '{node.name}' ({kind}): {purpose} take networks whose activations are ReLUs")
 
-    def upto(self, name: str) -> tuple[Node, ...]:
+    def ancestors(self, name: str) -> tuple[Node, ...]:
         """The node and everything its value depends on, in topological order."""
-        return self._upto(self[name].name)
+        return self._ancestors(self[name].name)
 
     def size(self, name: str) -> int:
         """How many entries the value of a node has."""
@@ -147,7 +148,7 @@ class Network:
         return {node.name: node for node in self.nodes}
 
     @cached_property
-    def _takers(self) -> Mapping[str, tuple[Node, ...]]:
+    def _consumers(self) -> Mapping[str, tuple[Node, ...]]:
         found: dict[str, tuple[Node, ...]] = {}
         for node in self.nodes:
             for name in dict.fromkeys(node.inputs):
@@ -158,7 +159,7 @@ class Network:
     def _ancestry(self) -> dict[str, tuple[Node, ...]]:
         return {}
 
-    def _upto(self, name: str) -> tuple[Node, ...]:
+    def _ancestors(self, name: str) -> tuple[Node, ...]:
         if name not in self._ancestry:
             needed = {name}
             for node in reversed(self.nodes):

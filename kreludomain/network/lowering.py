@@ -1,7 +1,7 @@
 """Functions that are exactly ReLUs and affine operators: leaky ReLU, clipping, maxima, poolings.
 
 Both readers lower them here, so that whatever bounds a ReLU network bounds these, jointly too, and knows nothing of
-them. A :data:`Recipe` makes the nodes once it knows what they are called and what they take.
+them. A :data:`Decomposition` makes the nodes once it knows what they are called and what they take.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor
 
 from kreludomain.errors import InputError
 from kreludomain.network.graph import Node
-from kreludomain.network.operators import Conv2d, Operator, Pad, PairMaximum, Relu, Scale, Selection, Shape, Sum
+from kreludomain.network.operators import Conv2d, Gather, Operator, Pad, PairMaximum, Relu, Scale, Shape, Sum
 
 #: ``(name, source) -> nodes`` that compute a function of the node ``source``; the last one is called ``name``.
-Recipe = Callable[[str, str], tuple[Node, ...]]
+Decomposition = Callable[[str, str], tuple[Node, ...]]
 #: How far padding goes along an axis: before and after.
 Margin = tuple[int, int]
 
 
-def chain(*operators: Operator) -> Recipe:
+def chain(*operators: Operator) -> Decomposition:
     """One operator after the other, each with one input."""
 
     def nodes(name: str, source: str) -> Iterator[Node]:
@@ -34,7 +34,7 @@ def chain(*operators: Operator) -> Recipe:
     return lambda name, source: tuple(nodes(name, source))
 
 
-def leaky_relu(shape: Shape, slope: float | Tensor) -> Recipe:
+def leaky_relu(shape: Shape, slope: float | Tensor) -> Decomposition:
     """``x`` where it is positive, ``slope * x`` elsewhere: ``slope * x + (1 - slope) * ReLU(x)``.
 
     ``slope`` broadcasts to ``shape``.
@@ -52,7 +52,7 @@ def leaky_relu(shape: Shape, slope: float | Tensor) -> Recipe:
     return recipe
 
 
-def clip(shape: Shape, lower: float, upper: float) -> Recipe:
+def clip(shape: Shape, lower: float, upper: float) -> Decomposition:
     """``min(max(x, lower), upper)``; infinite sides are none.
 
     A chain, ``upper - ReLU((upper - lower) - ReLU(x - lower))``, so that even intervals lose nothing on it.
@@ -135,7 +135,7 @@ class Window:
         return ((positions >= -before) & (positions < size + after)).sum(0)
 
 
-def max_pool(in_shape: Shape, window: Window) -> Recipe:
+def max_pool(in_shape: Shape, window: Window) -> Decomposition:
     """The largest entry of each window of an image ``(channels, height, width)``; padding is never the largest.
 
     Maxima of two along the width, then along the height, so that windows which overlap share what they have in
@@ -162,7 +162,7 @@ def _maximum(name: str, source: str, in_shape: Shape, taps: list[Tensor]) -> Ite
     values = []
     for position, tap in enumerate(taps):
         values.append(f"{name}/tap{position}")
-        yield Node(values[-1], Selection(in_shape, tap.contiguous()), (source,))
+        yield Node(values[-1], Gather(in_shape, tap.contiguous()), (source,))
     shape, made = tuple(taps[0].shape), 0
     while len(values) > 1:
         pairs = list(zip(values[0::2], values[1::2], strict=False))
@@ -188,7 +188,7 @@ def maximum(shape: Shape) -> Callable[[str, str, str], tuple[Node, ...]]:
     return recipe
 
 
-def average_pool(in_shape: Shape, window: Window, padding: bool) -> Recipe:
+def average_pool(in_shape: Shape, window: Window, padding: bool) -> Decomposition:
     """The mean over each window of an image; with the margins' zeros, or of the image's own entries only.
 
     A convolution with one group a channel, then a factor for the windows that count fewer entries.

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from kreludomain.errors import InputError
 from kreludomain.network.graph import Network, Node, trim
-from kreludomain.network.lowering import Recipe, Window, average_pool, clip, leaky_relu, max_pool
+from kreludomain.network.lowering import Decomposition, Window, average_pool, clip, leaky_relu, max_pool
 from kreludomain.network.operators import (
     Activation,
     Conv2d,
@@ -32,7 +32,7 @@ from kreludomain.network.operators import (
 from kreludomain.network.operators.convolution import Pair
 
 #: What a step of the trace is: an operator, several of them, or (``None``) the value as it is.
-Reading = Operator | Recipe | None
+Converted = Operator | Decomposition | None
 
 
 def from_torch(module: nn.Module, input_shape: Shape) -> Network:
@@ -64,7 +64,7 @@ def _read(traced: fx.GraphModule, input_shape: Shape) -> Network:
         if step.op == "placeholder":
             if nodes:
                 raise InputError(f"input '{step.name}': a module of one input is supported")
-            made: Reading = Input(input_shape)
+            made: Converted = Input(input_shape)
             sources: tuple[str, ...] = ()
         elif step.op == "output":
             result = step.args[0]
@@ -92,7 +92,7 @@ def _kind(step: fx.Node, traced: fx.GraphModule) -> str:
     return getattr(step.target, "__name__", str(step.target))
 
 
-def _reading(step: fx.Node, traced: fx.GraphModule, shapes: list[Shape]) -> Reading:
+def _reading(step: fx.Node, traced: fx.GraphModule, shapes: list[Shape]) -> Converted:
     if step.op == "call_module":
         module = traced.get_submodule(str(step.target))
         if type(module) not in MODULES:
@@ -136,19 +136,19 @@ def _window(module: nn.AvgPool2d | nn.MaxPool2d, dilation: Pair) -> Window:
     return Window(kernel, stride, ((above, above), (beside, beside)), dilation, module.ceil_mode)
 
 
-def _avg_pool(module: nn.AvgPool2d, shape: Shape) -> Reading:
+def _avg_pool(module: nn.AvgPool2d, shape: Shape) -> Converted:
     if module.divisor_override:
         raise InputError("divisor_override is not supported")
     return average_pool(shape, _window(module, (1, 1)), module.count_include_pad)
 
 
-def _max_pool(module: nn.MaxPool2d, shape: Shape) -> Reading:
+def _max_pool(module: nn.MaxPool2d, shape: Shape) -> Converted:
     if module.return_indices:
         raise InputError("return_indices is not supported")
     return max_pool(shape, _window(module, _pair(module.dilation)))
 
 
-def _adaptive_avg_pool(module: nn.AdaptiveAvgPool2d, shape: Shape) -> Reading:
+def _adaptive_avg_pool(module: nn.AdaptiveAvgPool2d, shape: Shape) -> Converted:
     if module.output_size not in (1, (1, 1)) or len(shape) != 3:
         raise InputError(f"output_size {module.output_size}; one entry a channel is supported")
     return average_pool(shape, Window((shape[1], shape[2]), (1, 1)), True)
@@ -164,7 +164,7 @@ def _flattened(shape: Shape, start: int = 0, end: int = -1) -> Operator:
     return Reshape(shape, (math.prod(shape),))
 
 
-MODULES: dict[type[nn.Module], Callable[[Any, Shape], Reading]] = {
+MODULES: dict[type[nn.Module], Callable[[Any, Shape], Converted]] = {
     nn.Linear: _linear,
     nn.Conv2d: _conv,
     nn.ReLU: lambda module, shape: Relu(shape),

@@ -16,13 +16,13 @@ from kreludomain.domain import LayerBounds
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
 from kreludomain.network.operators import Shape
+from kreludomain.property import Region, ball, box
 from kreludomain.run.config import CsvData, DigitsData, RegionConfig
 from kreludomain.run.data import load_csv, load_digits
 from kreludomain.run.options import NamedMethod, method_from_arguments
 from kreludomain.run.schema import check
 from kreludomain.run.screen import screen
 from kreludomain.run.tables import plain_table, shown
-from kreludomain.spec import Region, ball, box
 from kreludomain.verify import bounds
 
 
@@ -98,7 +98,7 @@ def layers_table(network: Network, bounds: LayerBounds) -> Table:
     for node in network.nodes:
         found = bounds[node.name]
         counts = ["-"] * 3
-        if network.relu_takes(node.name):
+        if network.feeds_relu(node.name):
             decided = (found.unstable, found.lower >= 0, (found.upper <= 0) & (found.lower < 0))
             counts = [str(int(where.sum())) for where in decided]
         width = found.width

@@ -26,8 +26,10 @@ from kreludomain.analysis.lipschitz import (
     sampled_slope_anywhere,
 )
 from kreludomain.deadline import Deadline
+from kreludomain.domain import Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime, load
+from kreludomain.property import Region, ball, robustness
 from kreludomain.run.config import Config, ConfigFile, RegionConfig
 from kreludomain.run.data import Sample, load_samples
 from kreludomain.run.lipschitz_config import (
@@ -38,7 +40,6 @@ from kreludomain.run.lipschitz_config import (
 )
 from kreludomain.run.lipschitz_rows import ALL, LOCAL, ArchitectureRow, NetworkRow, Row, SampleRow
 from kreludomain.run.runner import rehearse
-from kreludomain.spec import Region, ball, robustness
 from kreludomain.verify import predict
 
 
@@ -167,7 +168,9 @@ def sample_row(
     row = SampleRow(case.keys.name, sample.index, sample.label, predicted, around.norm, around.epsilon)
     try:
         region = _ball(around, sample)
-        bounds = config.bounds.method.abstract(case.network, region, None, Deadline.after(config.timeout_s)).bounds
+        bounds = config.bounds.method.abstract(
+            Query(case.network, region, deadline=Deadline.after(config.timeout_s))
+        ).bounds
         constant = local.constant(bounds, around.norm)
         row = replace(
             row,

@@ -61,7 +61,7 @@ class Told:
             "Methods": "; ".join(names),
             "Limits": _limits(config),
             "Margins": "each method's best" if config.tight else "a proof stops at its first positive bound",
-            "Machine": machine or "not recorded",
+            "ComputeOptions": machine or "not recorded",
             "Versions": ", ".join(f"{name} {version}" for name, version in config.versions.items()),
         }
 

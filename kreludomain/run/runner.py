@@ -19,6 +19,7 @@ from torch import Tensor
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Node, Runtime, load
 from kreludomain.network.operators import Input, Linear, Relu
+from kreludomain.property import Claim, Region, ball, claim, robustness
 from kreludomain.run.config import Config, ConfigFile
 from kreludomain.run.data import Sample, load_samples
 from kreludomain.run.options import NamedMethod
@@ -26,7 +27,6 @@ from kreludomain.run.pool import Pool
 from kreludomain.run.results import Folder, Row, finite
 from kreludomain.run.schedule import Schedule
 from kreludomain.run.worker import HAS_MEMORY_LIMIT, Done, Failure, Kind, Limits
-from kreludomain.spec import Claim, Region, ball, claim, robustness
 from kreludomain.verify import Verdict, certify, predict
 
 LOG = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kreludomain.analysis.show import (
+from kreludomain.analysis.reachable import (
     Bounded,
     Pair,
     Plane,
@@ -24,15 +24,16 @@ from kreludomain.analysis.show import (
     volume,
 )
 from kreludomain.deadline import Deadline
+from kreludomain.domain import Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network
+from kreludomain.property import Region
 from kreludomain.run.options import NamedMethod
 from kreludomain.run.results import CONFIG, ROWS, Folder, versions
 from kreludomain.run.screen import progress, screen
 from kreludomain.run.session import Session
 from kreludomain.run.show_config import GroupShow, PlaneShow, ShowFile, load_show
 from kreludomain.run.tables import Cell, csv_text, plain_table, shown
-from kreludomain.spec import Region
 
 #: What the truth is called in rows and tables.
 TRUTH = "truth"
@@ -120,7 +121,7 @@ def _set(
 ) -> SetRow:
     """A method's polygon; ``told`` hears of every direction that is done."""
     start, deadline = time.monotonic(), Deadline.after(config.timeout_s)
-    bounded = Bounded(method.method.abstract(network, region, None, deadline), plane, deadline)
+    bounded = Bounded(method.method.abstract(Query(network, region, deadline=deadline)), plane, deadline)
 
     def supports(directions: np.ndarray) -> np.ndarray:
         # In small batches, so that what takes long shows how far it is.

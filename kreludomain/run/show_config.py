@@ -14,9 +14,10 @@ import torch
 from pydantic import BeforeValidator, Field, PlainValidator, Strict, field_validator, model_validator
 from torch import Tensor
 
-from kreludomain.analysis.show import RELAXATIONS, Pair, Plane
+from kreludomain.analysis.reachable import RELAXATIONS, Pair, Plane
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
+from kreludomain.property import Region, ball, box
 from kreludomain.run.config import (
     ConfigFile,
     CsvData,
@@ -32,7 +33,6 @@ from kreludomain.run.data import load_samples
 from kreludomain.run.options import MethodItem, NamedMethod, parse_method
 from kreludomain.run.schema import Keys, check, wrong
 from kreludomain.run.yaml_text import read_yaml
-from kreludomain.spec import Region, ball, box
 from kreludomain.verify import abstract
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 
-from kreludomain.analysis.show import Pair, faces, ordered, relaxed, volume
+from kreludomain.analysis.reachable import Pair, faces, ordered, relaxed, volume
 from kreludomain.run.show_config import GroupShow
 from kreludomain.run.show_plots import SETTINGS, TRUE, palette, save
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Polygon, Rectangle
 from matplotlib.path import Path as Path2D
 
-from kreludomain.analysis.show import Truth, outward, split
+from kreludomain.analysis.reachable import Truth, outward, split
 from kreludomain.network import Network
 from kreludomain.run.show_config import PlaneShow, Side
 
@@ -178,17 +178,17 @@ def _labels(axes: Axes, names: Sequence[tuple[str, np.ndarray, str]]) -> None:
     """Names in a column right of the picture, each with a thin line to its set, in an order that lines do not cross."""
     (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
     scale = np.array([x1 - x0, y1 - y0])
-    anchors = []
+    cut_nodes = []
     for position, (_, shape, _) in enumerate(names):
         inner = [other for _, other, _ in names[position + 1 :]]
-        anchors.append(_anchor(shape / scale, [other / scale for other in inner]) * scale)
-    order = np.argsort([-anchor[1] for anchor in anchors])
+        cut_nodes.append(_anchor(shape / scale, [other / scale for other in inner]) * scale)
+    order = np.argsort([-anchor[1] for anchor in cut_nodes])
     heights = np.linspace(0.93, 0.07, len(names)) if len(names) > 1 else np.array([0.5])
     for place, i in zip(heights, order, strict=True):
         name, _, colour = names[i]
         axes.annotate(
             name,
-            anchors[i],
+            cut_nodes[i],
             xytext=(1.03, place),
             textcoords="axes fraction",
             color=colour,
@@ -207,7 +207,7 @@ def _labels(axes: Axes, names: Sequence[tuple[str, np.ndarray, str]]) -> None:
             zorder=8,
         )
         axes.plot(
-            *anchors[i], "o", color=colour, markersize=3.5, markeredgecolor="white", markeredgewidth=0.6, zorder=8
+            *cut_nodes[i], "o", color=colour, markersize=3.5, markeredgecolor="white", markeredgewidth=0.6, zorder=8
         )
 
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from kreludomain.deadline import Deadline
-from kreludomain.domain import Abstraction, Known, LayerBounds, Method
+from kreludomain.domain import Abstraction, LayerBounds, Method, PriorBounds, Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
-from kreludomain.spec import Claim, Region
+from kreludomain.property import Claim, Region
 from kreludomain.verify.decision import Decider, Question, decide_by_bounds
 from kreludomain.verify.methods import make_method
 
@@ -54,29 +54,31 @@ def abstract(
     network: Network,
     region: Region,
     method: str | Method = "deeppoly",
-    known: Known | None = None,
+    prior_bounds: PriorBounds | None = None,
     timeout_s: float | None = None,
     **options: object,
 ) -> Abstraction:
     """The network over the region as a method sees it: ``.bounds`` of every layer, ``.minimise`` for any objective."""
     network = network.to(dtype=torch.float64)  # whatever it was given in: rounding is accounted for in float64
-    return make_method(method, **options).abstract(network, region, known, Deadline.after(timeout_s))
+    return make_method(method, **options).abstract(
+        Query(network, region, prior_bounds=prior_bounds or {}, deadline=Deadline.after(timeout_s))
+    )
 
 
 def bounds(
     network: Network,
     region: Region,
     method: str | Method = "deeppoly",
-    known: Known | None = None,
+    prior_bounds: PriorBounds | None = None,
     timeout_s: float | None = None,
     **options: object,
 ) -> LayerBounds:
     """Sound bounds of every node over the region, ``(B, *shape)`` each, by node name.
 
-    ``method`` is a name with its ``options``, or a method object; ``known`` are sound bounds of nodes by name, such as
-    a user's own. Raises :class:`InputError` for what does not fit the network.
+    ``method`` is a name with its ``options``, or a method object; ``prior_bounds`` are sound bounds of nodes by name,
+    such as a user's own. Raises :class:`InputError` for what does not fit the network.
     """
-    return abstract(network, region, method, known, timeout_s, **options).bounds
+    return abstract(network, region, method, prior_bounds, timeout_s, **options).bounds
 
 
 def certify(
@@ -84,7 +86,7 @@ def certify(
     region: Region,
     claim: Claim,
     method: str | Method = "krelu",
-    known: Known | None = None,
+    prior_bounds: PriorBounds | None = None,
     timeout_s: float | None = None,
     attack: bool = True,
     tight: bool = False,
@@ -93,8 +95,8 @@ def certify(
 ) -> Certificate:
     """Whether a claim holds for all ``x`` of a region (one, not a batch): ``C f(x) + d > 0``, or a row in every clause.
 
-    ``method``, ``options`` and ``known`` as in :func:`bounds`; k-ReLU by the vertex dual unless told otherwise. What is
-    not proved is attacked if ``attack`` is set; what a complete method comes across counts in any case. A
+    ``method``, ``options`` and ``prior_bounds`` as in :func:`bounds`; k-ReLU by the vertex dual unless told otherwise.
+    What is not proved is attacked if ``attack`` is set; what a complete method comes across counts in any case. A
     counterexample is one only when onnxruntime confirms it (``runtime``: a session to use again). A row that is proved
     is left at the first positive bound unless ``tight`` is set. After ``timeout_s`` seconds the bounds found by then
     decide. Raises :class:`InputError` for what does not fit the network.
@@ -105,7 +107,7 @@ def certify(
     claim.objective(network)  # raises for a claim that does not fit
     if region.batch != 1:
         raise InputError(f"region: a batch of {region.batch}; certify takes one region at a time")
-    question = Question(network, region, claim, runtime or Runtime(network), known, tight, attack, deadline)
+    question = Question(network, region, claim, runtime or Runtime(network), prior_bounds, tight, attack, deadline)
     decision = made.decide(question) if isinstance(made, Decider) else decide_by_bounds(made, question)
     proved, counterexample = claim.proved(decision.lower), decision.counterexample
     if counterexample is not None:
@@ -115,7 +117,7 @@ def certify(
     elif decision.proved:
         verdict, reason = Verdict.VERIFIED, "every clause is proved in every part of the region"
     else:
-        worst = float(claim.merits(decision.lower[None]).min())
+        worst = float(claim.clause_margins(decision.lower[None]).min())
         verdict = Verdict.UNKNOWN
         reason = f"{int((~proved).sum())} of {len(proved)} clauses not proved, the worst is {worst:.4g}"
         if deadline.passed:

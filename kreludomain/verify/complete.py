@@ -12,22 +12,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kreludomain.bounding import KRelu
+from kreludomain.bounding.dual import (
+    ComputeOptions,
+    ConstrainedBounds,
+    DualAbstraction,
+    DualAscent,
+    SplitDual,
+    StageResult,
+)
+from kreludomain.branching.inputs import SplitOutcome, prove_by_input_splitting
+from kreludomain.branching.neurons import Branching, Progress, branch_and_bound
+from kreludomain.branching.refined import RefinedBranching
 from kreludomain.deadline import Deadline
-from kreludomain.domain import DeepPoly, Known, Minima
-from kreludomain.krelu import Grouping
-from kreludomain.network import Network
+from kreludomain.domain import DeepPoly, LowerBounds, Query
+from kreludomain.groups import Grouping
 from kreludomain.network.operators import Relu
-from kreludomain.refine import KRelu
-from kreludomain.refine.dual import Ascent, Assumed, DualAbstraction, Machine, Reached, SplitDual
-from kreludomain.spec import Box, Claim, Region
-from kreludomain.verify.branch import Branching, Progress, branch_and_bound
-from kreludomain.verify.decision import Decision, Question
-from kreludomain.verify.input_split import SplitOutcome, prove_by_input_splitting
-from kreludomain.verify.rebound import Rebounding
+from kreludomain.property import Box, Claim
+from kreludomain.verify.decision import Decider, Decision, Question
 
 
 @dataclass(frozen=True)
-class Complete:
+class Complete(Decider):
     """Proves or refutes a claim, in whatever time that takes.
 
     A short attack; the stages of :class:`KRelu`, from quick to thorough, with ``patience`` infinite, and after each of
@@ -37,7 +43,7 @@ class Complete:
 
     ``preset``, ``k``, ``chunk``, ``grouping``, ``dtype`` and ``device``: as in :class:`KRelu`. ``batch`` and
     ``branch_steps``: as ``batch`` and ``steps`` in :class:`Branching`. A box of at most ``few_inputs`` inputs is split
-    itself instead, see :mod:`kreludomain.verify.input_split`. ``memory_mb`` bounds what is held at once, and
+    itself instead, see :mod:`kreludomain.branching.inputs`. ``memory_mb`` bounds what is held at once, and
     what waits in memory.
     """
 
@@ -68,17 +74,15 @@ class Complete:
             memory_mb=self.memory_mb,
         )
 
-    def _machine(self) -> Machine:
-        return Machine(self.dtype, self.device, self.memory_mb)
+    def _machine(self) -> ComputeOptions:
+        return ComputeOptions(self.dtype, self.device, self.memory_mb)
 
     def _branching(self) -> Branching:
         return Branching(self.batch, self.branch_steps, self.memory_mb)
 
-    def abstract(
-        self, network: Network, region: Region, known: Known | None = None, deadline: Deadline = Deadline()
-    ) -> DualAbstraction:
+    def abstract(self, query: Query) -> DualAbstraction:
         """The abstraction that branching starts from."""
-        return self._krelu().abstract(network, region, known, deadline)
+        return self._krelu().abstract(query)
 
     def decide(self, question: Question) -> Decision:
         return _Cascade(question, self).run()
@@ -96,7 +100,7 @@ _LOOK, _BELIEVED = 60, (0.27, 0.8, 0.13)
 _LONGEST, _EARLY = 600.0, 30.0
 #: For margins, which branching goes on from, and at the root of a tree: there 200 made no fewer subproblems than 60 on
 #: eleven images of two networks.
-_STEPS, _ROOT = 100, Ascent(60)
+_STEPS, _ROOT = 100, DualAscent(60)
 
 
 class _Cascade:
@@ -113,13 +117,13 @@ class _Cascade:
         found = self._attacked(self._within(_GLANCE), rounds=1)
         if found is not None:
             return self._refuted(found)
-        objective, method = q.claim.objective(q.network), replace(self.options._krelu(), sweeps=0)
+        method = replace(self.options._krelu(), passes=0)
         with self._timed("bounds"):
-            reached = method.begin(q.network, q.region, objective, q.known, q.deadline)
+            reached = method.first_stage(q.query)
         decision, attacked = self._with(reached), False
         while self._open(decision):
             with self._timed("bounds"):
-                further = method.further(reached, objective, q.deadline)
+                further = method.next_stage(reached, q.query)
             if further is None:
                 break
             reached, decision = further, self._with(further, decision.notes)
@@ -128,32 +132,32 @@ class _Cascade:
                 decision = replace(decision, counterexample=found)
             if self._open(decision):
                 decision = self._branched(reached, decision)
-                minima = Minima(decision.lower[None].to(reached.minima.lower), reached.minima.notes)
+                minima = LowerBounds(decision.lower[None].to(reached.minima.lower), reached.minima.notes)
                 reached = replace(reached, minima=minima)
         if reached.dual is not None:
             failing = _Failing(reached.dual, self.options, q)
             for stage, step in (
                 ("where clauses fail", failing.by_contradiction),
-                ("branching where clauses fail", failing.by_rebounding),
+                ("branching where clauses fail", failing.by_refined_branching),
             ):
                 if self._open(decision):
                     with self._timed(stage):
                         decision = step(decision)
         return replace(decision, seconds=self.seconds)
 
-    def _with(self, reached: Reached, notes: tuple[str, ...] = ()) -> Decision:
+    def _with(self, reached: StageResult, notes: tuple[str, ...] = ()) -> Decision:
         notes = (*notes, *reached.abstraction.notes, *reached.minima.notes)
         lower = reached.minima.lower[0].cpu()
         return Decision(lower, reached.abstraction.bounds, None, tuple(dict.fromkeys(notes)))
 
-    def _branched(self, reached: Reached, decision: Decision) -> Decision:
+    def _branched(self, reached: StageResult, decision: Decision) -> Decision:
         """Clauses of one row, all of them at once: the bounds of the layers stay, which makes many subproblems quick.
 
         Ends when that is not expected to prove them in time. Before the last bounds there is less of it: with those,
         the tree is smaller.
         """
         q = self.question
-        most = min(_EARLY, q.deadline.remaining / 2) if reached.left else _LONGEST
+        most = min(_EARLY, q.deadline.remaining / 2) if reached.stages_left else _LONGEST
         each = [_rows_of(q.claim, clause) for clause in _open_clauses(q.claim, decision.lower)]
         rows = torch.cat([rows for rows in each if len(rows) == 1] or [torch.zeros(0, dtype=torch.long)])
         if not len(rows) or reached.dual is None:
@@ -203,7 +207,7 @@ class _Cascade:
         """DeepPoly's bounds, for whoever wants some where they do not decide."""
         q = self.question
         with self._timed("bounds"):
-            abstraction = DeepPoly(neurons="unstable").abstract(q.network, q.region, q.known)
+            abstraction = DeepPoly(neurons="unstable").abstract(replace(q.query, deadline=Deadline()))
             minima = abstraction.minimise(q.claim.objective(q.network))
         lower = minima.lower[0].cpu()
         return Decision(lower, abstraction.bounds, None, abstraction.notes + minima.notes, self.seconds)
@@ -257,7 +261,7 @@ class _Failing:
     def __init__(self, reached: DualAbstraction, options: Complete, question: Question) -> None:
         self.reached, self.question = reached, question
         self.method, self.branching, self.machine = options._krelu(), options._branching(), options._machine()
-        self.assumed: dict[int, Assumed] = {}
+        self.assumed: dict[int, ConstrainedBounds] = {}
 
     def by_contradiction(self, decision: Decision) -> Decision:
         """The worst clause first: if that cannot be proved, the others wait."""
@@ -267,9 +271,9 @@ class _Failing:
                 return decision
         return replace(decision, proved=True)
 
-    def by_rebounding(self, decision: Decision) -> Decision:
+    def by_refined_branching(self, decision: Decision) -> Decision:
         """Likewise; what bounds alone do not prove is branched on, until a clause cannot be decided in time."""
-        q, rebounding = self.question, Rebounding(self.method, self.branching, self.machine)
+        q, refined_branching = self.question, RefinedBranching(self.method, self.branching, self.machine)
         for clause in _open_clauses(q.claim, decision.lower):
             if clause not in self.assumed:
                 decision = self._assume(decision, clause)
@@ -277,7 +281,7 @@ class _Failing:
             if assumed.proved:
                 continue
             rows = _rows_of(q.claim, clause)
-            found = rebounding.prove(q.claim.objective(q.network).select(rows), assumed, q.refute, q.deadline)
+            found = refined_branching.prove(q.claim.objective(q.network).select(rows), assumed, q.refute, q.deadline)
             lower = assumed.lower.clone().fill_(found.lower)
             decision = self._raised(decision, rows, replace(assumed, lower=lower))
             decision = replace(decision, counterexample=found.counterexample, notes=(*decision.notes, found.note))
@@ -288,11 +292,11 @@ class _Failing:
     def _assume(self, decision: Decision, clause: int) -> Decision:
         q, rows = self.question, _rows_of(self.question.claim, clause)
         objective = q.claim.objective(q.network).select(rows)
-        found = self.method.assuming(self.reached, objective, decision.lower[rows], deadline=q.deadline)
+        found = self.method.refine_under(self.reached, objective, decision.lower[rows], deadline=q.deadline)
         self.assumed[clause] = found
         return self._raised(decision, rows, found)
 
-    def _raised(self, decision: Decision, rows: Tensor, found: Assumed) -> Decision:
+    def _raised(self, decision: Decision, rows: Tensor, found: ConstrainedBounds) -> Decision:
         """The decision with what was found of a clause's row; where it has several, none of them has to hold
         everywhere."""
         if len(rows) > 1:
@@ -305,7 +309,7 @@ class _Failing:
 def _open_clauses(claim: Claim, lower: Tensor) -> list[int]:
     """Those that bounds ``(m,)`` of the rows do not prove, the worst first."""
     open_ = (~claim.proved(lower)).nonzero()[:, 0]
-    chosen: list[int] = open_[claim.merits(lower[None])[0, open_].argsort()].tolist()
+    chosen: list[int] = open_[claim.clause_margins(lower[None])[0, open_].argsort()].tolist()
     return chosen
 
 

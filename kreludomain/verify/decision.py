@@ -3,36 +3,45 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from functools import cached_property
 
 from torch import Tensor
 
+from kreludomain.attack.confirm import refuted
+from kreludomain.attack.search import find_counterexample
 from kreludomain.deadline import Deadline
-from kreludomain.domain import ClaimMethod, Known, LayerBounds, Method
+from kreludomain.domain import LayerBounds, Method, PriorBounds, Query
 from kreludomain.network import Network, Runtime
-from kreludomain.spec import Claim, Region
-from kreludomain.verify.attack import find_counterexample
-from kreludomain.verify.replay import refuted
+from kreludomain.property import Claim, Region
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
     """Whether a claim holds over a region (one, fit to the network, which is in float64).
 
-    ``known`` are sound bounds of nodes. ``tight``: bounds as good as the method can, also of what is proved already.
-    ``runtime`` confirms counterexamples. ``attacked``: whether they are looked for apart from what bounds point at.
+    ``prior_bounds`` are sound bounds of nodes. ``tight``: bounds as good as the method can, also of what is proved
+    already. ``runtime`` confirms counterexamples. ``attacked``: whether they are looked for apart from what bounds
+    point at.
     """
 
     network: Network
     region: Region
     claim: Claim
     runtime: Runtime
-    known: Known | None = None
+    prior_bounds: PriorBounds | None = None
     tight: bool = False
     attacked: bool = True
     deadline: Deadline = field(default_factory=Deadline)
+
+    @cached_property
+    def query(self) -> Query:
+        """The same as methods are asked."""
+        return Query(
+            self.network, self.region, self.claim, prior_bounds=self.prior_bounds or {}, deadline=self.deadline
+        )
 
     def attack(
         self, deadline: Deadline, rounds: int = 3, lower: Tensor | None = None, bounds: LayerBounds | None = None
@@ -69,22 +78,21 @@ class Decision:
     proved: bool = False
 
 
-@runtime_checkable
-class Decider(Method, Protocol):
+class Decider(Method):
     """A method that looks for proofs and counterexamples in turn, and says itself when it is done."""
 
+    @abstractmethod
     def decide(self, question: Question) -> Decision: ...
 
 
 def decide_by_bounds(method: Method, question: Question) -> Decision:
     """The method's bounds; where they do not prove the claim, the attack."""
     q, start = question, time.monotonic()
-    objective = q.claim.objective(q.network)
-    if isinstance(method, ClaimMethod) and not q.tight:
-        abstraction, minima = method.prove(q.network, q.region, objective, q.known, q.deadline)
+    if q.tight:
+        abstraction = method.abstract(q.query)
+        minima = abstraction.minimise(q.query.objective, q.deadline)
     else:
-        abstraction = method.abstract(q.network, q.region, q.known, q.deadline)
-        minima = (abstraction.minimise if q.tight else abstraction.prove)(objective, q.deadline)
+        abstraction, minima = method.prove(q.query)
     lower, counterexample = minima.lower[0].cpu(), None
     seconds = {"bounds": time.monotonic() - start}
     if q.attacked and not bool(q.claim.proved(lower).all()) and not q.deadline.passed:

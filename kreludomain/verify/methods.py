@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from kreludomain.bounding import KRelu, KReluLP, TriangleLP
 from kreludomain.domain import DeepPoly, Interval, Method, Zonotope
 from kreludomain.errors import InputError
-from kreludomain.refine import KRelu, KReluLP, TriangleLP
 from kreludomain.verify.complete import Complete
 
 METHODS: dict[str, type[Any]] = {

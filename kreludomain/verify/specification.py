@@ -1,4 +1,4 @@
-"""One answer for a whole specification: its cases one by one under one deadline."""
+"""One answer for a whole specification: its properties one by one under one deadline."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from kreludomain.attack.search import find_counterexample
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Method
 from kreludomain.network import Network, Runtime
-from kreludomain.spec import Case, Specification
-from kreludomain.verify.attack import find_counterexample
+from kreludomain.property import Property, Specification
 from kreludomain.verify.certify import Verdict, certify
 from kreludomain.verify.methods import make_method
 
@@ -29,8 +29,8 @@ class Answer:
     """What is known of a specification: *verified* only if every case is, *falsified* if one case is.
 
     ``counterexample`` ``(*input_shape)``, float32, is there if *falsified*; onnxruntime has confirmed it with the
-    outputs ``outputs`` ``(*output_shape)`` of the network that was asked about. ``verdicts`` are those of the cases,
-    ``stages`` the seconds that went into each stage, ``reason`` says why it stopped there.
+    outputs ``outputs`` ``(*output_shape)`` of the network that was asked about. ``verdicts`` are those of the
+    properties, ``stages`` the seconds that went into each stage, ``reason`` says why it stopped there.
     """
 
     verdict: Verdict
@@ -51,14 +51,14 @@ def decide(
 ) -> Answer:
     """Whether every case of a specification of ``network`` holds; ``method`` and ``options`` as in :func:`certify`.
 
-    Several cases are attacked before any is proved. Then each gets its turn, and those that need more time share what
-    the others have left. Raises :class:`InputError` for what does not fit the network.
+    Several properties are attacked before any is proved. Then each gets its turn, and those that need more time share
+    what the others have left. Raises :class:`InputError` for what does not fit the network.
     """
     return _Course(network, specification, make_method(method, **options), Deadline.after(timeout_s)).run()
 
 
 class _Course:
-    """The cases of one specification on their way to a verdict each."""
+    """The properties of one specification on their way to a verdict each."""
 
     def __init__(self, network: Network, specification: Specification, method: Method, deadline: Deadline) -> None:
         self.network, self.specification, self.method, self.deadline = network, specification, method, deadline
@@ -67,13 +67,13 @@ class _Course:
         # The network as it was read has the last word, also where a case is about its inputs and outputs together.
         self.joined = specification.network is not network
         self.original = Runtime(network) if self.joined else self.runtime
-        self.verdicts = [Verdict.TIMEOUT] * len(specification.cases)  # of what is not come to
-        self.reasons = ["not come to in the time there was"] * len(specification.cases)
+        self.verdicts = [Verdict.TIMEOUT] * len(specification.properties)  # of what is not come to
+        self.reasons = ["not come to in the time there was"] * len(specification.properties)
         self.stages: dict[str, float] = {}
         self.start = time.monotonic()
 
     def run(self) -> Answer:
-        several = len(self.specification.cases) > 1
+        several = len(self.specification.properties) > 1
         for stage in (self._attacks, self._turns, self._rest) if several else (self._rest,):
             found = stage()
             if found is not None:
@@ -83,7 +83,7 @@ class _Course:
     def _attacks(self) -> tuple[Tensor, Tensor] | None:
         until = self._share(_ATTACKS)
         with self._timed("attack"):
-            for position, case in enumerate(self.specification.cases):
+            for position, case in enumerate(self.specification.properties):
                 if until.passed:
                     break
                 point = find_counterexample(self.about, case.region, case.claim, self.runtime, 1, deadline=until)
@@ -95,23 +95,23 @@ class _Course:
 
     def _turns(self) -> tuple[Tensor, Tensor] | None:
         """Every case for an equal share of the time, and of what others have left of theirs."""
-        until, count = self._share(_TURNS), len(self.specification.cases)
-        for position, case in enumerate(self.specification.cases):
+        until, count = self._share(_TURNS), len(self.specification.properties)
+        for position, case in enumerate(self.specification.properties):
             found = self._certified(position, case, until.remaining / (count - position))
             if found is not None:
                 return found
         return None
 
     def _rest(self) -> tuple[Tensor, Tensor] | None:
-        """What more time may decide: the cases in turn, each for as long as it takes."""
-        for position, case in enumerate(self.specification.cases):
+        """What more time may decide: the properties in turn, each for as long as it takes."""
+        for position, case in enumerate(self.specification.properties):
             if self.verdicts[position] == Verdict.TIMEOUT:
                 found = self._certified(position, case, self.deadline.remaining)
                 if found is not None:
                     return found
         return None
 
-    def _certified(self, position: int, case: Case, seconds: float) -> tuple[Tensor, Tensor] | None:
+    def _certified(self, position: int, case: Property, seconds: float) -> tuple[Tensor, Tensor] | None:
         """A counterexample to the case, if it is refuted; what else is found out is noted."""
         limit = None if seconds == float("inf") else seconds
         certificate = certify(self.about, case.region, case.claim, self.method, timeout_s=limit, runtime=self.runtime)
@@ -148,7 +148,7 @@ class _Course:
             verdict = Verdict.TIMEOUT if late else Verdict.UNKNOWN
             reason = self.reasons[open_[0]]
             if len(self.verdicts) > 1:
-                reason = f"{len(open_)} of {len(self.verdicts)} cases are open, case {open_[0]}: {reason}"
+                reason = f"{len(open_)} of {len(self.verdicts)} properties are open, case {open_[0]}: {reason}"
         return Answer(verdict, time.monotonic() - self.start, reason, tuple(self.verdicts), stages=self.stages)
 
     def _spent(self, stage: str, seconds: float) -> None:

@@ -23,8 +23,8 @@ from kreludomain.domain import Bounds, LayerBounds
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Node
 from kreludomain.network.operators import AffineOperator, Relu
-from kreludomain.refine.program import sparse_matrix
-from kreludomain.spec.region import ROUNDING
+from kreludomain.programs.program import sparse_matrix
+from kreludomain.rounding import ROUNDING
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,8 +211,8 @@ def slope_bounds(network: Network, bounds: LayerBounds) -> dict[str, np.ndarray]
         operator, sources = node.operator, node.inputs
         if isinstance(operator, AffineOperator):
             middle[node.name] = operator.linear(*(middle[name] for name in sources))
-            rounding = operator.magnitude(*(middle[name].abs() for name in sources))
-            spread[node.name] = operator.magnitude(*(spread[name] for name in sources)) + ROUNDING * rounding
+            rounding = operator.abs_linear(*(middle[name].abs() for name in sources))
+            spread[node.name] = operator.abs_linear(*(spread[name] for name in sources)) + ROUNDING * rounding
         else:
             low, high = (v[0] for v in (bounds[sources[0]].lower, bounds[sources[0]].upper))
             least, most = middle[sources[0]] - spread[sources[0]], middle[sources[0]] + spread[sources[0]]

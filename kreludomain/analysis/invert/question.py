@@ -19,7 +19,7 @@ from kreludomain.analysis.invert.encoding import Evaluation, difference, evaluat
 from kreludomain.analysis.invert.milp import Affine, Milp, stacked
 from kreludomain.domain import LayerBounds
 from kreludomain.network import Network
-from kreludomain.spec import Region
+from kreludomain.property import Region
 
 #: How far images may differ to count as equal in a program, relative to their size (at least 1).
 ROOM = 1e-8

@@ -20,10 +20,10 @@ from kreludomain.analysis.invert.milp import Solution, Status, stacked
 from kreludomain.analysis.invert.question import Ball, ClosePair, Pair, Posed, Preimage, Question
 from kreludomain.analysis.invert.witness import APART, Witness, distance, largest_difference, polished, stands
 from kreludomain.deadline import Deadline
-from kreludomain.domain import Method
+from kreludomain.domain import Method, Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network
-from kreludomain.spec import ball
+from kreludomain.property import ball
 from kreludomain.verify.methods import make_method
 
 #: What is taken off a dual bound, in units of the ball that it is of.
@@ -208,7 +208,7 @@ def _search(question: Question, center: Tensor, search: Search, deadline: Deadli
             continue
         start = time.monotonic()
         region = ball(center, radius, search.norm, search.clip).fit(question.networks[0])
-        abstractions = {id(each): method.abstract(each, region, None, deadline) for each in question.networks}
+        abstractions = {id(each): method.abstract(Query(each, region, deadline=deadline)) for each in question.networks}
         bounds_seconds = time.monotonic() - start
         notes += tuple(note for found in abstractions.values() for note in found.notes)
         over = {key: found.bounds for key, found in abstractions.items()}

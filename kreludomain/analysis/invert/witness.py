@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kreludomain.network import Network
-from kreludomain.spec import Region
+from kreludomain.property import Region
 
 #: How far two images may be apart, relative to their size (at least 1), to count as equal.
 EQUAL = 1e-7

@@ -236,7 +236,7 @@ def _connections(operator: AffineOperator) -> tuple[float, float, float]:
     """Weights into an output at most, out of an input at most, out of an input on average."""
     ones = _weighted(operator, torch.ones(operator.tensors()["weight"].shape, dtype=torch.float64))
     with torch.no_grad():
-        into = ones.magnitude(*(torch.ones((1, *shape), dtype=torch.float64) for shape in ones.in_shapes))
+        into = ones.abs_linear(*(torch.ones((1, *shape), dtype=torch.float64) for shape in ones.in_shapes))
         (out_of,) = ones.transpose(torch.ones((1, *ones.out_shape), dtype=torch.float64))
     return float(into.max()), float(out_of.max()), float(out_of.mean())
 

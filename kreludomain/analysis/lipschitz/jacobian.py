@@ -16,7 +16,7 @@ from kreludomain.analysis.lipschitz.norms import absolute_transpose
 from kreludomain.domain import Bounds
 from kreludomain.network import Network
 from kreludomain.network.operators import Activation, AffineOperator
-from kreludomain.spec.region import ROUNDING
+from kreludomain.rounding import ROUNDING
 
 #: Coefficients held at once, in entries: rows go through in parts.
 MEMORY = 2**24

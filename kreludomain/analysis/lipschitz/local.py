@@ -28,7 +28,7 @@ from kreludomain.analysis.lipschitz.norms import SLACK, dual, map_norm, matrix_n
 from kreludomain.domain import Bounds
 from kreludomain.network import Network
 from kreludomain.network.operators import Activation
-from kreludomain.spec.region import ROUNDING
+from kreludomain.rounding import ROUNDING
 
 #: Entries of a layer's matrix up to which its columns are told apart; larger layers count with their whole norm.
 ENTRIES = 2**22

@@ -135,7 +135,7 @@ def absolute_transpose(operator: AffineOperator, coefficients: Tensor) -> tuple[
     zeros = tuple(coefficients.new_zeros(len(coefficients), *shape) for shape in operator.in_shapes)
     with torch.enable_grad():
         radii = tuple(zero.requires_grad_() for zero in zeros)
-        return tuple(torch.autograd.grad(operator.magnitude(*radii), radii, coefficients))
+        return tuple(torch.autograd.grad(operator.abs_linear(*radii), radii, coefficients))
 
 
 def _from_gram(mapping: AffineMap) -> float:
@@ -213,7 +213,7 @@ def _from_magnitudes(operator: AffineOperator, p: float) -> float:
     double = operator.to(dtype=torch.float64)
     if not isinstance(double, AffineOperator):
         raise TypeError(f"{type(operator).__name__} is not affine")
-    largest_row = float(double.magnitude(*ones).max())
+    largest_row = float(double.abs_linear(*ones).max())
     if p == math.inf:
         return largest_row * (1 + SLACK)
     columns = absolute_transpose(double, torch.ones((1, *operator.out_shape), dtype=torch.float64))

@@ -17,11 +17,11 @@ from torch import Tensor
 from kreludomain.analysis.lipschitz.local import LocalBounds
 from kreludomain.analysis.lipschitz.norms import norm_of
 from kreludomain.deadline import Deadline
-from kreludomain.domain import Method
+from kreludomain.domain import Method, Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
-from kreludomain.spec import Region, ball, robustness
-from kreludomain.spec.region import ROUNDING
+from kreludomain.property import Region, ball, robustness
+from kreludomain.rounding import ROUNDING
 from kreludomain.verify import find_counterexample, make_method
 
 Clip = tuple[float, float] | None
@@ -107,7 +107,7 @@ def local_radius(
 
     def holds(radius: float) -> bool:
         nonlocal best
-        bounds = made.abstract(network, search.ball(x, radius), None, deadline).bounds
+        bounds = made.abstract(Query(network, search.ball(x, radius), deadline=deadline)).bounds
         constants = local.gradients(bounds, rows, search.norm)
         proved = min(float((found / constants.clamp(min=1e-300)).min()) * (1 - ROUNDING), radius)
         best = max(best, proved)
@@ -138,7 +138,7 @@ def certified_radius(
     notes: list[str] = []
 
     def holds(radius: float) -> bool:
-        abstraction = made.abstract(network, search.ball(x, radius), None, deadline)
+        abstraction = made.abstract(Query(network, search.ball(x, radius), deadline=deadline))
         for row in list(order):
             minima = abstraction.prove(parts[row].objective(network), deadline)
             notes.extend(minima.notes)

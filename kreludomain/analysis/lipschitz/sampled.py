@@ -16,8 +16,8 @@ from torch import Tensor
 from kreludomain.analysis.lipschitz.jacobian import jacobians
 from kreludomain.analysis.lipschitz.norms import norm_of
 from kreludomain.network import Network
-from kreludomain.spec import Region
-from kreludomain.spec.region import ROUNDING
+from kreludomain.property import Region
+from kreludomain.rounding import ROUNDING
 
 #: Points whose Jacobians are computed at once.
 BATCH = 64

@@ -102,8 +102,8 @@ def chain(network: Network, neurons: int) -> list[np.ndarray]:
     for layer in found:
         if len(layer.maps) != 1 or layer.maps[0].source.name != previous:
             raise InputError(f"lipsdp: node '{layer.target.name}' is not a layer of a chain")
-        takers = [node.name for node in network.activations if node.inputs[0] == layer.target.name]
-        previous = takers[0] if takers else layer.target.name
+        consumers = [node.name for node in network.activations if node.inputs[0] == layer.target.name]
+        previous = consumers[0] if consumers else layer.target.name
     if isinstance(network.output.operator, Activation):
         raise InputError(f"lipsdp: the output '{network.output.name}' is an activation; an affine layer is expected")
     return [layer.maps[0].matrix.numpy() for layer in found]

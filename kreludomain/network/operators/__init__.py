@@ -5,13 +5,14 @@ from kreludomain.network.operators.base import Activation, AffineOperator, Input
 from kreludomain.network.operators.convolution import Conv2d
 from kreludomain.network.operators.dense import Linear
 from kreludomain.network.operators.elementwise import PairMaximum, Scale, Sum, channel_scale
-from kreludomain.network.operators.layout import Concat, Pad, Permute, Reshape, Selection
+from kreludomain.network.operators.layout import Concat, Gather, Pad, Permute, Reshape
 
 __all__ = [
     "Activation",
     "AffineOperator",
     "Concat",
     "Conv2d",
+    "Gather",
     "Input",
     "Linear",
     "Operator",
@@ -22,7 +23,6 @@ __all__ = [
     "Reshape",
     "SShaped",
     "Scale",
-    "Selection",
     "Shape",
     "Sigmoid",
     "Sum",

@@ -75,7 +75,7 @@ class AffineOperator(Operator):
     """``y = sum_i W_i x_i + b``, with every ``W_i`` applied and transposed as an operator, never as a matrix."""
 
     #: Each output entry depends on at most one input entry (so intervals pass through without loss).
-    monomial = False
+    row_sparse = False
 
     @property
     def in_shapes(self) -> tuple[Shape, ...]:
@@ -83,7 +83,7 @@ class AffineOperator(Operator):
 
     @property
     @abstractmethod
-    def terms(self) -> int:
+    def accumulation_length(self) -> int:
         """The most terms of any sum that applying or transposing the operator computes; 0 if nothing is computed."""
 
     @abstractmethod
@@ -91,7 +91,7 @@ class AffineOperator(Operator):
         """``sum_i W_i x_i``: the value without the constant."""
 
     @abstractmethod
-    def magnitude(self, *radii: Tensor) -> Tensor:
+    def abs_linear(self, *radii: Tensor) -> Tensor:
         """``sum_i |W_i| r_i``: how far the value moves when input ``i`` moves by at most ``r_i``."""
 
     @abstractmethod

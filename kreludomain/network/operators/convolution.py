@@ -51,7 +51,7 @@ class Conv2d(AffineOperator):
         return (self.weight.shape[0], height, width)
 
     @property
-    def terms(self) -> int:
+    def accumulation_length(self) -> int:
         outputs, inputs, height, width = self.weight.shape
         return max(outputs // self.groups, inputs) * height * width
 
@@ -69,7 +69,7 @@ class Conv2d(AffineOperator):
     def linear(self, *inputs: Tensor) -> Tensor:
         return self._convolve(inputs[0], self.weight)
 
-    def magnitude(self, *radii: Tensor) -> Tensor:
+    def abs_linear(self, *radii: Tensor) -> Tensor:
         return self._convolve(radii[0], self._absolute)
 
     def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:

@@ -30,7 +30,7 @@ class Linear(AffineOperator):
         return (*self.in_shape[:-1], self.weight.shape[0])
 
     @property
-    def terms(self) -> int:
+    def accumulation_length(self) -> int:
         return max(self.weight.shape)
 
     @cached_property
@@ -44,7 +44,7 @@ class Linear(AffineOperator):
     def linear(self, *inputs: Tensor) -> Tensor:
         return inputs[0] @ self.weight.T
 
-    def magnitude(self, *radii: Tensor) -> Tensor:
+    def abs_linear(self, *radii: Tensor) -> Tensor:
         return radii[0] @ self._absolute.T
 
     def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:

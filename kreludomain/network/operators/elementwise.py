@@ -15,7 +15,7 @@ from kreludomain.network.operators.base import AffineOperator, Shape
 class Scale(AffineOperator):
     """``y = multiplier * x + shift``; both broadcast to ``in_shape``. Batch normalisation, for one."""
 
-    monomial = True
+    row_sparse = True
 
     multiplier: Tensor
     shift: Tensor | None
@@ -26,7 +26,7 @@ class Scale(AffineOperator):
         return self.in_shape
 
     @property
-    def terms(self) -> int:
+    def accumulation_length(self) -> int:
         return 1
 
     @cached_property
@@ -36,7 +36,7 @@ class Scale(AffineOperator):
     def linear(self, *inputs: Tensor) -> Tensor:
         return inputs[0] * self.multiplier
 
-    def magnitude(self, *radii: Tensor) -> Tensor:
+    def abs_linear(self, *radii: Tensor) -> Tensor:
         return radii[0] * self.multiplier.abs()
 
     def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
@@ -51,7 +51,7 @@ class Sum(AffineOperator):
     in_shape: Shape
 
     @property
-    def terms(self) -> int:
+    def accumulation_length(self) -> int:
         return len(self.signs)
 
     @property
@@ -65,7 +65,7 @@ class Sum(AffineOperator):
     def linear(self, *inputs: Tensor) -> Tensor:
         return sum((s * x for s, x in zip(self.signs[1:], inputs[1:], strict=True)), self.signs[0] * inputs[0])
 
-    def magnitude(self, *radii: Tensor) -> Tensor:
+    def abs_linear(self, *radii: Tensor) -> Tensor:
         return sum(radii[1:], radii[0])
 
     def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
@@ -82,7 +82,7 @@ class PairMaximum(AffineOperator):
     in_shape: Shape
 
     @property
-    def terms(self) -> int:
+    def accumulation_length(self) -> int:
         return 2
 
     @property
@@ -97,7 +97,7 @@ class PairMaximum(AffineOperator):
         _, b, r = inputs
         return b + r
 
-    def magnitude(self, *radii: Tensor) -> Tensor:
+    def abs_linear(self, *radii: Tensor) -> Tensor:
         a, b, r = radii
         return 0 * a + b + r  # a function of all three: it is differentiated to be transposed
 

@@ -16,13 +16,13 @@ from kreludomain.network.operators.base import AffineOperator, Shape
 
 @dataclass(frozen=True, eq=False)
 class _Layout(AffineOperator):
-    monomial = True
+    row_sparse = True
 
     @property
-    def terms(self) -> int:
+    def accumulation_length(self) -> int:
         return 0
 
-    def magnitude(self, *radii: Tensor) -> Tensor:
+    def abs_linear(self, *radii: Tensor) -> Tensor:
         return self.linear(*radii)
 
 
@@ -90,7 +90,7 @@ class Pad(_Layout):
 
 
 @dataclass(frozen=True, eq=False)
-class Selection(_Layout):
+class Gather(_Layout):
     """Entries of the input in any order, any of them any number of times: slices, windows of a pooling, broadcasting.
 
     ``index`` has the shape of the value; its entries are flat positions in the input, or -1 for a zero.
@@ -151,7 +151,7 @@ class Concat(_Layout):
     def linear(self, *inputs: Tensor) -> Tensor:
         return torch.cat(inputs, dim=self.axis + 1)
 
-    def magnitude(self, *radii: Tensor) -> Tensor:
+    def abs_linear(self, *radii: Tensor) -> Tensor:
         return self.linear(*radii)
 
     def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:

@@ -1,0 +1,200 @@
+"""LP refinement: triangle (single neurons) and k-ReLU (joint hulls), for margins and for inner bounds.
+
+Singh, Ganvir, Püschel, Vechev, "Beyond the Single Neuron Convex Barrier" (NeurIPS 2019); the triangle alone is the
+convex barrier of Salman et al. (NeurIPS 2019).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from kreludomain.deadline import Deadline
+from kreludomain.domain import (
+    Abstraction,
+    Bounds,
+    DeepPoly,
+    Intersection,
+    Interval,
+    LowerBounds,
+    Method,
+    Query,
+    Zonotope,
+)
+from kreludomain.domain.relaxation import refinable_neurons
+from kreludomain.errors import InputError
+from kreludomain.groups import Grouping, JointRelaxation, make_grouping, relax_jointly
+from kreludomain.programs.program import FORMULATIONS, Program, build_program
+from kreludomain.programs.solvers import Session, Solver, check_solver, make_solver
+from kreludomain.property import Objective
+
+#: What bounds the inner layers before (and octahedra for) the LP, by name.
+BASES: dict[str, Method] = {"interval": Interval(), "zonotope": Zonotope(), "deeppoly": DeepPoly()}
+
+
+@dataclass(frozen=True, eq=False)
+class LPAbstraction(Abstraction):
+    """A base abstraction of one region, refined by a linear program with joint relaxations.
+
+    The program and its solver session are made when first needed for a node, and kept.
+    """
+
+    base: Abstraction = field(kw_only=True)
+    joint: Mapping[str, Sequence[JointRelaxation]] = field(kw_only=True)
+    solver: Solver = field(kw_only=True)
+    formulation: str = field(default="vertex", kw_only=True)
+    _sessions: dict[str, tuple[Program, Session]] = field(default_factory=dict, kw_only=True)
+
+    def session(self, node: str) -> tuple[Program, Session]:
+        """The linear program of everything below a node, and the solver that holds it."""
+        if node not in self._sessions:
+            program = build_program(self.base, self.joint, node, self.formulation)
+            self._sessions[node] = program, self.solver.prepare(program)
+        return self._sessions[node]
+
+    def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> LowerBounds:
+        """Certified dual bounds, never below the base's; a solve that fails leaves the base's bound and a note."""
+        known = self.base.minimise(objective, deadline)
+        return self._solved(objective, known, torch.arange(objective.count), deadline)
+
+    def prove(self, objective: Objective, deadline: Deadline = Deadline()) -> LowerBounds:
+        known = self.base.prove(objective, deadline)
+        return self._solved(objective, known, (known.lower[0] <= 0).nonzero()[:, 0].cpu(), deadline)
+
+    def _solved(self, objective: Objective, known: LowerBounds, rows: Tensor, deadline: Deadline) -> LowerBounds:
+        """The known bounds, with the objectives ``rows`` bounded by the program where that is better."""
+        if not len(rows):
+            return known
+        if deadline.passed:
+            return LowerBounds(known.lower, (*known.notes, _late(len(rows))))
+        program, session = self.session(objective.node)
+        costs, constants = program.costs(objective)
+        lower, failures = known.lower.clone(), []
+        for done, row in enumerate(rows.tolist()):
+            if deadline.passed:
+                failures.append(_late(len(rows) - done))
+                break
+            cost, constant = costs[row], constants[row]
+            solution = session.minimise(cost, deadline.remaining)
+            if solution.failure is not None:
+                failures.append(f"{solution.failure} (the best sound bound is used)")
+            if solution.dual is not None:
+                value = program.certified_minimum(cost, solution.dual) + float(constant)
+                lower[0, row] = max(float(lower[0, row]), value if math.isfinite(value) else -math.inf)
+        return LowerBounds(lower, tuple(dict.fromkeys((*known.notes, *program.notes, *failures))))
+
+
+def _late(count: int) -> str:
+    return f"time is up: {count} objectives keep the bound they had"
+
+
+@dataclass(frozen=True)
+class KReluLP(Method):
+    """k-ReLU: joint relaxations of groups of neurons, and a linear program over them.
+
+    ``k`` neurons a group, chosen by ``grouping`` (a name, or a function: a :class:`Grouping`) in
+    chunks of ``chunk`` with pairwise ``overlap``. ``refine``: ``output`` leaves the inner bounds to ``base``, ``all``
+    also refines the bounds of every unstable neuron of every layer by two LPs each, layer by layer, with ``base`` and
+    the octahedra recomputed from them. ``formulation``: ``vertex`` or ``hull``. ``solver``: ``auto``, ``highspy``, or
+    any solver of cvxpy.
+    """
+
+    k: int = 3
+    chunk: int = 20
+    overlap: int = 1
+    refine: str = "output"
+    grouping: str | Grouping = "area"
+    formulation: str = "vertex"
+    solver: str | Solver = "auto"
+    base: str = "deeppoly"
+    memory_mb: int = 512
+
+    def __post_init__(self) -> None:
+        tables = {"refine": ("output", "all"), "formulation": FORMULATIONS, "base": BASES}
+        for name, allowed in tables.items():
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name}: '{getattr(self, name)}' is not one of {', '.join(allowed)}")
+        if self.formulation == "hull" and self.k > 3:
+            raise InputError(f"formulation: hulls of k = {self.k} neurons take too long; use vertex")
+        if self.memory_mb < 1:
+            raise InputError(f"memory_mb: {self.memory_mb} is not a number from 1 up")
+        if isinstance(self.solver, str):
+            check_solver(self.solver)
+        self._grouping()  # raises for what makes no groups
+
+    def _grouping(self) -> Grouping:
+        return make_grouping(self.grouping, self.k, self.chunk, self.overlap)
+
+    @torch.no_grad()
+    def abstract(self, query: Query) -> LPAbstraction:
+        query.require_one_region("a linear program")
+        network, region, deadline = query.network, query.region, query.deadline
+        solver = make_solver(self.solver, region) if isinstance(self.solver, str) else self.solver
+        base = first = BASES[self.base].abstract(query)
+        joint: dict[str, tuple[JointRelaxation, ...]] = {}
+        notes: tuple[str, ...] = ()
+
+        def refinement() -> LPAbstraction:
+            return LPAbstraction(
+                network,
+                region,
+                base.bounds,
+                base=base,
+                joint=dict(joint),
+                solver=solver,
+                formulation=self.formulation,
+                notes=tuple(dict.fromkeys(notes)),
+            )
+
+        for node in network.pre_activations:
+            if self.refine == "all" and joint and not deadline.passed:
+                bounds, said = _refined(refinement(), node, deadline)
+                notes += said
+                again = BASES[self.base].abstract(query.knowing({**base.bounds, node: bounds}))
+                base = Intersection(network, region, again.bounds, members=(first, again))
+            joint[node] = relax_jointly(base, node, self._grouping(), self.memory_mb, deadline)
+        return refinement()
+
+
+def _refined(step: LPAbstraction, node: str, deadline: Deadline) -> tuple[Bounds, tuple[str, ...]]:
+    """A node's bounds with the open neurons bounded by the program below it, and what is to be said about that."""
+    bounds = step.bounds[node]
+    indices = refinable_neurons(step.network, node, bounds)[0].flatten().nonzero()[:, 0]
+    if not len(indices):
+        return bounds, ()
+    objective = Objective.neurons(step.network, node, indices)
+    below, above = step.minimise(objective, deadline), step.minimise(-objective, deadline)
+    return bounds.replace(indices, below.lower, -above.lower), below.notes + above.notes
+
+
+@dataclass(frozen=True)
+class TriangleLP(Method):
+    """The LP with each neuron's triangle alone: what no single-neuron relaxation over the same bounds can beat.
+
+    With ``refine = all`` every inner bound is such an LP too: the convex barrier. Options as in :class:`KReluLP`.
+    """
+
+    refine: str = "output"
+    solver: str | Solver = "auto"
+    base: str = "deeppoly"
+    memory_mb: int = 512
+
+    def __post_init__(self) -> None:
+        self._as_krelu()  # raises for what it does not allow
+
+    def _as_krelu(self) -> KReluLP:
+        return KReluLP(
+            refine=self.refine, solver=self.solver, base=self.base, memory_mb=self.memory_mb, grouping=no_groups
+        )
+
+    def abstract(self, query: Query) -> LPAbstraction:
+        return self._as_krelu().abstract(query)
+
+
+def no_groups(abstraction: Abstraction, node: str) -> list[Tensor]:
+    """The grouping without groups."""
+    return []

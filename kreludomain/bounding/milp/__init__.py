@@ -1,0 +1,27 @@
+"""Mixed-integer programs of a network, solved by a branch and bound whose every bound is certified.
+
+::
+
+    better = tighten(abstraction, node, deadline=Deadline.after(10))     # bounds of a layer's unstable neurons
+    exact = MilpAbstraction.over(abstraction, threads=2)                 # objectives: .minimise, .prove
+    exact.search(objective)[0].point                                     # the input to replay where a row is refuted
+"""
+
+from kreludomain.bounding.milp.phases import LPResult, PhaseSession
+from kreludomain.bounding.milp.tighten import MilpAbstraction, advance_all, tighten
+from kreludomain.bounding.milp.tree import CLAIM, GAP, MINIMUM, SIGN, Cutoffs, Status, Tree
+
+__all__ = [
+    "CLAIM",
+    "GAP",
+    "MINIMUM",
+    "SIGN",
+    "Cutoffs",
+    "LPResult",
+    "MilpAbstraction",
+    "PhaseSession",
+    "Status",
+    "Tree",
+    "advance_all",
+    "tighten",
+]

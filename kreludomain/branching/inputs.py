@@ -1,0 +1,283 @@
+"""Branch and bound over the input box, for networks of few inputs (Wang et al., ReluVal, USENIX Security 2018).
+
+A box is closed where DeepPoly proves the claim over it. A box that stays open is first cut to what its rows' linear
+bounds leave of it, then halved along the input that the bounds lose most by; halves keep the signs of the neurons that
+were decided. Points where the bounds are lowest are tried as counterexamples on the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from kreludomain.attack.confirm import confirmed
+from kreludomain.deadline import Deadline
+from kreludomain.domain.batched_crown import LinearForms, RootRelaxation, batched_crown, neuron_count
+from kreludomain.domain.relu import LOWER_SLOPES
+from kreludomain.errors import InputError
+from kreludomain.network import Network, Runtime
+from kreludomain.property import Box, Claim, Objective, Region
+from kreludomain.rounding import ROUNDING, gamma
+
+#: Boxes are cut by each row in turn, so many times.
+_CUTTING_ROUNDS = 2
+#: Steps and size of the ascent to the best weights of a clause's rows.
+_MIXING_STEPS, _MIXING_RATE = 8, 2.0
+#: Points confirmed in onnxruntime for one batch of boxes, at most.
+_REPLAYS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class SplitOutcome:
+    """What a search came to: a proof, a counterexample, or neither.
+
+    ``counterexample`` ``(1, *input_shape)``, float32, confirmed by onnxruntime. ``left``: the boxes that are open yet,
+    ``(B, *input_shape)``; together they hold every counterexample. ``None`` where none is (then the claim is proved) or
+    where one was found. ``worst``: a sound lower bound, over what is left, of the least of the open clauses' largest
+    rows. ``boxes``: how many were bounded; ``reason``: why it stopped.
+    """
+
+    reason: str
+    boxes: int
+    counterexample: Tensor | None = None
+    left: Box | None = None
+    worst: float = float("inf")
+
+    @property
+    def proved(self) -> bool:
+        return self.left is None and self.counterexample is None
+
+
+@dataclass(frozen=True)
+class InputSplitting:
+    """How to search.
+
+    ``batch``: boxes bounded at once. ``most_open``: the search ends with what is left when more boxes are open (each
+    takes 16 bytes an input and one a neuron). ``narrowest``: it also ends at an open box whose inputs are all narrower
+    than this share of the whole box. ``lower_slope`` as in :class:`DeepPoly`.
+    """
+
+    batch: int = 64
+    most_open: int = 500_000
+    narrowest: float = 1e-9
+    lower_slope: str = "area"
+
+    def __post_init__(self) -> None:
+        if self.lower_slope not in LOWER_SLOPES:
+            raise InputError(f"lower_slope: '{self.lower_slope}' is not one of {', '.join(LOWER_SLOPES)}")
+        for name in ("batch", "most_open"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: {getattr(self, name)} is not a number from 1 up")
+        if not 0 < self.narrowest < 1:
+            raise InputError(f"narrowest: {self.narrowest} is not between 0 and 1")
+
+
+@dataclass(frozen=True, eq=False)
+class _Open:
+    """Open boxes: bounds ``(N, inputs)``, signs ``(N, neurons)``, which clauses are proved ``(N, c)``, and a lower
+    bound ``(N,)`` of the worst open clause."""
+
+    lower: Tensor
+    upper: Tensor
+    signs: Tensor
+    proved: Tensor
+    worst: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lower)
+
+    def __getitem__(self, chosen: Tensor | slice) -> _Open:
+        return _Open(*(value[chosen] for value in self._tensors()))
+
+    def __add__(self, other: _Open) -> _Open:
+        return _Open(*(torch.cat(pair) for pair in zip(self._tensors(), other._tensors(), strict=True)))
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.lower, self.upper, self.signs, self.proved, self.worst
+
+
+@torch.no_grad()
+def prove_by_input_splitting(
+    network: Network,
+    region: Region,
+    claim: Claim,
+    options: InputSplitting = InputSplitting(),
+    deadline: Deadline = Deadline(),
+    runtime: Runtime | None = None,
+) -> SplitOutcome:
+    """Whether a claim holds all over a box (a batch of one), by splitting the box.
+
+    A counterexample counts only where onnxruntime confirms it (``runtime``: a session to use again). Raises
+    :class:`InputError` for a region that is no box, an activation that is no ReLU, and what does not fit the network.
+    """
+    network = network.to(dtype=torch.float64, device="cpu")
+    region = region.fit(network)
+    if not isinstance(region, Box) or region.batch != 1:
+        raise InputError("region: splitting inputs takes one box")
+    search = _Search(network, region, claim, claim.objective(network), RootRelaxation.of(network, region), options)
+    runtime = runtime or Runtime(network)
+    waiting, bounded = [search.root], 0
+    reason = ""
+    while waiting and not reason:
+        batch = _popped(waiting, options.batch)
+        if deadline.passed:
+            waiting, reason = [*waiting, batch], "time limit"
+            break
+        bounded += len(batch)
+        still, scores = search.bound(batch)
+        if not len(still):
+            continue
+        counterexample = search.attack(still, runtime)
+        if counterexample is not None:
+            return SplitOutcome("counterexample confirmed by onnxruntime", bounded, counterexample)
+        halves = search.halves(still, scores)
+        waiting.append(halves if halves is not None else still)
+        if halves is None:
+            reason = "a box is too narrow to be split"
+        elif sum(map(len, waiting)) > options.most_open:
+            reason = f"more than {options.most_open} boxes open"
+    if not waiting:
+        return SplitOutcome("every box is closed", bounded)
+    left = sum(waiting[1:], start=waiting[0])
+    shape = (len(left), *region.shape)
+    boxes = Box(left.lower.reshape(shape), left.upper.reshape(shape))
+    return SplitOutcome(reason, bounded, left=boxes, worst=float(left.worst.min()))
+
+
+def _popped(waiting: list[_Open], most: int) -> _Open:
+    """The last ``most`` boxes, taken off: depth first, so that few are open at a time."""
+    batch = waiting.pop()
+    while waiting and len(batch) < most:
+        batch = waiting.pop() + batch
+    if len(batch) > most:
+        waiting.append(batch[: len(batch) - most])
+    return batch[-most:]
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    network: Network
+    region: Box
+    claim: Claim
+    objective: Objective
+    whole: RootRelaxation
+    options: InputSplitting
+
+    @property
+    def root(self) -> _Open:
+        low, high = self.region.lower.flatten(1), self.region.upper.flatten(1)
+        signs = torch.zeros(1, neuron_count(self.network), dtype=torch.int8)
+        proved = torch.zeros(1, self.claim.clause_count, dtype=torch.bool)
+        return _Open(low, high, signs, proved, torch.full((1,), -torch.inf, dtype=low.dtype))
+
+    def _box(self, boxes: _Open) -> Box:
+        return Box(*(side.unflatten(1, self.region.shape) for side in (boxes.lower, boxes.upper)))
+
+    def bound(self, boxes: _Open) -> tuple[_Open, Tensor]:
+        """What stays open of the boxes, cut to where the claim may fail, and each input's part in the loss of bounds,
+        ``(N, inputs)``."""
+        region = self._box(boxes)
+        relaxation = batched_crown(self.network, region, boxes.signs, self.whole, self.options.lower_slope)
+        forms, losses = relaxation.charged_rows(self.objective)
+        lower, clause = forms.concretise(region), self.claim.clauses
+        proved = boxes.proved | self.claim.proved(lower)
+        worst = self.claim.clause_margins(lower).masked_fill(proved, torch.inf)
+        if self.claim.clause_count < len(clause):
+            mixed = relaxation.rows(self._mixed(forms, region))
+            lower = mixed.concretise(region)
+            proved = proved | (lower > 0)
+            worst = torch.fmax(worst, lower).masked_fill(proved, torch.inf)
+            forms, clause = forms | mixed, torch.cat([clause, torch.arange(self.claim.clause_count)])
+        low, high, proved = _cut(forms, clause, boxes.lower, boxes.upper, proved)
+        is_open = ~proved.all(1)
+        charged = torch.where(proved[:, self.claim.clauses, None], 0.0, losses).sum(1)
+        # A child's bound may come out below its parent's, which holds as well.
+        worst = torch.fmax(worst.masked_fill(proved, torch.inf).amin(1), boxes.worst)
+        kept = _Open(low, high, relaxation.signs, proved, worst)
+        return kept[is_open], charged[is_open]
+
+    @cached_property
+    def _mixing_loss(self) -> Tensor:
+        """What rounding can do to an average of rows."""
+        values = (
+            self.objective.coefficients[0].flatten(1).abs() @ self.whole.rounding.reach(self.objective.node).flatten()
+        )
+        return gamma(self.objective.count) * (values + self.objective.constant[0].abs()).amax()
+
+    def _mixed(self, forms: LinearForms, region: Box) -> Objective:
+        """One row for each box and clause: the average of the clause's rows with the largest minimum, nearly.
+
+        Where all rows of a clause fail, every average of them does: ``max over averages of min over x`` is the value of
+        ``min over x of max over rows`` for linear rows (von Neumann). Weights by entropic mirror ascent.
+        """
+        member = torch.zeros(self.claim.clause_count, len(self.claim.clauses), dtype=torch.bool)
+        member[self.claim.clauses, torch.arange(len(self.claim.clauses))] = True
+        logits = torch.where(member, 0.0, -torch.inf).to(forms.constant).expand(region.batch, -1, -1)
+        for step in range(_MIXING_STEPS):
+            weights = logits.softmax(2)
+            x = region.minimiser((weights @ forms.coefficients).unflatten(2, region.shape)).flatten(2)
+            values = x @ forms.coefficients.transpose(1, 2) + forms.constant[:, None]
+            spread = (values.amax(2, keepdim=True) - values.amin(2, keepdim=True)).clamp(min=1e-30)
+            logits = logits + _MIXING_RATE / (1 + step) ** 0.5 * values / spread
+        weights = logits.softmax(2).nan_to_num()
+        coefficients = (weights @ self.objective.coefficients.flatten(2)).unflatten(2, self.network.output.shape)
+        constant = (weights @ self.objective.constant[0][:, None])[..., 0]
+        return Objective(self.objective.node, coefficients, constant - self._mixing_loss)
+
+    def attack(self, boxes: _Open, runtime: Runtime) -> Tensor | None:
+        """A confirmed counterexample near the boxes' centres, if float64 finds one there."""
+        points = ((boxes.lower + boxes.upper) / 2).unflatten(1, self.region.shape)
+        broken = self.claim.broken(self.claim.margins(self.network(points))).nonzero()[:, 0]
+        for position in broken[:_REPLAYS].tolist():
+            found = confirmed(points[position : position + 1], self.region, self.claim, runtime)
+            if found is not None:
+                return found
+        return None
+
+    def halves(self, boxes: _Open, scores: Tensor) -> _Open | None:
+        """Both halves of every box along its input of the largest score; ``None`` if one is too narrow."""
+        share = (boxes.upper - boxes.lower) / (self.region.upper - self.region.lower).flatten(1).clamp(min=1e-300)
+        if bool((share.amax(1) < self.options.narrowest).any()):
+            return None
+        # Where no neuron loses anything, the widest input is as good as any; one without width never is.
+        best = scores.nan_to_num() + 1e-12 * share * (1 + scores.nan_to_num().amax(1, keepdim=True))
+        axis = best.masked_fill(share < self.options.narrowest, -1.0).argmax(1, keepdim=True)
+        middle = ((boxes.lower + boxes.upper) / 2).gather(1, axis)
+        below = _Open(boxes.lower, boxes.upper.scatter(1, axis, middle), boxes.signs, boxes.proved, boxes.worst)
+        above = _Open(boxes.lower.scatter(1, axis, middle), boxes.upper, boxes.signs, boxes.proved, boxes.worst)
+        order = boxes.worst.argsort(descending=True)
+        return (below + above)[torch.stack([order, order + len(order)], dim=1).flatten()]
+
+
+def _cut(
+    forms: LinearForms, clause: Tensor, lower: Tensor, upper: Tensor, proved: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The smallest box, nearly, around the points of each box where all rows of an open clause may be negative or zero.
+
+    Where ``a . x + c <= 0`` has to be, ``a_i x_i`` is at most ``-c`` less the least that the other terms can be. A
+    clause without such points is proved. Returns the bounds ``(N, inputs)``, empty where no clause is open, and which
+    clauses are proved ``(N, c)``.
+    """
+    proved = proved.clone()
+    hull_low, hull_high = torch.full_like(lower, torch.inf), torch.full_like(upper, -torch.inf)
+    for number in range(proved.shape[1]):
+        rows = (clause == number).nonzero()[:, 0].tolist()
+        low, high = lower, upper
+        for row in rows * (_CUTTING_ROUNDS if len(rows) > 1 else 1):
+            a, c = forms.coefficients[:, row], forms.constant[:, row : row + 1]
+            least = torch.minimum(a * low, a * high)
+            slack = ROUNDING * (c.abs() + least.abs().sum(1, keepdim=True))
+            limit = (least - (least.sum(1, keepdim=True) + c - slack)) / torch.where(a == 0, 1.0, a)
+            outwards = ROUNDING * limit.abs()
+            # fmin, fmax: a limit that is NaN limits nothing
+            high = torch.where(a > 0, torch.fmin(high, limit + outwards), high)
+            low = torch.where(a < 0, torch.fmax(low, limit - outwards), low)
+        # Not "not <=": a bound that is NaN must not close a box.
+        proved[:, number] |= (low > high).any(1)
+        none = proved[:, number : number + 1]
+        hull_low = torch.minimum(hull_low, torch.where(none, torch.inf, low))
+        hull_high = torch.maximum(hull_high, torch.where(none, -torch.inf, high))
+    return hull_low, hull_high, proved

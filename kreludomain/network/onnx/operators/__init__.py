@@ -1,0 +1,15 @@
+"""How each ONNX operator is read: one table, one entry an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kreludomain.network.onnx.operators.activation import ACTIVATIONS
+from kreludomain.network.onnx.operators.arithmetic import ARITHMETIC
+from kreludomain.network.onnx.operators.context import Converted, NodeContext, compact
+from kreludomain.network.onnx.operators.image import IMAGES
+from kreludomain.network.onnx.operators.layout import LAYOUT
+
+READERS: dict[str, Callable[[NodeContext], Converted]] = {**ACTIVATIONS, **ARITHMETIC, **IMAGES, **LAYOUT}
+
+__all__ = ["READERS", "Converted", "NodeContext", "compact"]

@@ -1,0 +1,135 @@
+"""What an entry of the table of ONNX operators is given, and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kreludomain.errors import InputError
+from kreludomain.network.lowering import Decomposition
+from kreludomain.network.operators import Gather, Operator, Reshape, Shape
+
+
+def compact(shape: Shape) -> Shape:
+    """An ONNX shape as ours, without a batch dimension of one in front; what has no axes has one of one entry.
+
+    Entries keep their order, so this is bookkeeping only, wherever the one comes from and whatever it means.
+    """
+    return (shape[1:] if len(shape) > 1 and shape[0] == 1 else shape) or (1,)
+
+
+class Converted(NamedTuple):
+    """The operator of a node or a recipe of several (``None``: the value of the first input as it is), and the value's
+    shape in ONNX, batch included."""
+
+    made: Operator | Decomposition | None
+    shape: Shape
+
+
+class GraphBuilder(Protocol):
+    """What is known of the graph before a node."""
+
+    constants: dict[str, np.ndarray]
+    shapes: dict[str, Shape]
+
+    def insert(self, made: Operator | Decomposition, *names: str) -> str:
+        """Adds an operator that takes the values ``names``; returns what the new value is called."""
+        ...
+
+
+@dataclass
+class NodeContext:
+    """One ONNX node while it is read: ``inputs`` are names of values, empty where an optional one is left out."""
+
+    op_type: str
+    inputs: list[str]
+    attributes: dict[str, Any]
+    source: GraphBuilder
+
+    def constant(self, position: int) -> np.ndarray | None:
+        """Input ``position`` if it is there and a constant; else ``None``."""
+        name = self.inputs[position] if position < len(self.inputs) else ""
+        return self.source.constants.get(name)
+
+    def optional(self, position: int, what: str) -> np.ndarray | None:
+        """Input ``position``, a constant, or ``None`` where the node does not have it."""
+        present = position < len(self.inputs) and self.inputs[position] != ""
+        return self.required(position, what) if present else None
+
+    def required(self, position: int, what: str) -> np.ndarray:
+        value = self.constant(position)
+        if value is None:
+            raise InputError(f"{what} must be a constant")
+        return value
+
+    def shape(self, position: int = 0) -> Shape:
+        """The shape of an input in ONNX, batch included."""
+        name = self.inputs[position]
+        return self.source.constants[name].shape if name in self.source.constants else self.source.shapes[name]
+
+    def size(self, position: int = 0) -> int:
+        return int(np.prod(self.shape(position), dtype=np.int64))
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        return self.attributes.get(name, default)
+
+    def axis(self, name: str, default: int, rank: int) -> int:
+        """An attribute that counts one of ``rank`` axes, from 0."""
+        axis = int(self.attribute(name, default))
+        if not -rank <= axis < rank:
+            raise InputError(f"{name} {axis} of a value with {rank} axes")
+        return axis % rank
+
+    def through(self, made: Operator | Decomposition, position: int = 0) -> None:
+        """Puts an operator of one input between an input and the node."""
+        self.inputs[position] = self.source.insert(made, self.inputs[position])
+
+    def reshape(self, given: Shape, wanted: Shape, position: int = 0) -> None:
+        """Puts a reshaping in front of an input, where it needs one."""
+        if given != wanted:
+            self.through(Reshape(given, wanted), position)
+
+    def reshaped(self, shape: Shape) -> Converted:
+        """The first input under another ONNX shape."""
+        given, wanted = compact(self.shape()), compact(shape)
+        return Converted(None if given == wanted else Reshape(given, wanted), shape)
+
+    def selected(self, index: np.ndarray) -> Converted:
+        """Entries of the first input at flat positions ``index``, in the shape of the value, -1 for zeros."""
+        if index.size == self.size() and (index.ravel() == np.arange(index.size)).all():
+            return self.reshaped(index.shape)
+        chosen = torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64).reshape(compact(index.shape)))
+        return Converted(Gather(compact(self.shape()), chosen), index.shape)
+
+    def positions(self) -> np.ndarray:
+        """The flat position of every entry of the first input, in its shape."""
+        return np.arange(self.size()).reshape(self.shape())
+
+    def broadcast(self, position: int, shape: Shape) -> None:
+        """Makes an input one of this ONNX shape."""
+        given = self.shape(position)
+        if given == shape:
+            return
+        index = np.broadcast_to(np.arange(self.size(position)).reshape(given), shape)
+        if index.size == self.size(position):
+            self.reshape(compact(given), compact(shape), position)
+        else:
+            chosen = torch.from_numpy(np.ascontiguousarray(index).reshape(compact(shape)))
+            self.through(Gather(compact(given), chosen), position)
+
+
+def weight(value: np.ndarray) -> Tensor:
+    """A constant in float64."""
+    return torch.from_numpy(np.array(value, dtype=np.float64))
+
+
+def fitted(value: np.ndarray, shape: Shape) -> Tensor:
+    """A constant that broadcasts to an ONNX shape, as one that broadcasts to the compact shape."""
+    constant = weight(value)
+    aligned = constant.reshape((1,) * (len(shape) - constant.dim()) + tuple(constant.shape))
+    dropped = len(shape) > 1 and shape[0] == 1
+    return aligned[0] if dropped else aligned

@@ -1,0 +1,200 @@
+"""Operators that only move entries about."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from kreludomain.errors import InputError
+from kreludomain.network.onnx.operators.context import Converted, NodeContext, compact, fitted
+from kreludomain.network.operators import Concat, Gather, Pad, Permute, Reshape, Scale, Shape
+
+
+def _sized(call: NodeContext, target: list[int]) -> Converted:
+    """The value under an ONNX shape, where one entry may be -1."""
+    wanted = list(target)
+    if wanted.count(-1) == 1:
+        known = int(np.prod([t for t in wanted if t != -1], dtype=np.int64))
+        wanted[wanted.index(-1)] = call.size() // max(known, 1)
+    if min(wanted, default=1) < 1 or int(np.prod(wanted, dtype=np.int64)) != call.size():
+        raise InputError(f"cannot reshape {call.shape()} to {tuple(target)}")
+    return call.reshaped(tuple(wanted))
+
+
+def _reshape(call: NodeContext) -> Converted:
+    target = [int(t) for t in call.required(1, "the shape").ravel()]
+    if not call.attribute("allowzero", 0):
+        current = call.shape()
+        target = [current[i] if t == 0 and i < len(current) else t for i, t in enumerate(target)]
+    return _sized(call, target)
+
+
+def _flatten(call: NodeContext) -> Converted:
+    shape = call.shape()
+    axis = int(call.attribute("axis", 1))
+    if not -len(shape) <= axis <= len(shape):
+        raise InputError(f"axis {axis} of a value with {len(shape)} axes")
+    axis = axis + len(shape) if axis < 0 else axis
+    before, after = (int(np.prod(part, dtype=np.int64)) for part in (shape[:axis], shape[axis:]))
+    return call.reshaped((before, after))
+
+
+def _axes(call: NodeContext, position: int) -> list[int] | None:
+    """An attribute in older opsets, an input in newer ones; may be absent."""
+    axes = call.attribute("axes")
+    axes = call.optional(position, "axes") if axes is None else axes
+    return None if axes is None else [int(a) for a in np.asarray(axes).ravel()]
+
+
+def _squeeze(call: NodeContext) -> Converted:
+    current, axes = call.shape(), _axes(call, 1)
+    dropped = {i for i, n in enumerate(current) if n == 1} if axes is None else {a % len(current) for a in axes}
+    if any(current[axis] != 1 for axis in dropped):
+        raise InputError(f"axes {axes} of a value of shape {current}; only axes of one entry can go")
+    return call.reshaped(tuple(n for i, n in enumerate(current) if i not in dropped))
+
+
+def _unsqueeze(call: NodeContext) -> Converted:
+    axes, current = _axes(call, 1), call.shape()
+    if axes is None:
+        raise InputError("axes are missing")
+    rank = len(current) + len(axes)
+    added, rest = {a % rank for a in axes}, iter(current)
+    return call.reshaped(tuple(1 if i in added else next(rest) for i in range(rank)))
+
+
+def _transpose(call: NodeContext) -> Converted:
+    shape = call.shape()
+    order = tuple(call.attribute("perm", tuple(reversed(range(len(shape))))))
+    result = tuple(shape[axis] for axis in order)
+    longer = [axis for axis in order if shape[axis] != 1]
+    if longer == sorted(longer):  # axes of one entry move nothing
+        return call.reshaped(result)
+    if shape[0] == 1 and order[0] == 0:
+        return Converted(Permute(compact(shape), tuple(axis - 1 for axis in order[1:])), result)
+    call.reshape(compact(shape), shape)
+    if compact(result) == result:
+        return Converted(Permute(shape, order), result)
+    call.through(Permute(shape, order))
+    return Converted(Reshape(result, compact(result)), result)
+
+
+def _slice(call: NodeContext) -> Converted:
+    rank = len(call.shape())
+    given = [call.attribute(name) for name in ("starts", "ends", "axes")]  # before opset 10
+    names = ("the starts", "the ends", "the axes", "the steps")
+    inputs = [call.optional(i, name) for i, name in enumerate(names, 1)]
+    starts, ends, axes = (a if a is not None else i for a, i in zip(given, inputs[:3], strict=True))
+    if starts is None or ends is None:
+        raise InputError("starts or ends are missing")
+    axes = range(len(starts)) if axes is None else axes
+    steps = [1] * len(starts) if inputs[3] is None else inputs[3]
+    chosen = [slice(None)] * rank
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        chosen[int(axis)] = slice(int(start), int(end), int(step))
+    return _some(call, call.positions()[tuple(chosen)])
+
+
+def _gather(call: NodeContext) -> Converted:
+    indices, axis = call.required(1, "the indices"), call.axis("axis", 0, len(call.shape()))
+    return _some(call, np.take(call.positions(), indices.astype(np.int64), axis=axis))
+
+
+def _some(call: NodeContext, index: np.ndarray) -> Converted:
+    if not index.size:
+        raise InputError("nothing of the value is left")
+    return call.selected(index)
+
+
+def _concat(call: NodeContext) -> Converted:
+    """All values flat and one behind the other, then in place; constants are zeros that are shifted."""
+    parts, start = [], 0
+    values = [i for i in range(len(call.inputs)) if call.constant(i) is None]
+    for i in range(len(call.inputs)):
+        if i in values:
+            parts.append(start + np.arange(call.size(i)).reshape(call.shape(i)))
+            start += call.size(i)
+        else:
+            parts.append(np.full(call.shape(i), -1))
+    axis = call.axis("axis", 0, parts[0].ndim)
+    index = np.concatenate(parts, axis)
+    shift = np.concatenate([parts[i] * 0.0 if (c := call.constant(i)) is None else c for i in range(len(parts))], axis)
+    for i in values:
+        call.reshape(compact(call.shape(i)), (call.size(i),), i)
+    sources = [call.inputs[i] for i in values]
+    joined = Concat(tuple((parts[i].size,) for i in values), 0)
+    call.inputs[:] = [call.source.insert(joined, *sources)] if len(sources) > 1 else sources
+    return _placed(call, (start,), index, shift)
+
+
+def _placed(call: NodeContext, given: Shape, index: np.ndarray, shift: np.ndarray) -> Converted:
+    """Entries of the first input, of our shape ``given``, at flat positions ``index`` (-1: none), plus ``shift``."""
+    shape = compact(index.shape)
+    if index.size == np.prod(given) and (index.ravel() == np.arange(index.size)).all():
+        call.reshape(given, shape)
+    else:
+        call.through(Gather(given, torch.from_numpy(np.ascontiguousarray(index).reshape(shape))))
+    if not shift.any():
+        return Converted(None, index.shape)
+    return Converted(Scale(torch.ones((), dtype=torch.float64), fitted(shift, index.shape), shape), index.shape)
+
+
+#: ONNX's modes of padding as numpy's.
+_MODES = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
+
+
+def _pad(call: NodeContext) -> Converted:
+    """Zeros around an image are an operator of their own; everything else selects entries."""
+    mode, shape = call.attribute("mode", b"constant").decode(), call.shape()
+    if mode not in _MODES:
+        raise InputError(f"mode {mode} is not one of {', '.join(_MODES)}")
+    pads = call.attribute("pads")
+    pads = [int(p) for p in (pads if pads is not None else call.required(1, "pads"))]
+    fill, axes = call.optional(2, "the fill value"), call.optional(3, "axes")
+    rank = len(shape)
+    if axes is not None:
+        spread = [0] * (2 * rank)
+        for position, axis in enumerate(int(a) % rank for a in axes):
+            spread[axis], spread[rank + axis] = pads[position], pads[len(axes) + position]
+        pads = spread
+    if len(pads) != 2 * rank:
+        raise InputError(f"{len(pads)} pads for a value with {rank} axes")
+    value = float(call.attribute("value", 0.0) if fill is None or not fill.size else fill.reshape(()))
+    before, after = pads[:rank], pads[rank:]
+    if mode == "constant" and not value and min(pads) >= 0 and shape[0] == 1 and not before[0] + after[0]:
+        result = (1, *(b + n + a for b, n, a in zip(before[1:], shape[1:], after[1:], strict=True)))
+        return Converted(Pad(compact(shape), tuple(before[1:]), tuple(after[1:])), result)
+    added = [(max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True)]
+    kept = tuple(slice(max(-b, 0), n - max(-a, 0)) for b, n, a in zip(before, shape, after, strict=True))
+    index = call.positions()[kept]
+    if not index.size:
+        raise InputError("nothing of the value is left")
+    outside = {"constant_values": -1} if mode == "constant" else {}
+    index = np.pad(index, added, mode=_MODES[mode], **outside)  # type: ignore[call-overload]
+    return _placed(call, compact(shape), index, np.where(index < 0, value, 0.0))
+
+
+def _identity(call: NodeContext) -> Converted:
+    return Converted(None, call.shape())
+
+
+def _dropout(call: NodeContext) -> Converted:
+    training = call.optional(2, "training_mode")
+    if training is not None and training.any():
+        raise InputError("training_mode is set; networks are read for inference")
+    return Converted(None, call.shape())
+
+
+LAYOUT = {
+    "Concat": _concat,
+    "Dropout": _dropout,
+    "Flatten": _flatten,
+    "Gather": _gather,
+    "Identity": _identity,
+    "Pad": _pad,
+    "Reshape": _reshape,
+    "Slice": _slice,
+    "Squeeze": _squeeze,
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}

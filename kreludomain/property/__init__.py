@@ -1,0 +1,24 @@
+"""The question: regions of inputs, claims about the output, VNN-LIB files, objectives at any node."""
+
+from kreludomain.property.claim import Claim, claim, robustness
+from kreludomain.property.objective import Objective, chunk_rows
+from kreludomain.property.region import Box, L1Ball, L2Ball, Region, ball, box
+from kreludomain.property.specification import Property, Specification
+from kreludomain.property.vnnlib import load_vnnlib
+
+__all__ = [
+    "Box",
+    "Claim",
+    "L1Ball",
+    "L2Ball",
+    "Objective",
+    "Property",
+    "Region",
+    "Specification",
+    "ball",
+    "box",
+    "chunk_rows",
+    "claim",
+    "load_vnnlib",
+    "robustness",
+]

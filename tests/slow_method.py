@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from kreludomain import Interval
+from kreludomain import Interval, Query
 from kreludomain.run.cli import program
 from kreludomain.verify import METHODS
 

@@ -407,7 +407,9 @@ def test_wide_known_bounds_change_nothing(method: Tested) -> None:
     """At every node, one pair of numbers for the whole batch."""
     made = case("residual", "inf")
     known = {n.name: Bounds(torch.full(n.shape, -1e9), torch.full(n.shape, 1e9)) for n in made.network.nodes}
-    plain, helped = (method.abstract(Query(made.network, made.region, prior_bounds=k)).bounds for k in (None, known))
+    plain, helped = (
+        method.abstract(Query(made.network, made.region, prior_bounds=k or {})).bounds for k in (None, known)
+    )
     for node in made.network.nodes:
         torch.testing.assert_close(helped[node.name].lower, plain[node.name].lower)
         torch.testing.assert_close(helped[node.name].upper, plain[node.name].upper)

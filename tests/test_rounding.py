@@ -24,7 +24,7 @@ from kreludomain.network.operators import AffineOperator, SShaped
 from kreludomain.property import Objective
 
 
-class Milp:
+class Milp(kd.Method):
     """Mixed-integer programs over a method's bounds."""
 
     def __init__(self, method: kd.Method) -> None:

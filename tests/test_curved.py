@@ -10,7 +10,7 @@ from networks import CURVED, ZOO, activated, inputs
 from torch import Tensor, nn
 
 import kreludomain as kd
-from kreludomain.analysis.invert import Search, pair_radius
+from kreludomain.analysis.invert import InvertibilityOptions, pair_radius
 from kreludomain.analysis.lipschitz import LocalBounds, jacobian_bounds
 from kreludomain.analysis.moments import gaussian, propagated_moments
 from kreludomain.analysis.reachable.truth import linear_pieces
@@ -191,7 +191,7 @@ def test_analyses_of_relus_say_so() -> None:
         propagated_moments(network, gaussian(torch.zeros(4), torch.eye(4)))
     square = kd.from_torch(nn.Sequential(nn.Linear(2, 2), nn.Tanh()), (2,))
     with pytest.raises(kd.InputError, match=r"node '_1'.*Tanh"):
-        pair_radius(square, torch.zeros(2), Search(0.1, 0.01))
+        pair_radius(square, torch.zeros(2), InvertibilityOptions(0.1, 0.01))
     assert linear_pieces(square, kd.ball(torch.zeros(1, 2), 1.0)) is None
 
 

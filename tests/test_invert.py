@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from kreludomain import InputError, Network, ball, bounds, from_torch, to_onnx
 from kreludomain.analysis.invert import (
-    Radius,
-    Search,
+    InvertibilityOptions,
+    InvertibilityRadius,
     jacobian,
     pair_radius,
     preimage_radius,
@@ -61,7 +61,13 @@ ISOMETRY = network(
 )
 
 
-def is_sound(found: Radius, asked: Network, center: Tensor, search: Search, onto: Network | None = None) -> None:
+def is_sound(
+    found: InvertibilityRadius,
+    asked: Network,
+    center: Tensor,
+    search: InvertibilityOptions,
+    onto: Network | None = None,
+) -> None:
     """The witness, looked at from scratch, is one; and the bracket is one."""
     assert found.witness is not None
     assert found.upper is not None
@@ -80,7 +86,7 @@ def is_sound(found: Radius, asked: Network, center: Tensor, search: Search, onto
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_an_isometry_is_invertible_everywhere(norm: str) -> None:
-    search = Search(radius=5.0, epsilon=0.1, norm=norm, stages=(0.5, 1.0))
+    search = InvertibilityOptions(radius=5.0, epsilon=0.1, norm=norm, stages=(0.5, 1.0))
     for ask in (pair_radius, preimage_radius):
         found = ask(ISOMETRY, point(0.3, -0.2), search)
         assert (found.lower, found.strict, found.upper) == (5.0, 5.0, None)
@@ -90,7 +96,7 @@ def test_an_isometry_is_invertible_everywhere(norm: str) -> None:
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_fold_is_where_it_is(norm: str) -> None:
     """|x| from x = 0.7: pairs (s, -s) with s >= eps / 2 lie in balls of 0.7 + s; the mirror image is 1.4 away."""
-    center, search = point(0.7, 0.4), Search(radius=3.0, epsilon=0.02, norm=norm, gap=1e-4)
+    center, search = point(0.7, 0.4), InvertibilityOptions(radius=3.0, epsilon=0.02, norm=norm, gap=1e-4)
     r = pair_radius(FOLD, center, search)
     is_sound(r, FOLD, center, search)
     assert r.lower == pytest.approx(0.71, rel=2e-4)
@@ -105,7 +111,7 @@ def test_a_fold_is_where_it_is(norm: str) -> None:
 def test_tangents_reach_a_fold_in_any_direction() -> None:
     """|x + y| is folded along x + y = 0: in the plain distance, 1.1 / sqrt(2) from the centre."""
     slanted = network(([[1, 1], [-1, -1], [1, -1], [-1, 1]], [0, 0, 0, 0]), ([[1, 1, 0, 0], [0, 0, 1, -1]], [0, 0]))
-    found = pair_radius(slanted, point(0.7, 0.4), Search(2.0, 0.002, "2"))
+    found = pair_radius(slanted, point(0.7, 0.4), InvertibilityOptions(2.0, 0.002, "2"))
     assert found.strict is not None
     assert found.strict <= 1.1 / math.sqrt(2) <= found.lower
     assert found.strict == pytest.approx(1.1 / math.sqrt(2), abs=0.004)
@@ -114,35 +120,37 @@ def test_tangents_reach_a_fold_in_any_direction() -> None:
 
 def test_networks_without_relus() -> None:
     turn, flat = network(([[0.0, 1.0], [-1.0, 0.0]], [1.0, 2.0])), network(([[1.0, 1.0], [2.0, 2.0]], [0.0, 0.0]))
-    assert pair_radius(turn, point(0.0, 0.0), Search(1.0, 0.1)).strict == 1.0
-    found = pair_radius(flat, point(0.0, 0.0), Search(1.0, 0.1))
+    assert pair_radius(turn, point(0.0, 0.0), InvertibilityOptions(1.0, 0.1)).strict == 1.0
+    found = pair_radius(flat, point(0.0, 0.0), InvertibilityOptions(1.0, 0.1))
     assert (found.lower, found.strict) == (pytest.approx(0.05, rel=1e-3), pytest.approx(0.0, abs=1e-6))
-    found = transformation_radius(FOLD, turn, point(0.7, 0.4), Search(2.0, 0.5))
+    found = transformation_radius(FOLD, turn, point(0.7, 0.4), InvertibilityOptions(2.0, 0.5))
     assert found.lower == pytest.approx(0.95, rel=2e-3)  # s and -s are turned to 2 s >= 0.5 apart
 
 
 def test_what_is_certified_for_any_two_points_comes_near_the_fold_as_epsilon_shrinks() -> None:
-    found = [pair_radius(FOLD, point(0.7, 0.4), Search(3.0, epsilon)).strict for epsilon in (0.2, 0.02, 0.002)]
+    found = [
+        pair_radius(FOLD, point(0.7, 0.4), InvertibilityOptions(3.0, epsilon)).strict for epsilon in (0.2, 0.02, 0.002)
+    ]
     assert all(strict is not None and strict <= 0.7 for strict in found)
     assert found == sorted(found)
     assert found[-1] == pytest.approx(0.7, abs=0.005)
 
 
 def test_a_point_on_the_fold_is_not_isolated() -> None:
-    found = preimage_radius(FOLD, point(0.0, 0.4), Search(2.0, 0.1))
+    found = preimage_radius(FOLD, point(0.0, 0.4), InvertibilityOptions(2.0, 0.1))
     assert found.lower == 2.0  # the only preimage of (0, y) is (0, y) ...
     assert found.strict == 0.0  # ... but without epsilon nothing is said on a kink whose slopes include zero
 
 
 def test_a_flat_piece_makes_everything_near_it_equal() -> None:
     flat = network(([[1, 0], [0, 1]], [0, 0]), ([[1, 0], [0, 1]], [0, 0]))  # ReLU: constant in x where x < 0
-    found = pair_radius(flat, point(1.0, 1.0), Search(3.0, 0.1))
+    found = pair_radius(flat, point(1.0, 1.0), InvertibilityOptions(3.0, 0.1))
     assert found.upper == pytest.approx(1.1, rel=1e-3)
     assert found.lower == pytest.approx(1.1, rel=2e-3)
 
 
 def test_a_transformation_of_a_network_to_itself_and_to_a_coarser_one() -> None:
-    search = Search(radius=2.0, epsilon=0.5)
+    search = InvertibilityOptions(radius=2.0, epsilon=0.5)
     assert transformation_radius(ISOMETRY, FOLD, point(0.7, 0.4), search).upper is None  # FOLD is a function of it
     found = transformation_radius(FOLD, ISOMETRY, point(0.7, 0.4), search)
     is_sound(found, FOLD, point(0.7, 0.4), search, ISOMETRY)
@@ -152,7 +160,7 @@ def test_a_transformation_of_a_network_to_itself_and_to_a_coarser_one() -> None:
 
 
 def test_clip_keeps_points_in() -> None:
-    found = pair_radius(FOLD, point(0.7, 0.4), Search(3.0, 0.02, clip=(0.0, 2.0)))
+    found = pair_radius(FOLD, point(0.7, 0.4), InvertibilityOptions(3.0, 0.02, clip=(0.0, 2.0)))
     assert found.upper is None
     assert found.lower == 3.0
 
@@ -180,7 +188,7 @@ def pieces(shallow: Network, center: Tensor, radius: float) -> list[tuple[np.nda
     return [(g, h, (v * on) @ w, (v * on) @ b + c) for g, h, on in found]
 
 
-def enumerated_preimage(shallow: Network, center: Tensor, search: Search) -> float:
+def enumerated_preimage(shallow: Network, center: Tensor, search: InvertibilityOptions) -> float:
     """The distance to the nearest other preimage: one linear system a piece."""
     best, target = math.inf, shallow(center[None])[0].numpy()
     for g, h, slope, shift in pieces(shallow, center, search.radius):
@@ -192,7 +200,7 @@ def enumerated_preimage(shallow: Network, center: Tensor, search: Search) -> flo
     return best
 
 
-def enumerated_pair(shallow: Network, center: Tensor, search: Search) -> float:
+def enumerated_pair(shallow: Network, center: Tensor, search: InvertibilityOptions) -> float:
     """The smallest maximum-norm ball with two points ``epsilon`` apart and one image: linear programs over pairs."""
     best = search.radius
     for (g, h, a, b), (k, m, c, d) in itertools.product(pieces(shallow, center, search.radius), repeat=2):
@@ -233,7 +241,7 @@ def turning(shallow: Network, center: Tensor, radius: float) -> float:
 @pytest.mark.parametrize(("norm", "seed"), [("1", 1), ("2", 4), ("inf", 1)])
 def test_the_nearest_preimage_is_that_of_enumeration(norm: str, seed: int) -> None:
     shallow, center = dense(2, 12, 2, seed=seed), point(0.1, -0.2)
-    search = Search(radius=1.5, epsilon=0.01, norm=norm, strict=False, stages=(1.0,))
+    search = InvertibilityOptions(radius=1.5, epsilon=0.01, norm=norm, strict=False, stages=(1.0,))
     found, best = preimage_radius(shallow, center, search), enumerated_preimage(shallow, center, search)
     if best > search.radius:
         assert (found.lower, found.upper) == (search.radius, None)
@@ -245,7 +253,7 @@ def test_the_nearest_preimage_is_that_of_enumeration(norm: str, seed: int) -> No
 
 def test_the_nearest_pair_is_that_of_enumeration_and_near_the_fold() -> None:
     shallow, center = dense(2, 6, 2, seed=3), point(0.1, -0.2)
-    search = Search(radius=1.0, epsilon=0.05, strict=False)
+    search = InvertibilityOptions(radius=1.0, epsilon=0.05, strict=False)
     found, best = pair_radius(shallow, center, search), enumerated_pair(shallow, center, search)
     assert best < search.radius
     is_sound(found, shallow, center, search)
@@ -255,7 +263,7 @@ def test_the_nearest_pair_is_that_of_enumeration_and_near_the_fold() -> None:
 
 def test_on_a_2_12_2_network_r_closes_in_on_the_fold() -> None:
     shallow, center = dense(2, 12, 2, seed=0), point(0.1, -0.2)
-    found, fold = pair_radius(shallow, center, Search(2.0, 0.002)), turning(shallow, center, 2.0)
+    found, fold = pair_radius(shallow, center, InvertibilityOptions(2.0, 0.002)), turning(shallow, center, 2.0)
     assert fold < 2.0
     assert found.strict is not None
     assert found.strict <= fold
@@ -269,7 +277,7 @@ def test_on_a_2_12_2_network_r_closes_in_on_the_fold() -> None:
 @pytest.mark.parametrize("method", ["interval", "deeppoly", "lp", "krelu-lp"])
 def test_every_method_gives_the_same_radius(method: str) -> None:
     deep, center = dense(2, 6, 6, 2, seed=1), point(0.2, 0.1)
-    search = Search(radius=1.0, epsilon=0.02, strict=False)
+    search = InvertibilityOptions(radius=1.0, epsilon=0.02, strict=False)
     found, first = (pair_radius(deep, center, replace(search, method=m)) for m in (method, "interval"))
     assert found.lower == pytest.approx(first.lower, rel=2e-3)
     assert found.effort.binaries <= first.effort.binaries
@@ -280,7 +288,7 @@ def test_convolutions_and_residuals(build: Any, epsilon: float) -> None:
     """A network is a function of itself; and a map to three outputs has other preimages as near as one looks."""
     asked = build(seed=3)
     center = torch.full(asked.input.shape, 0.5, dtype=torch.float64)
-    search = Search(radius=0.05, epsilon=epsilon, stages=(1.0,))
+    search = InvertibilityOptions(radius=0.05, epsilon=epsilon, stages=(1.0,))
     assert transformation_radius(asked, asked, center, search).lower == 0.05
     found = preimage_radius(asked, center, replace(search, epsilon=0.01, strict=False), timeout_s=20)
     is_sound(found, asked, center, replace(search, epsilon=0.01))
@@ -301,7 +309,7 @@ def test_slope_bounds_hold_for_pairs_of_points() -> None:
 def test_no_pair_of_samples_lies_within_what_is_certified() -> None:
     """Newton's method from random pairs finds equal images; none of them contradicts the strict radius."""
     deep, center = dense(2, 6, 6, 2, seed=6), point(0.0, 0.0)
-    found = pair_radius(deep, center, Search(0.5, 0.02, "2", stages=(1.0,)))
+    found = pair_radius(deep, center, InvertibilityOptions(0.5, 0.02, "2", stages=(1.0,)))
     assert found.strict is not None
     generator, nearest = torch.Generator().manual_seed(0), math.inf
     for _ in range(200):
@@ -316,13 +324,13 @@ def test_no_pair_of_samples_lies_within_what_is_certified() -> None:
 
 
 def test_a_network_in_float32_is_asked_about_in_float64() -> None:
-    found = preimage_radius(FOLD.to(dtype=torch.float32), point(0.7, 0.4), Search(2.0, 0.02))
+    found = preimage_radius(FOLD.to(dtype=torch.float32), point(0.7, 0.4), InvertibilityOptions(2.0, 0.02))
     assert found.lower == pytest.approx(1.4, rel=2e-3)
 
 
 def test_time_that_is_up_leaves_a_bracket() -> None:
     deep, center = dense(2, 40, 40, 40, 2, seed=1), point(0.0, 0.0)
-    found = pair_radius(deep, center, Search(2.0, 0.05, stages=(1.0,), strict=False), timeout_s=2.0)
+    found = pair_radius(deep, center, InvertibilityOptions(2.0, 0.05, stages=(1.0,), strict=False), timeout_s=2.0)
     assert found.reason == "time limit"
     assert 0.025 <= found.lower < 2.0
     assert found.upper is None or found.upper > found.lower
@@ -330,7 +338,7 @@ def test_time_that_is_up_leaves_a_bracket() -> None:
 
 
 def test_no_time_at_all_is_no_error() -> None:
-    found = preimage_radius(FOLD, point(0.7, 0.4), Search(2.0, 0.05), timeout_s=0.0)
+    found = preimage_radius(FOLD, point(0.7, 0.4), InvertibilityOptions(2.0, 0.05), timeout_s=0.0)
     assert (found.lower, found.reason) == (0.05, "time limit")
     assert Deadline.after(0.0).passed
 
@@ -353,12 +361,12 @@ def test_no_time_at_all_is_no_error() -> None:
 )
 def test_searches_that_make_no_sense(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as error:
-        Search(**{"radius": 1.0, "epsilon": 0.1, **values})
+        InvertibilityOptions(**{"radius": 1.0, "epsilon": 0.1, **values})
     assert message in str(error.value)
 
 
 def test_inputs_that_do_not_fit() -> None:
-    search = Search(1.0, 0.1)
+    search = InvertibilityOptions(1.0, 0.1)
     for ask, message in (
         (lambda: pair_radius(dense(3, 4, 2), torch.zeros(3), search), "3 inputs and 2 outputs; a map to fewer"),
         (lambda: pair_radius(FOLD, torch.zeros(3), search), "center: shape (3,), the network takes (2,)"),

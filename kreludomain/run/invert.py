@@ -16,8 +16,8 @@ from pydantic import Field, Strict, model_validator
 from torch import Tensor
 
 from kreludomain.analysis.invert import (
-    Radius,
-    Search,
+    InvertibilityOptions,
+    InvertibilityRadius,
     check_can_be_invertible,
     check_same_inputs,
     pair_radius,
@@ -114,7 +114,7 @@ class Row:
 
     ``lower`` is certified; ``upper`` belongs to ``points``, two inputs whose images differ by ``residual`` and which
     are ``apart`` from each other (for a transformation: their second images). ``strict`` as in
-    :class:`~kreludomain.analysis.invert.Radius`.
+    :class:`~kreludomain.analysis.invert.InvertibilityRadius`.
     """
 
     index: int
@@ -140,7 +140,7 @@ class Row:
     apart: float | None = None
     notes: tuple[str, ...] = ()
 
-    def with_radius(self, found: Radius) -> Row:
+    def with_radius(self, found: InvertibilityRadius) -> Row:
         row = replace(
             self,
             **{name: getattr(found, name) for name in ("lower", "upper", "strict", "reason", "notes")},
@@ -157,7 +157,7 @@ class Task:
     """A row that is to be, and what computes it."""
 
     row: Row
-    answer: Callable[[], Radius]
+    answer: Callable[[], InvertibilityRadius]
 
     def done(self) -> Row:
         start = time.monotonic()
@@ -198,11 +198,13 @@ class InvertRun:
                         )
                         yield Task(row, self._bound(compute, center, self.search(norm, method)))
 
-    def search(self, norm: str, method: NamedMethod) -> Search:
+    def search(self, norm: str, method: NamedMethod) -> InvertibilityOptions:
         c = self.config
-        return Search(c.radius, c.epsilon, norm, c.clip, method.method, c.gap, c.stages, c.strict)
+        return InvertibilityOptions(c.radius, c.epsilon, norm, c.clip, method.method, c.gap, c.stages, c.strict)
 
-    def _bound(self, compute: _Compute, center: Tensor, search: Search) -> Callable[[], Radius]:
+    def _bound(
+        self, compute: _Compute, center: Tensor, search: InvertibilityOptions
+    ) -> Callable[[], InvertibilityRadius]:
         return lambda: compute(center, search, self.config.timeout_s)
 
     def _questions(self) -> Iterator[tuple[str, str, str | None, _Compute]]:
@@ -220,7 +222,7 @@ class InvertRun:
                         yield question, other, name, _transformation(network, own)
 
 
-_Compute = Callable[[Tensor, Search, float | None], Radius]
+_Compute = Callable[[Tensor, InvertibilityOptions, float | None], InvertibilityRadius]
 
 
 def _transformation(first: Network, second: Network) -> _Compute:
@@ -239,7 +241,7 @@ def prepare_invert(file: ConfigFile[InvertConfig]) -> InvertRun:
         for _, other in onto:
             check_same_inputs(network, other)
         for norm in config.norms:
-            Search(config.radius, config.epsilon, norm, config.clip, gap=config.gap, stages=config.stages)
+            InvertibilityOptions(config.radius, config.epsilon, norm, config.clip, gap=config.gap, stages=config.stages)
         if config.plane is not None:
             _check_plane(network)
             curve = None if config.plane.curve is None else read_curve(file.path(config.plane.curve.csv))

@@ -2,17 +2,17 @@
 
 ::
 
-    search = Search(radius=1.0, epsilon=0.01, norm="2", method="deeppoly")
-    r = pair_radius(network, center, search, timeout_s=60)              # no two points within r have one image
-    R = preimage_radius(network, center, search, timeout_s=60)          # no other point within R has the centre's image
-    t = transformation_radius(first, second, center, search, 60)        # within t, second is a function of first
+    options = InvertibilityOptions(radius=1.0, epsilon=0.01, norm="2", method="deeppoly")
+    r = pair_radius(network, center, options, timeout_s=60)       # no two points within r have one image
+    R = preimage_radius(network, center, options, timeout_s=60)   # no other point within R has the centre's image
+    t = transformation_radius(first, second, center, options, 60) # within t, second is a function of first
     r.lower, r.upper, r.strict, r.witness
 """
 
 from kreludomain.analysis.invert.radius import (
     Effort,
-    Radius,
-    Search,
+    InvertibilityOptions,
+    InvertibilityRadius,
     check_can_be_invertible,
     check_same_inputs,
     pair_radius,
@@ -23,8 +23,8 @@ from kreludomain.analysis.invert.witness import Witness, jacobian
 
 __all__ = [
     "Effort",
-    "Radius",
-    "Search",
+    "InvertibilityOptions",
+    "InvertibilityRadius",
     "Witness",
     "check_can_be_invertible",
     "check_same_inputs",

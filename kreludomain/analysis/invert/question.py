@@ -26,7 +26,7 @@ ROOM = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
-class Ball:
+class BoundedBall:
     """Where a question is asked: the centre ``(*shape)``, the radius, the region, and a network's bounds over it."""
 
     center: Tensor
@@ -55,7 +55,7 @@ class Ball:
 
 
 @dataclass(frozen=True, eq=False)
-class Posed:
+class QuestionProgram:
     """A question's program; ``points`` are those that a solution stands for, ``evaluations`` the networks' at each."""
 
     milp: Milp
@@ -64,7 +64,7 @@ class Posed:
     evaluations: tuple[tuple[Evaluation, ...], ...]
 
 
-class Question(Protocol):
+class InvertibilityQuestion(Protocol):
     """What is asked of every ball, and of which networks."""
 
     @property
@@ -73,11 +73,11 @@ class Question(Protocol):
     @property
     def networks(self) -> Sequence[Network]: ...
 
-    def pose(self, ball: Ball) -> Posed: ...
+    def program(self, ball: BoundedBall) -> QuestionProgram: ...
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class PairQuestion:
     """Two points with equal images under ``network`` whose images under ``onto`` (the points themselves without one)
     are at least ``epsilon`` apart."""
 
@@ -89,7 +89,7 @@ class Pair:
     def networks(self) -> Sequence[Network]:
         return (self.network,) if self.onto is None else (self.network, self.onto)
 
-    def pose(self, ball: Ball) -> Posed:
+    def program(self, ball: BoundedBall) -> QuestionProgram:
         milp = Milp()
         u = ball.unit(milp), ball.unit(milp)
         x = tuple(map(ball.point, u))
@@ -104,11 +104,11 @@ class Pair:
             width = ball.of(self.onto)[self.onto.output.name].width
         # One sign of each difference is enough: the two points can change places.
         _apart(milp, seen[0] - seen[1], self.epsilon, width.flatten().double().numpy())
-        return Posed(milp, size, u, evaluations)
+        return QuestionProgram(milp, size, u, evaluations)
 
 
 @dataclass(frozen=True, eq=False)
-class Preimage:
+class PreimageQuestion:
     """A point at least ``epsilon`` from the centre with the centre's image."""
 
     network: Network
@@ -118,7 +118,7 @@ class Preimage:
     def networks(self) -> Sequence[Network]:
         return (self.network,)
 
-    def pose(self, ball: Ball) -> Posed:
+    def program(self, ball: BoundedBall) -> QuestionProgram:
         milp = Milp()
         u = ball.unit(milp)
         size = largest_norm(milp, [u], ball.norm)
@@ -127,11 +127,11 @@ class Preimage:
         _equal(milp, evaluation.output.plus(-target.flatten().double().numpy()), target)
         offset, reach = ball.radius * u, np.full(2 * len(u), ball.radius)
         _apart(milp, _both_signs(offset), self.epsilon, reach)
-        return Posed(milp, size, (u,), ((evaluation,),))
+        return QuestionProgram(milp, size, (u,), ((evaluation,),))
 
 
 @dataclass(frozen=True, eq=False)
-class ClosePair:
+class ClosePairQuestion:
     """Two points with equal images, not the same and at most ``epsilon`` apart, however close; the nearer one counts.
 
     ``fixed``: one of them is the centre. The program is a relaxation (see :func:`difference`), so where it has no
@@ -146,7 +146,7 @@ class ClosePair:
     def networks(self) -> Sequence[Network]:
         return (self.network,)
 
-    def pose(self, ball: Ball) -> Posed:
+    def program(self, ball: BoundedBall) -> QuestionProgram:
         milp, bounds = Milp(), ball.of(self.network)
         u = ball.unit(milp)
         if self.fixed:
@@ -159,7 +159,7 @@ class ClosePair:
         _equal(milp, moved, torch.from_numpy(slopes[self.network.output.name]))
         signed = _both_signs(step) if self.fixed else step
         _apart(milp, signed, 1.0, np.ones(len(signed)))
-        return Posed(milp, size, (u,), ((evaluation,),))
+        return QuestionProgram(milp, size, (u,), ((evaluation,),))
 
 
 def _equal(milp: Milp, difference: Affine, scale: Tensor) -> None:

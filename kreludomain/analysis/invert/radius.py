@@ -17,7 +17,14 @@ from torch import Tensor
 
 from kreludomain.analysis.invert.distance import check_norm
 from kreludomain.analysis.invert.milp import Solution, Status, stacked
-from kreludomain.analysis.invert.question import Ball, ClosePair, Pair, Posed, Preimage, Question
+from kreludomain.analysis.invert.question import (
+    BoundedBall,
+    ClosePairQuestion,
+    InvertibilityQuestion,
+    PairQuestion,
+    PreimageQuestion,
+    QuestionProgram,
+)
 from kreludomain.analysis.invert.witness import APART, Witness, distance, largest_difference, polished, stands
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Method, Query
@@ -34,7 +41,7 @@ _LP_ROUNDS = 30
 
 
 @dataclass(frozen=True)
-class Search:
+class InvertibilityOptions:
     """How to look.
 
     ``radius``: how far from the centre; balls of the shares ``stages`` of it are searched one after the other, since
@@ -86,7 +93,7 @@ class Effort:
 
 
 @dataclass(frozen=True, eq=False)
-class Radius:
+class InvertibilityRadius:
     """A bracket of a radius.
 
     ``lower``: certified, nothing of what was asked for lies nearer. ``witness``: two points that show the radius is at
@@ -112,7 +119,9 @@ class Radius:
         return None if self.upper is None else self.upper - self.lower
 
 
-def pair_radius(network: Network, center: Tensor, search: Search, timeout_s: float | None = None) -> Radius:
+def pair_radius(
+    network: Network, center: Tensor, options: InvertibilityOptions, timeout_s: float | None = None
+) -> InvertibilityRadius:
     """``r``: the radius of the smallest ball around ``center`` that holds two points with equal images.
 
     ``lower`` is about points at least ``epsilon`` apart. ``strict`` is about any two points: within it the network is
@@ -123,11 +132,11 @@ def pair_radius(network: Network, center: Tensor, search: Search, timeout_s: flo
     network = _exact(network)
     start = time.monotonic()
     close = None
-    if search.strict:
+    if options.strict:
         half = None if timeout_s is None else timeout_s / 2
-        close = _search(ClosePair(network, search.epsilon), center, search, Deadline.after(half), 0.0)
+        close = _search(ClosePairQuestion(network, options.epsilon), center, options, Deadline.after(half), 0.0)
     rest = None if timeout_s is None else timeout_s - (time.monotonic() - start)
-    found = _search(Pair(network, search.epsilon), center, search, Deadline.after(rest), search.epsilon / 2)
+    found = _search(PairQuestion(network, options.epsilon), center, options, Deadline.after(rest), options.epsilon / 2)
     if close is None:
         return found
     notes = found.notes
@@ -146,7 +155,9 @@ def check_can_be_invertible(network: Network) -> None:
         )
 
 
-def preimage_radius(network: Network, center: Tensor, search: Search, timeout_s: float | None = None) -> Radius:
+def preimage_radius(
+    network: Network, center: Tensor, options: InvertibilityOptions, timeout_s: float | None = None
+) -> InvertibilityRadius:
     """``R``: the distance of ``center`` to the nearest other point with its image, at least ``epsilon`` from it.
 
     ``strict`` is ``lower`` if it is certain that no such point is nearer than ``epsilon``, else 0. As
@@ -154,11 +165,11 @@ def preimage_radius(network: Network, center: Tensor, search: Search, timeout_s:
     """
     network, deadline = _exact(network), Deadline.after(timeout_s)
     isolated, effort = None, Effort()
-    if search.strict:
-        near = replace(search, radius=search.epsilon, norm="inf", stages=(1.0,))
-        close = _search(ClosePair(network, search.epsilon, fixed=True), center, near, deadline, 0.0)
-        isolated, effort = close.lower >= search.epsilon, close.effort
-    found = _search(Preimage(network, search.epsilon), center, search, deadline, search.epsilon)
+    if options.strict:
+        near = replace(options, radius=options.epsilon, norm="inf", stages=(1.0,))
+        close = _search(ClosePairQuestion(network, options.epsilon, fixed=True), center, near, deadline, 0.0)
+        isolated, effort = close.lower >= options.epsilon, close.effort
+    found = _search(PreimageQuestion(network, options.epsilon), center, options, deadline, options.epsilon)
     if isolated is None:
         return found
     notes = (*found.notes, f"points closer than epsilon: {close.reason}") if close.late else found.notes
@@ -166,8 +177,8 @@ def preimage_radius(network: Network, center: Tensor, search: Search, timeout_s:
 
 
 def transformation_radius(
-    first: Network, second: Network, center: Tensor, search: Search, timeout_s: float | None = None
-) -> Radius:
+    first: Network, second: Network, center: Tensor, options: InvertibilityOptions, timeout_s: float | None = None
+) -> InvertibilityRadius:
     """The radius around ``center`` within which the second network's output is a function of the first's, to
     ``epsilon``: the smallest ball that holds two points with equal first images and second images ``epsilon`` apart.
 
@@ -175,7 +186,7 @@ def transformation_radius(
     """
     check_same_inputs(first, second)
     first, second = _exact(first), _exact(second)
-    return _search(Pair(first, search.epsilon, second), center, search, Deadline.after(timeout_s), 0.0)
+    return _search(PairQuestion(first, options.epsilon, second), center, options, Deadline.after(timeout_s), 0.0)
 
 
 def _exact(network: Network) -> Network:
@@ -192,27 +203,29 @@ def check_same_inputs(first: Network, second: Network) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Found(Radius):
-    """A radius, and whether it was time that ended the search."""
+class _Found(InvertibilityRadius):
+    """A radius, and whether it was time that ended the options."""
 
     late: bool = False
 
 
-def _search(question: Question, center: Tensor, search: Search, deadline: Deadline, floor: float) -> _Found:
+def _search(
+    question: InvertibilityQuestion, center: Tensor, options: InvertibilityOptions, deadline: Deadline, floor: float
+) -> _Found:
     """Asks a question of ball after ball until one has an answer. ``floor``: nothing can be nearer than that."""
-    method = make_method(search.method)
-    center = _fitted(question, center, search)
+    method = make_method(options.method)
+    center = _fitted(question, center, options)
     lower, effort, notes = floor, Effort(), tuple[str, ...]()
-    for radius in (share * search.radius for share in search.stages):
+    for radius in (share * options.radius for share in options.stages):
         if radius <= floor:
             continue
         start = time.monotonic()
-        region = ball(center, radius, search.norm, search.clip).fit(question.networks[0])
+        region = ball(center, radius, options.norm, options.clip).fit(question.networks[0])
         abstractions = {id(each): method.abstract(Query(each, region, deadline=deadline)) for each in question.networks}
         bounds_seconds = time.monotonic() - start
         notes += tuple(note for found in abstractions.values() for note in found.notes)
         over = {key: found.bounds for key, found in abstractions.items()}
-        stage = _Stage(question, Ball(center, radius, search.norm, region, over), search, deadline)
+        stage = _Stage(question, BoundedBall(center, radius, options.norm, region, over), options, deadline)
         stage.run()
         lower = max(lower, stage.lower)
         effort += replace(stage.effort, seconds=time.monotonic() - start, bounds_seconds=bounds_seconds)
@@ -222,10 +235,10 @@ def _search(question: Question, center: Tensor, search: Search, deadline: Deadli
             if stage.witness is not None:  # which may be closer by what a solver's tolerance takes
                 lower = min(lower, stage.witness.distance)
             return _Found(lower, stage.witness, None, stage.reason, effort, notes, late)
-    return _Found(search.radius, None, None, f"nothing within {search.radius:g}", effort, notes)
+    return _Found(options.radius, None, None, f"nothing within {options.radius:g}", effort, notes)
 
 
-def _fitted(question: Question, center: Tensor, search: Search) -> Tensor:
+def _fitted(question: InvertibilityQuestion, center: Tensor, options: InvertibilityOptions) -> Tensor:
     """The centre as one float64 input of the network."""
     shape = question.networks[0].input.shape
     center = torch.as_tensor(center, dtype=torch.float64)
@@ -235,8 +248,8 @@ def _fitted(question: Question, center: Tensor, search: Search) -> Tensor:
         raise InputError(f"center: shape {tuple(center.shape)}, the network takes {shape}")
     if not bool(center.isfinite().all()):
         raise InputError("center: contains NaN or infinite values")
-    if search.clip is not None and not bool(((center >= search.clip[0]) & (center <= search.clip[1])).all()):
-        raise InputError(f"center: lies outside clip {list(search.clip)}")
+    if options.clip is not None and not bool(((center >= options.clip[0]) & (center <= options.clip[1])).all()):
+        raise InputError(f"center: lies outside clip {list(options.clip)}")
     return center
 
 
@@ -244,9 +257,9 @@ def _fitted(question: Question, center: Tensor, search: Search) -> Tensor:
 class _Stage:
     """One question over one ball: solved to its gap, to its emptiness or to the deadline."""
 
-    question: Question
-    ball: Ball
-    search: Search
+    question: InvertibilityQuestion
+    ball: BoundedBall
+    options: InvertibilityOptions
     deadline: Deadline
     lower: float = 0.0
     witness: Witness | None = None
@@ -257,74 +270,76 @@ class _Stage:
     notes: tuple[str, ...] = ()
 
     def run(self) -> None:
-        posed = self.question.pose(self.ball)
-        start = self._relaxation(posed)
+        asked = self.question.program(self.ball)
+        start = self._relaxation(asked)
         while True:
-            solution = posed.milp.solve(posed.size.cost, self.deadline, self.search.gap / 4, start)
-            self.effort += Effort(0.0, 0.0, 1, solution.nodes, posed.milp.binary_count)
-            self._learn(posed, solution)
+            solution = asked.milp.solve(asked.size.cost, self.deadline, self.options.gap / 4, start)
+            self.effort += Effort(0.0, 0.0, 1, solution.nodes, asked.milp.binary_count)
+            self._learn(asked, solution)
             if self.reason:
                 return
             start = solution.point
 
-    def _relaxation(self, posed: Posed) -> np.ndarray | None:
+    def _relaxation(self, asked: QuestionProgram) -> np.ndarray | None:
         """Tangents for the relaxation's solutions, which cost little and are near to what the program needs.
 
         Returns a point of the program to start from, if the linear pieces at the relaxation's points, or at the centre,
         have one: few binaries are left when the pieces are given.
         """
         for _ in range(_LP_ROUNDS):
-            point = posed.milp.solve(posed.size.cost, self.deadline, relaxed=True).point
-            if point is None or not posed.size.refine(point, tolerance=1e-5):
+            point = asked.milp.solve(asked.size.cost, self.deadline, relaxed=True).point
+            if point is None or not asked.size.refine(point, tolerance=1e-5):
                 break
-        if point is None or isinstance(self.question, ClosePair):
+        if point is None or isinstance(self.question, ClosePairQuestion):
             return None
         # Without ReLUs there are no pieces to give.
-        evaluations = [[each for each in found if each.switches] for found in posed.evaluations]
+        evaluations = [[each for each in found if each.switches] for found in asked.evaluations]
         if not any(evaluations):
             return None
-        for inputs in ([self.ball.tensor(u, point) for u in posed.points], [self.ball.center] * len(posed.points)):
+        for inputs in ([self.ball.tensor(u, point) for u in asked.points], [self.ball.center] * len(asked.points)):
             pairs = [(each, x) for x, found in zip(inputs, evaluations, strict=True) for each in found]
             active = stacked([each.active for each, _ in pairs])
             pattern = np.concatenate([each.pattern(x) for each, x in pairs])
-            found = posed.milp.solve(posed.size.cost, self.deadline, self.search.gap, fixed=(active, pattern))
+            found = asked.milp.solve(asked.size.cost, self.deadline, self.options.gap, fixed=(active, pattern))
             if found.point is not None:
-                self._propose(posed, found.point)
+                self._propose(asked, found.point)
                 return found.point
         return None
 
-    def _learn(self, posed: Posed, solution: Solution) -> None:
+    def _learn(self, asked: QuestionProgram, solution: Solution) -> None:
         """What a solution says: bounds, a witness, and whether to go on (no reason to stop)."""
         self.status = solution.status
         if solution.status == Status.INFEASIBLE:
             self.lower, self.reason = self.ball.radius, f"nothing within {self.ball.radius:g}"
             return
-        radius, certified = self.ball.radius, posed.size.of_bound(solution.bound) - MARGIN
+        radius, certified = self.ball.radius, asked.size.of_bound(solution.bound) - MARGIN
         self.lower = max(self.lower, radius * min(certified, 1.0))
         if solution.point is not None:
-            self._propose(posed, solution.point)
+            self._propose(asked, solution.point)
         if solution.status != Status.OPTIMAL:
             timed = solution.status == Status.TIME
             self.reason = "time limit" if timed else f"{solution.said}; the bound so far is kept"
-        elif self.nearest < math.inf and (1 - self.search.gap) * self.nearest <= self.lower + 2 * MARGIN * radius:
+        elif self.nearest < math.inf and (1 - self.options.gap) * self.nearest <= self.lower + 2 * MARGIN * radius:
             self.reason = "gap closed"
-        elif solution.point is None or not posed.size.refine(solution.point):
+        elif solution.point is None or not asked.size.refine(solution.point):
             self.reason = "solved"
 
-    def _propose(self, posed: Posed, point: np.ndarray) -> None:
+    def _propose(self, asked: QuestionProgram, point: np.ndarray) -> None:
         """Takes the point's pair for the witness if it is one, and nearer than the one there is."""
-        if isinstance(self.question, ClosePair):  # a relaxation: its points show nothing but how far it can be raised
-            reach = max(distance(self.ball.tensor(u, point), self.ball.center, self.ball.norm) for u in posed.points)
+        if isinstance(
+            self.question, ClosePairQuestion
+        ):  # a relaxation: its points show nothing but how far it can be raised
+            reach = max(distance(self.ball.tensor(u, point), self.ball.center, self.ball.norm) for u in asked.points)
             self.nearest = min(self.nearest, reach)
             return
-        found = check_pair(self.question, self.ball, [self.ball.tensor(u, point) for u in posed.points])
+        found = check_pair(self.question, self.ball, [self.ball.tensor(u, point) for u in asked.points])
         if found is None:
             self.notes += ("a solver's pair did not stand up in the network",)
         elif self.witness is None or found.distance < self.witness.distance:
             self.witness, self.nearest = found, found.distance
 
 
-def check_pair(question: Question, ball: Ball, proposed: Sequence[Tensor]) -> Witness | None:
+def check_pair(question: InvertibilityQuestion, ball: BoundedBall, proposed: Sequence[Tensor]) -> Witness | None:
     """The pair that a program proposes, polished and measured in the network; ``None`` if it is no pair."""
     network, onto = question.networks[0], question.networks[1] if len(question.networks) == 2 else None
     free = torch.tensor([True, len(proposed) == 2])

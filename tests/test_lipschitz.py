@@ -24,7 +24,7 @@ from kreludomain.analysis.lipschitz import (
     Conv,
     Dense,
     LocalBounds,
-    Search,
+    RadiusSearch,
     attacked_radius,
     certified_radius,
     estimate_of,
@@ -42,7 +42,7 @@ from kreludomain.analysis.lipschitz import (
     sampled_slope,
     sampled_slope_anywhere,
 )
-from kreludomain.analysis.lipschitz.semidefinite import certified, chain
+from kreludomain.analysis.lipschitz.semidefinite import certified_constant, chain_weights
 from kreludomain.network import Runtime
 from kreludomain.network.operators import Conv2d, Linear, Scale, Sum
 from kreludomain.run.config import load_config
@@ -178,7 +178,7 @@ def test_the_torus_bounds_every_convolution(size: tuple[int, int], options: tupl
 def test_large_maps_are_certified_without_their_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     mapping = layers(ZOO["residual"]())[1].maps[0]
     exact = map_norm(mapping, 2.0)
-    monkeypatch.setattr("kreludomain.analysis.lipschitz.norms.EXACT", 3)
+    monkeypatch.setattr("kreludomain.analysis.lipschitz.norms.MAX_EXACT_SIZE", 3)
     for p in NORMS:
         bracket = map_norm(mapping, ORDER[p])
         true = float(torch.linalg.matrix_norm(mapping.matrix, ORDER[p]))
@@ -254,7 +254,7 @@ def test_jacobians_are_those_of_autograd() -> None:
 
 
 def unit_weights(network: kd.Network) -> list[np.ndarray]:
-    return [weight / np.linalg.norm(weight, 2) for weight in chain(network, 1000)]
+    return [weight / np.linalg.norm(weight, 2) for weight in chain_weights(network, 1000)]
 
 
 def test_lipsdp_lies_between_samples_and_product_and_near_the_solvers_claim() -> None:
@@ -271,13 +271,13 @@ def test_multipliers_that_are_wrong_prove_what_is_true_all_the_same(seed: int) -
     network = dense(4, 8, 8, 3, seed=seed)
     weights, generator = unit_weights(network), np.random.default_rng(seed)
     best = lipsdp(network, "clarabel", tolerance=1e-9).upper / math.prod(
-        np.linalg.norm(w, 2) for w in chain(network, 1000)
+        np.linalg.norm(w, 2) for w in chain_weights(network, 1000)
     )
     for spread in (0.0, 0.1, 3.0):
         guess = [np.exp(spread * generator.standard_normal(len(w))) for w in weights[:-1]]
-        assert certified(weights, guess) >= best * (1 - 1e-4)
+        assert certified_constant(weights, guess) >= best * (1 - 1e-4)
     for bad in (-1.0, 0.0, math.nan, math.inf):
-        assert certified(weights, [np.full(len(w), bad) for w in weights[:-1]]) >= best * (1 - 1e-4)
+        assert certified_constant(weights, [np.full(len(w), bad) for w in weights[:-1]]) >= best * (1 - 1e-4)
 
 
 def test_a_solver_that_stops_early_costs_tightness_not_soundness() -> None:
@@ -378,17 +378,17 @@ def test_radii_of_a_linear_network_are_exact(norm: str) -> None:
     row = (weight[0] - weight[1]).double()
     dual = {"1": math.inf, "2": 2, "inf": 1}[norm]
     true = float(row @ x[0] / torch.linalg.vector_norm(row, ord=dual))
-    assert local_radius(LocalBounds(network), x, 0, Search(5.0, norm)).certified == pytest.approx(true, rel=1e-9)
-    by_method = certified_radius(network, x, 0, Search(5.0, norm, tolerance=0.001))
-    assert true * 0.998 <= by_method.certified <= true <= by_method.refused
+    assert local_radius(LocalBounds(network), x, 0, RadiusSearch(5.0, norm)).certified == pytest.approx(true, rel=1e-9)
+    by_method = certified_radius(network, x, 0, RadiusSearch(5.0, norm, tolerance=0.001))
+    assert true * 0.998 <= by_method.certified <= true <= by_method.uncertified
     constant = product(network, norm).upper
     assert lipschitz_radius(network, x, 0, constant, norm) <= true * (1 + 1e-12)
     if norm != "1":
-        attacked = attacked_radius(network, x, 0, Search(5.0, norm), Runtime(network))
+        attacked = attacked_radius(network, x, 0, RadiusSearch(5.0, norm), Runtime(network))
         assert attacked is not None
         assert true * (1 - 1e-6) <= attacked <= 1.1 * true
-    assert local_radius(LocalBounds(network), x, 1, Search(5.0, norm)).certified == 0
-    assert certified_radius(network, x, 1, Search(5.0, norm)).certified == 0
+    assert local_radius(LocalBounds(network), x, 1, RadiusSearch(5.0, norm)).certified == 0
+    assert certified_radius(network, x, 1, RadiusSearch(5.0, norm)).certified == 0
     assert lipschitz_radius(network, x, 1, constant, norm) == 0
 
 
@@ -397,38 +397,38 @@ def test_where_the_search_starts_does_not_matter(start: float | None) -> None:
     network = dense(4, 8, 8, 3, seed=1)
     x = inputs(network, 1, 7)
     label = int(network(x).argmax())
-    plain = certified_radius(network, x, label, Search(2.0))
-    found = certified_radius(network, x, label, Search(2.0), start=start)
+    plain = certified_radius(network, x, label, RadiusSearch(2.0))
+    found = certified_radius(network, x, label, RadiusSearch(2.0), start=start)
     assert found.certified == pytest.approx(plain.certified, rel=0.02)
-    assert found.certified < found.refused <= found.certified * 1.02
-    joint = certified_radius(network, x, label, Search(2.0), method=kd.KReluLP(k=2), start=found.certified)
+    assert found.certified < found.uncertified <= found.certified * 1.02
+    joint = certified_radius(network, x, label, RadiusSearch(2.0), method=kd.KReluLP(k=2), start=found.certified)
     assert joint.certified >= found.certified * 0.99
 
 
 def test_a_radius_is_cut_off_where_the_search_ends() -> None:
     network = sequential(torch.eye(2))
     x = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
-    assert certified_radius(network, x, 0, Search(0.25)).certified == 0.25
-    late = certified_radius(network, x, 0, Search(0.25), deadline=kd.Deadline.after(0.0))
+    assert certified_radius(network, x, 0, RadiusSearch(0.25)).certified == 0.25
+    late = certified_radius(network, x, 0, RadiusSearch(0.25), deadline=kd.Deadline.after(0.0))
     assert (late.certified, late.notes) == (0.0, ("time limit",))
     with pytest.raises(kd.InputError, match=r"largest 0\.0 is not a number above 0"):
-        Search(0.0)
+        RadiusSearch(0.0)
     with pytest.raises(kd.InputError, match="norm: 3 is not one of"):
-        Search(1.0, 3)
+        RadiusSearch(1.0, 3)
     with pytest.raises(kd.InputError, match="norm: 3 is not one of inf, 1, 2"):
         product(network, 3)
 
 
 def test_a_bracket_whose_order_is_broken_says_so() -> None:
     bracket = Bracket(2.0, {"local": 3.0, "product": 5.0})
-    assert (bracket.upper, bracket.ratio, bracket.broken) == (3.0, 1.5, ())
-    assert bracket.with_upper("LipSDP", 1.0).broken == ("LipSDP",)
-    assert Bracket(math.nan, {"local": 1.0}).broken == ("local",)
+    assert (bracket.upper, bracket.ratio, bracket.violations) == (3.0, 1.5, ())
+    assert bracket.with_upper("LipSDP", 1.0).violations == ("LipSDP",)
+    assert Bracket(math.nan, {"local": 1.0}).violations == ("local",)
     network = NetworkRow("net", "2", None, 5.0, None, None, "", 1.0, 0.0)
     sample = SampleRow("net", 3, 0, 0, "2", 0.1, local=3.0, sampled=4.0, radii={"product": 0.3}, attacked=0.2)
     report = Report.of([network, sample])
     assert report.networks[0].sampled == 4.0
-    assert report.broken == ("net, sample 3: local", "net, sample 3: radius by product")
+    assert report.violations == ("net, sample 3: local", "net, sample 3: radius by product")
 
 
 # The command ----------------------------------------------------------------------------------------------------------

@@ -24,8 +24,8 @@ from torch import Tensor
 import kreludomain as kd
 from kreludomain import InputError
 from kreludomain.analysis.moments import (
-    AttackOptions,
     Gaussian,
+    GaussianAttackOptions,
     affine_relu_affine,
     agreement,
     bivariate_cdf,
@@ -46,7 +46,7 @@ from kreludomain.analysis.moments import (
     smooth_basis,
     sparse_attack,
 )
-from kreludomain.analysis.moments.network import _push, _values
+from kreludomain.analysis.moments.network import _jvp, _values
 from kreludomain.run.config import load_config
 from kreludomain.run.moments_config import MomentsConfig
 from kreludomain.run.moments_study import image_shape, prepare
@@ -300,7 +300,7 @@ def test_what_does_not_fit_is_refused() -> None:
         (lambda: relu_moments(torch.zeros(2), torch.eye(3)), "a mean of shape (2,), a covariance of (3, 3)"),
         (lambda: network_moments(network, gaussian(torch.zeros(3), torch.eye(3)), None), "the network takes (4,)"),
         (lambda: network_moments(network, x, "9"), "no node '9'"),
-        (lambda: network_moments(network, x, network.input.name), "is no ReLU of the network; its ReLU layers are"),
+        (lambda: network_moments(network, x, network.input.name), "is not a ReLU of the network; its ReLU layers are"),
         (lambda: network_moments(network, x, None, point=torch.zeros(3)), "a point of shape (3,)"),
         (lambda: sampled_moments(network, x, 1), "at least 2"),
         (lambda: Gaussian(torch.zeros(2), torch.zeros(3, 1)), "a factor of shape (3, 1)"),
@@ -338,7 +338,7 @@ def test_one_layer_is_exact_wherever_one_linearises() -> None:
     ):
         assert torch.allclose(found.mean, expected.mean, atol=1e-13)
         assert torch.allclose(found.covariance, expected.covariance, atol=1e-12)
-    assert agreement(expected, sampled_moments(network, x, 100_000, seeded(2))).worst < 4.5
+    assert agreement(expected, sampled_moments(network, x, 100_000, seeded(2))).max_z_score < 4.5
 
 
 class Around(torch.nn.Module):
@@ -361,7 +361,7 @@ def test_a_way_around_the_layer_is_exact_too() -> None:
     kept, through = network_moments(network, x, layer), propagated_moments(network, x)
     assert torch.allclose(kept.mean, through.mean, atol=1e-13)
     assert torch.allclose(kept.covariance, through.covariance, atol=1e-13)
-    assert agreement(kept, sampled_moments(network, x, 200_000, seeded(3))).worst < 4.5
+    assert agreement(kept, sampled_moments(network, x, 200_000, seeded(3))).max_z_score < 4.5
 
 
 class SideBySide(torch.nn.Module):
@@ -401,12 +401,12 @@ def test_jacobians_are_those_of_autograd(kind: str) -> None:
     x = gaussian(point, torch.full((size,), 1e-20))  # so little noise that activation patterns are those of the point
     whole = torch.autograd.functional.jacobian(lambda v: network(v[None])[0], point).reshape(-1, size)
     eye = torch.eye(size, dtype=torch.float64).reshape(size, *point.shape)
-    pushed = _push(network, _values(network, point[None]), eye)[network.output.name].flatten(1).T
+    pushed = _jvp(network, _values(network, point[None]), eye)[network.output.name].flatten(1).T
     assert torch.allclose(pushed, whole, atol=1e-12)
     slope = {name: (value > 0).double().flatten() for name, value in network.values(point[None]).items()}
     for layer in relu_layers(network):
         kept = linearise(network, x, layer)
-        through = kept.skip + kept.after @ (slope[layer][:, None] * kept.before.factor)
+        through = kept.skip + kept.jacobian @ (slope[layer][:, None] * kept.pre_activation.factor)
         assert torch.allclose(through * 1e10, whole, atol=1e-9)
 
 
@@ -431,8 +431,8 @@ def test_estimates_on_trained_networks(name: str) -> None:
     linear = agreement(network_moments(network, x, None), sampled)
     kept = [agreement(network_moments(network, x, layer), sampled) for layer in relu_layers(network)]
     through = agreement(propagated_moments(network, x), sampled)
-    assert through.mean < 2.5 * through.mean_chance < linear.mean < 1
-    assert through.covariance < 4 * through.covariance_chance < linear.covariance < 1
+    assert through.mean < 2.5 * through.mean_sampling_error < linear.mean < 1
+    assert through.covariance < 4 * through.covariance_sampling_error < linear.covariance < 1
     assert min(k.mean for k in kept) < linear.mean
     assert min(k.covariance for k in kept) < linear.covariance
 
@@ -483,9 +483,9 @@ def digit() -> tuple[kd.Network, Tensor, int]:
 
 def test_a_sparse_attack(digit: tuple[kd.Network, Tensor, int]) -> None:
     network, x, label = digit
-    options = AttackOptions(clip=(0.0, 1.0), steps=120)
+    options = GaussianAttackOptions(clip=(0.0, 1.0), steps=120)
     found = sparse_attack(network, x, label, (1, 8, 8), 8, target=8, options=options)
-    assert found.reached
+    assert found.success
     assert found.target == 8
     assert int(found.sampled.mean.argmax()) == 8
     assert int((found.noise.mean != 0).sum()) <= 8
@@ -498,8 +498,8 @@ def test_a_sparse_attack(digit: tuple[kd.Network, Tensor, int]) -> None:
 
 def test_a_smooth_attack_on_any_class(digit: tuple[kd.Network, Tensor, int]) -> None:
     network, x, label = digit
-    found = smooth_attack(network, x, label, (1, 8, 8), 3, options=AttackOptions(steps=120))
-    assert found.reached
+    found = smooth_attack(network, x, label, (1, 8, 8), 3, options=GaussianAttackOptions(steps=120))
+    assert found.success
     assert found.target != label
     assert float(found.sampled.mean[found.target] - found.sampled.mean[label]) > 0.5
     basis = smooth_basis((1, 8, 8), 3)
@@ -512,8 +512,10 @@ def test_a_smooth_attack_on_any_class(digit: tuple[kd.Network, Tensor, int]) -> 
 
 def test_attacks_that_cannot_be(digit: tuple[kd.Network, Tensor, int]) -> None:
     network, x, label = digit
-    hopeless = smooth_attack(network, x, label, (1, 8, 8), 1, target=8, options=AttackOptions(steps=3, rounds=1))
-    assert not hopeless.reached
+    hopeless = smooth_attack(
+        network, x, label, (1, 8, 8), 1, target=8, options=GaussianAttackOptions(steps=3, rounds=1)
+    )
+    assert not hopeless.success
     for target, pixels, message in (
         (label, 8, "is the label"),
         (10, 8, "classes 0 to 9"),

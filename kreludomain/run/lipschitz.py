@@ -39,8 +39,8 @@ def lipschitz(path: Path, output: Path | None, overwrite: bool) -> None:
     for table in tables.screen_tables(report):
         console.print(table)
     console.print(f"{', '.join([ROWS, *files, *figures])} are in {folder.path}", soft_wrap=True)
-    if report.broken:
-        errors().print(f"the order is broken, which is a bug: {'; '.join(report.broken)}", soft_wrap=True)
+    if report.violations:
+        errors().print(f"bounds contradict each other, which is a bug: {'; '.join(report.violations)}", soft_wrap=True)
         raise typer.Exit(1)
 
 

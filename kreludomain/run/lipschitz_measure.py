@@ -13,8 +13,8 @@ import torch
 from kreludomain.analysis.lipschitz import (
     LipSdp,
     LocalBounds,
-    Radius,
-    Search,
+    RadiusSearch,
+    RobustRadius,
     attacked_radius,
     certified_radius,
     estimate_of,
@@ -198,14 +198,14 @@ def _with_radii(
 ) -> SampleRow:
     """The row with every radius; a method begins its search where the ones before it got to."""
     x, norm = sample.x[None], case.around.norm
-    search = Search(keys.largest, norm, case.around.clip, keys.tolerance)
+    search = RadiusSearch(keys.largest, norm, case.around.clip, keys.tolerance)
     radii: dict[str, float] = {
         name: min(keys.largest, lipschitz_radius(case.network, x, sample.label, constant, norm))
         for name, constant in network.bracket.uppers.items()
     }
     notes: list[str] = []
 
-    def note(name: str, found: Radius) -> None:
+    def note(name: str, found: RobustRadius) -> None:
         radii[name] = found.certified
         notes.extend(f"{name}: {text}" for text in found.notes)
 

@@ -82,11 +82,11 @@ class SampleRow:
     notes: tuple[str, ...] = ()
     kind: str = "sample"
 
-    def broken(self, everywhere: Bracket) -> tuple[str, ...]:
+    def violations(self, everywhere: Bracket) -> tuple[str, ...]:
         """Bounds below the sampled slope, radii above a counterexample: none, unless the program is wrong."""
         found: tuple[str, ...] = ()
         if self.sampled is not None and self.local is not None:
-            found += Bracket(self.sampled, {**everywhere.uppers, LOCAL: self.local}).broken
+            found += Bracket(self.sampled, {**everywhere.uppers, LOCAL: self.local}).violations
         if self.attacked is not None:
             nearest = self.attacked * (1 + 1e-9)
             found += tuple(f"radius by {name}" for name, radius in self.radii.items() if radius > nearest)
@@ -124,11 +124,11 @@ class Report:
         return tuple(dict.fromkeys(name for row in self.samples for name in row.radii))
 
     @property
-    def broken(self) -> tuple[str, ...]:
+    def violations(self) -> tuple[str, ...]:
         """What breaks the order that the theory demands, in words."""
         found = []
         for network in self.networks:
-            found += [f"{network.network}: {name}" for name in network.bracket.broken]
+            found += [f"{network.network}: {name}" for name in network.bracket.violations]
             for row in self.around(network):
-                found += [f"{network.network}, sample {row.index}: {name}" for name in row.broken(network.bracket)]
+                found += [f"{network.network}, sample {row.index}: {name}" for name in row.violations(network.bracket)]
         return tuple(found)

@@ -20,11 +20,16 @@ WRITTEN = ("moments.csv", "attacks.csv", "errors.*", "displacements.*", "outputs
 
 #: The tables: field, rule, title, and the field with what Monte Carlo's own error makes of it.
 TABLES = (
-    ("mean", "exact", "error of the mean, in standard deviations of the output (median of samples)", "mean_chance"),
-    ("covariance", "exact", "relative error of the covariance, exact rule", "covariance_chance"),
+    (
+        "mean",
+        "exact",
+        "error of the mean, in standard deviations of the output (median of samples)",
+        "mean_sampling_error",
+    ),
+    ("covariance", "exact", "relative error of the covariance, exact rule", "covariance_sampling_error"),
     ("covariance", "cheap", "relative error of the covariance, cheap rule", None),
     (
-        "worst",
+        "max_z_score",
         "exact",
         "largest difference of any entry of mean and covariance, in Monte Carlo's standard errors",
         None,

@@ -41,7 +41,7 @@ class AttackConfig(Keys):
     """A Gaussian attack: ``sparse`` noise on some ``pixels``, or ``smooth`` noise of ``modes x modes`` frequencies.
 
     ``target``: the class whose expected score is to pass all others; any but the label where it is left out. The other
-    keys are those of ``AttackOptions``.
+    keys are those of ``GaussianAttackOptions``.
     """
 
     kind: Literal["sparse", "smooth"]

@@ -35,8 +35,8 @@ def _save(figure: Figure, path: Path, name: str) -> None:
 
 #: The errors that figures show: field, the field with what Monte Carlo's own error makes of it, title, axis.
 PANELS = (
-    ("mean", "mean_chance", "Error of the mean", "distance of means / standard deviation of the output"),
-    ("covariance", "covariance_chance", "Error of the covariance", "relative error, Frobenius norm"),
+    ("mean", "mean_sampling_error", "Error of the mean", "distance of means / standard deviation of the output"),
+    ("covariance", "covariance_sampling_error", "Error of the covariance", "relative error, Frobenius norm"),
 )
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from kreludomain.analysis.moments import (
     RULES,
-    Attack,
-    AttackOptions,
     Gaussian,
+    GaussianAttack,
+    GaussianAttackOptions,
     Moments,
-    Sampled,
+    SampledMoments,
     agreement,
     gaussian,
     network_moments,
@@ -62,9 +62,9 @@ class MomentRow:
     mean: float | None
     std: float | None
     covariance: float | None
-    worst: float | None
-    mean_chance: float | None
-    covariance_chance: float | None
+    max_z_score: float | None
+    mean_sampling_error: float | None
+    covariance_sampling_error: float | None
     cheap_difference: float | None
     samples: int
     seconds: float
@@ -87,7 +87,7 @@ class AttackRow:
     label: int
     attack: str
     target: int | None = None
-    reached: bool = False
+    success: bool = False
     expected: float | None = None
     sampled: float | None = None
     error: float | None = None
@@ -109,7 +109,7 @@ class Portrait:
 
     sample: Sample
     noise: str
-    sampled: Sampled
+    sampled: SampledMoments
     estimates: dict[str, Moments]
 
 
@@ -119,7 +119,7 @@ class Attacked:
 
     row: AttackRow
     sample: Sample
-    attack: Attack
+    attack: GaussianAttack
     plain: Tensor
 
 
@@ -178,9 +178,9 @@ class Study:
                     mean=_finite(close.mean),
                     std=_finite(close.std),
                     covariance=_finite(close.covariance),
-                    worst=_finite(close.worst),
-                    mean_chance=_finite(close.mean_chance),
-                    covariance_chance=_finite(close.covariance_chance),
+                    max_z_score=_finite(close.max_z_score),
+                    mean_sampling_error=_finite(close.mean_sampling_error),
+                    covariance_sampling_error=_finite(close.covariance_sampling_error),
                     cheap_difference=_finite(float(difference.norm() / found["exact"].covariance.norm())),
                     samples=sampled.count,
                     seconds=seconds,
@@ -210,14 +210,14 @@ class Study:
         if unable is not None:
             return AttackRow(sample.index, sample.label, config.label, config.target, reason=unable)
         start = time.perf_counter()
-        options = AttackOptions(config.std, config.margin, config.layer, config.clip, config.steps)
+        options = GaussianAttackOptions(config.std, config.margin, config.layer, config.clip, config.steps)
         deadline = Deadline.after(self.config.timeout_s)
         found = make_attack(config, self.shape)(
             self.network, sample.x, sample.label, target=config.target, options=options, deadline=deadline
         )
         return Attacked(self._row(sample, config, found, time.perf_counter() - start), sample, found, plain)
 
-    def _row(self, sample: Sample, config: AttackConfig, found: Attack, seconds: float) -> AttackRow:
+    def _row(self, sample: Sample, config: AttackConfig, found: GaussianAttack, seconds: float) -> AttackRow:
         noise, scores, label, target = found.noise, found.sampled, sample.label, found.target
         rivals = [j for j in range(len(scores.mean)) if j != target] if config.target is not None else [label]
         rival = max(rivals, key=lambda j: float(scores.mean[j]))
@@ -230,7 +230,7 @@ class Study:
             label=label,
             attack=config.label,
             target=target,
-            reached=found.reached,
+            success=found.success,
             expected=float(found.expected[target] - max(found.expected[j] for j in rivals)),
             sampled=float(scores.mean[target] - scores.mean[rival]),
             error=found.sampled.difference_error(target, rival),
@@ -242,10 +242,10 @@ class Study:
             clipped_share=clipped,
             control_share=float(self._share(self._control(sample, found), None)[label]),
             seconds=seconds,
-            reason="" if found.reached else "the sampled score does not pass",
+            reason="" if found.success else "the sampled score does not pass",
         )
 
-    def _control(self, sample: Sample, found: Attack) -> Gaussian:
+    def _control(self, sample: Sample, found: GaussianAttack) -> Gaussian:
         generator = torch.Generator().manual_seed(self.config.seed)
         mean = found.basis @ torch.randn(found.basis.shape[1], generator=generator, dtype=torch.float64)
         mean = mean * found.noise.mean.norm() / mean.norm()
@@ -260,9 +260,9 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def make_attack(config: AttackConfig, shape: Shape) -> Callable[..., Attack]:
+def make_attack(config: AttackConfig, shape: Shape) -> Callable[..., GaussianAttack]:
     """The attack that a configuration asks for, on images of ``shape``."""
-    kinds: dict[str, Callable[..., Attack]] = {
+    kinds: dict[str, Callable[..., GaussianAttack]] = {
         "sparse": partial(sparse_attack, pixels=config.pixels or 1),
         "smooth": partial(smooth_attack, modes=config.modes or 1),
     }

@@ -60,7 +60,7 @@ def attacks_table(rows: Sequence[AttackRow]) -> Table:
     columns = (
         "label",
         "target",
-        "reached",
+        "success",
         "expected",
         "sampled",
         "size",
@@ -78,7 +78,7 @@ def attacks_table(rows: Sequence[AttackRow]) -> Table:
             row.attack,
             str(row.label),
             "-" if row.target is None else str(row.target),
-            "yes" if row.reached else "no" if row.sampled is not None else "-",
+            "yes" if row.success else "no" if row.sampled is not None else "-",
             shown(row.expected),
             sampled,
             shown(row.size),

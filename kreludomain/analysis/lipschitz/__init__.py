@@ -1,9 +1,8 @@
-"""Lipschitz constants: estimates from architectures, certified bounds, sampled ones, and the radii that follow.
+"""Lipschitz constants, ``l_p`` to ``l_p`` with ``p`` one of 1, 2, inf, and the robust radii that they prove.
 
-Everything is for ``l_p`` to ``l_p``, ``p`` one of 1, 2, inf. What is *certified*: :func:`product` and :func:`lipsdp`
-(global), :class:`LocalBounds` (over a region), all upper bounds; :func:`sampled_slope` and
-:func:`sampled_slope_anywhere`, lower bounds; the radii of :func:`lipschitz_radius`, :func:`local_radius` and
-:func:`certified_radius`. What is an *estimate* and no bound: :class:`Architecture` and :func:`estimate_of`.
+*Certified upper bounds*: :func:`product` and :func:`lipsdp` for all inputs, :class:`LocalBounds` over a region.
+*Lower bounds*: :func:`sampled_slope` and :func:`sampled_slope_anywhere`. *Certified radii*: :func:`lipschitz_radius`,
+:func:`local_radius`, :func:`certified_radius`. *Estimates, not bounds*: :class:`Architecture`, :func:`estimate_of`.
 """
 
 from kreludomain.analysis.lipschitz.affine import AffineMap, Layer, layers
@@ -23,8 +22,8 @@ from kreludomain.analysis.lipschitz.local import LocalBounds
 from kreludomain.analysis.lipschitz.norms import NORMS, Norm, map_norm, operator_norm, power_iteration
 from kreludomain.analysis.lipschitz.products import MapNorm, Product, product
 from kreludomain.analysis.lipschitz.radius import (
-    Radius,
-    Search,
+    RadiusSearch,
+    RobustRadius,
     attacked_radius,
     certified_radius,
     lipschitz_radius,
@@ -52,8 +51,8 @@ __all__ = [
     "MapNorm",
     "Norm",
     "Product",
-    "Radius",
-    "Search",
+    "RadiusSearch",
+    "RobustRadius",
     "Slope",
     "attacked_radius",
     "certified_radius",

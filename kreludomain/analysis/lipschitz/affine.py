@@ -1,4 +1,4 @@
-"""The affine maps between the activations of a network: what its graph is made of besides slopes."""
+"""The affine maps between the activations of a network: with the slopes of the ReLUs they make up its Jacobians."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from torch import Tensor
 from kreludomain.network import Network, Node
 from kreludomain.network.operators import Activation, AffineOperator, Input, Shape
 
-#: Columns or rows of an operator that are computed at once.
+#: Columns or rows of a matrix that are computed at once.
 CHUNK = 256
 
 
 @dataclass(frozen=True, eq=False)
 class AffineMap:
-    """The linear part of a node as a function of one source, with nothing but affine operators on the way.
+    """The linear part ``A`` of the map from ``source`` to ``target`` through affine operators only.
 
-    ``nodes`` are the operators on the paths from ``source`` to ``target``, in topological order; none if both are one.
+    ``nodes`` are the nodes on the paths from ``source`` to ``target``, in topological order, without the source; none
+    where source and target are the same node.
     """
 
     source: Node
@@ -29,17 +30,17 @@ class AffineMap:
 
     @property
     def in_shape(self) -> Shape:
-        """Shape of the value that it takes, without batch."""
+        """Shape of the source's value, without batch."""
         return self.source.shape
 
     @property
     def out_shape(self) -> Shape:
-        """Shape of the value that it makes, without batch."""
+        """Shape of the target's value, without batch."""
         return self.target.shape
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """How many entries the target and the source have: the shape of the matrix."""
+        """Entries of the target and of the source: the shape of the matrix."""
         return torch.Size(self.out_shape).numel(), torch.Size(self.in_shape).numel()
 
     @torch.no_grad()
@@ -64,7 +65,7 @@ class AffineMap:
 
     @cached_property
     def matrix(self) -> Tensor:
-        """``(outputs, inputs)``, computed from the smaller side."""
+        """``A`` as a matrix ``(outputs, inputs)``; rows or columns are computed, whichever are fewer."""
         outputs, inputs = self.size
         apply, shape, size = (
             (self.__call__, self.in_shape, inputs) if inputs <= outputs else (self.transpose, self.out_shape, outputs)
@@ -76,7 +77,7 @@ class AffineMap:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A node that an activation takes, or the output, as the sum of affine maps of activations and of the input."""
+    """A pre-activation, or the output, as the sum of affine maps of activations and of the input."""
 
     target: Node
     maps: tuple[AffineMap, ...]
@@ -85,7 +86,7 @@ class Layer:
 def layers(network: Network) -> tuple[Layer, ...]:
     """The network as layers, in topological order; the output is the last. A chain has one map in each.
 
-    Raises :class:`InputError` where an activation is no ReLU.
+    Raises :class:`InputError` where an activation is not a ReLU.
     """
     network.require_relus("Lipschitz constants")
     network = network.to(dtype=torch.float64, device="cpu")

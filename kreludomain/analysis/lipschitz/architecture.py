@@ -1,8 +1,8 @@
-"""Lipschitz estimates from an architecture alone: widths, depth, kinds of layer, initialisation. Estimates, no bounds.
+"""Lipschitz estimates from an architecture alone: widths, depth, kinds of layer, initialisation. They are not bounds.
 
 The norm of a matrix ``(m, n)`` with independent entries of standard deviation ``sigma`` is close to
-``sigma (sqrt(m) + sqrt(n))`` (Davidson and Szarek 2001; Vershynin, *High-Dimensional Probability*, section 4.4), less
-what finite widths take off: the largest eigenvalue of ``W W^T`` is ``sigma^2 (mu + tau X)`` with
+``sigma (sqrt(m) + sqrt(n))`` (Davidson and Szarek 2001; Vershynin, *High-Dimensional Probability*, section 4.4), with
+a correction for finite widths: the largest eigenvalue of ``W W^T`` is ``sigma^2 (mu + tau X)`` with
 ``mu = (sqrt(n - 1) + sqrt(m))^2``, ``tau = sqrt(mu) (1 / sqrt(n - 1) + 1 / sqrt(m))^(1/3)`` and ``X`` of Tracy and
 Widom's law, whose mean is -1.2065 (Johnstone, Annals of Statistics 2001). A convolution is a matrix with a pattern of
 zeros and shared weights: with at most ``r`` weights into an output and ``c`` out of an input its norm is close to
@@ -41,8 +41,8 @@ def _uniform(sigma: float, shape: Shape, generator: torch.Generator) -> Tensor:
     return math.sqrt(3) * sigma * (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1)
 
 
-#: He et al. 2015 (kaiming_normal_), Glorot and Bengio 2010 (xavier_uniform_), and what torch's layers do if not told
-#: otherwise: uniform within 1 / sqrt(fan_in).
+#: He et al. 2015 (kaiming_normal_), Glorot and Bengio 2010 (xavier_uniform_), and the default of torch's layers:
+#: uniform within 1 / sqrt(fan_in).
 INITIALISATIONS: dict[str, Initialisation] = {
     "he": Initialisation(lambda fan_in, fan_out: math.sqrt(2 / fan_in), _normal),
     "xavier": Initialisation(lambda fan_in, fan_out: math.sqrt(2 / (fan_in + fan_out)), _uniform),
@@ -50,9 +50,9 @@ INITIALISATIONS: dict[str, Initialisation] = {
 }
 
 #: The mean of Tracy and Widom's law for real matrices.
-TRACY_WIDOM = -1.2065
+TRACY_WIDOM_MEAN = -1.2065
 
-#: Other names of them.
+#: Other names of the initialisations.
 ALIASES = {"kaiming": "he", "glorot": "xavier", "default": "torch"}
 
 
@@ -97,10 +97,10 @@ class Conv:
 
 @dataclass(frozen=True)
 class LayerEstimate:
-    """What is known of a layer before it has weights.
+    """A layer with random weights of standard deviation ``sigma``.
 
     ``norm``: its estimated spectral norm. ``gain``: the root mean square factor by which it changes the length of a
-    vector, over random weights (without the ReLU after it). ``fan_in`` and ``fan_out`` are those of initialisations.
+    vector (without the ReLU after it). ``fan_in`` and ``fan_out`` are counted as in ``torch.nn.init``.
     """
 
     name: str
@@ -113,11 +113,12 @@ class LayerEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """``lipschitz``: the product of the layers' estimated norms, an estimate of the bound ``prod ||W_l||_2``.
+    """The estimate of an untrained network.
 
-    ``slope``: the root mean square length to which an untrained network's Jacobian takes a unit vector, half of the
-    neurons being active (each hidden layer's ReLU halves the energy; He et al. 2015): the size of a typical local slope
-    in a typical direction, far below the steepest.
+    ``lipschitz``: the product of the layers' estimated norms, an estimate of the bound ``prod ||W_l||_2``. ``slope``:
+    the root mean square of ``||J u||_2`` over Jacobians ``J`` and unit vectors ``u``, with half of the neurons active
+    (each hidden ReLU halves the energy; He et al. 2015). This is a typical local slope in a typical direction, far
+    below the steepest one.
     """
 
     layers: tuple[LayerEstimate, ...]
@@ -129,7 +130,7 @@ class Estimate:
 class Architecture:
     """Layers with a ReLU after each but the last. ``input_shape`` is ``(n,)`` or ``(channels, height, width)``.
 
-    Raises :class:`InputError` that names the layer for one that does not fit.
+    Raises :class:`InputError` that names the layer where sizes do not fit.
     """
 
     input_shape: Shape
@@ -144,17 +145,17 @@ class Architecture:
 
     @cached_property
     def operators(self) -> tuple[AffineOperator, ...]:
-        """The layers as operators without weights: their tensors have no memory of their own."""
+        """The layers as operators whose weights are placeholders: views of one number, which take no memory."""
         shape, made = self.input_shape, []
         for position, layer in enumerate(self.layers):
             operator: AffineOperator
             if isinstance(layer, Dense):
                 size = math.prod(shape)
-                operator = Linear(_blank((layer.width, size)), None, (size,))
+                operator = Linear(_unallocated((layer.width, size)), None, (size,))
             elif len(shape) != 3:
                 raise InputError(f"architecture: layer {position} ({layer}): an image is expected, not {list(shape)}")
             else:
-                weight = _blank((layer.channels, shape[0], layer.kernel, layer.kernel))
+                weight = _unallocated((layer.channels, shape[0], layer.kernel, layer.kernel))
                 try:
                     operator = Conv2d(weight, None, shape, (layer.stride,) * 2, (layer.padding,) * 2)
                 except InputError as error:
@@ -164,7 +165,7 @@ class Architecture:
         return tuple(made)
 
     def estimate(self, name: str) -> Estimate:
-        """The estimate for an initialisation by name."""
+        """The estimate for the initialisation ``name``."""
         return _estimate([(str(layer), o) for layer, o in zip(self.layers, self.operators, strict=True)], name)
 
     def draw(self, name: str, seed: int = 0) -> Network:
@@ -185,9 +186,9 @@ class Architecture:
 
 
 def estimate_of(network: Network, name: str) -> Estimate:
-    """The estimate for the architecture of a network, whatever its weights: a chain of dense and convolutional layers.
+    """The estimate for the architecture of a network: a chain of dense and convolutional layers. Weights are not used.
 
-    Raises :class:`InputError` for another operator (a sum, a normalisation, a pooling), which no initialisation draws.
+    Raises :class:`InputError` for other operators (sums, normalisation, pooling), which no initialisation draws.
     """
     layers: list[tuple[str, AffineOperator]] = []
     for node in network.nodes:
@@ -208,7 +209,7 @@ def _estimate(layers: Sequence[tuple[str, AffineOperator]], name: str) -> Estima
         fans = _fans(weight)
         sigma = chosen.sigma(*fans)
         into, out_of, mean_out = _connections(operator)
-        edge = _edge(*fans) if isinstance(operator, Linear) else math.sqrt(into) + math.sqrt(out_of)
+        edge = _random_matrix_norm(*fans) if isinstance(operator, Linear) else math.sqrt(into) + math.sqrt(out_of)
         made.append(LayerEstimate(label, *fans, sigma, sigma * edge, sigma * math.sqrt(mean_out)))
     halves = 0.5 ** ((len(made) - 1) / 2)
     return Estimate(
@@ -216,14 +217,14 @@ def _estimate(layers: Sequence[tuple[str, AffineOperator]], name: str) -> Estima
     )
 
 
-def _edge(m: int, n: int) -> float:
+def _random_matrix_norm(m: int, n: int) -> float:
     """The norm of a random matrix ``(m, n)`` whose entries have standard deviation 1."""
     m, n = sorted((m, n))
     if n == 1:
         return math.sqrt(2 / math.pi)  # one number: its mean magnitude
     mu = (math.sqrt(n - 1) + math.sqrt(m)) ** 2
     tau = math.sqrt(mu) * (1 / math.sqrt(n - 1) + 1 / math.sqrt(m)) ** (1 / 3)
-    return math.sqrt(mu + TRACY_WIDOM * tau)
+    return math.sqrt(mu + TRACY_WIDOM_MEAN * tau)
 
 
 def _fans(weight: Tensor) -> tuple[int, int]:
@@ -233,7 +234,7 @@ def _fans(weight: Tensor) -> tuple[int, int]:
 
 
 def _connections(operator: AffineOperator) -> tuple[float, float, float]:
-    """Weights into an output at most, out of an input at most, out of an input on average."""
+    """The largest number of weights into an output, the largest out of an input, and the mean out of an input."""
     ones = _weighted(operator, torch.ones(operator.tensors()["weight"].shape, dtype=torch.float64))
     with torch.no_grad():
         into = ones.abs_linear(*(torch.ones((1, *shape), dtype=torch.float64) for shape in ones.in_shapes))
@@ -251,5 +252,5 @@ def _weighted(operator: AffineOperator, weight: Tensor) -> AffineOperator:
     raise InputError(f"architecture: {type(operator).__name__} has no weights to draw")
 
 
-def _blank(shape: Shape) -> Tensor:
+def _unallocated(shape: Shape) -> Tensor:
     return torch.zeros((), dtype=torch.float64).expand(shape)

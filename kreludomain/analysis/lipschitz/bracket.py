@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: What rounding may do to the order of two numbers that are equal, relative.
-TOLERANCE = 1e-9
+#: Relative difference of two numbers that counts as rounding.
+ORDER_TOL = 1e-9
 
 
 @dataclass(frozen=True)
 class Bracket:
-    """``lower <= L <= upper`` of each certified bound in ``uppers``, by name."""
+    """``lower <= L <= uppers[name]`` for the certified upper bounds ``uppers``, by name."""
 
     lower: float
     uppers: Mapping[str, float]
@@ -23,15 +23,15 @@ class Bracket:
 
     @property
     def ratio(self) -> float:
-        """How many times the upper side is the lower one; infinite where the lower one is zero and the upper is not."""
+        """``upper / lower``; 1 where both are zero, infinite where only ``lower`` is."""
         if self.upper == 0:
             return 1.0
         return self.upper / self.lower if self.lower > 0 else float("inf")
 
     @property
-    def broken(self) -> tuple[str, ...]:
-        """The bounds that are below the sampled one. There are none unless the program is wrong."""
-        return tuple(name for name, upper in self.uppers.items() if not self.lower <= upper * (1 + TOLERANCE))
+    def violations(self) -> tuple[str, ...]:
+        """Names of upper bounds that lie below the lower bound. A correct program has none."""
+        return tuple(name for name, upper in self.uppers.items() if not self.lower <= upper * (1 + ORDER_TOL))
 
     def with_upper(self, name: str, upper: float) -> Bracket:
         """The bracket with one more certified bound."""

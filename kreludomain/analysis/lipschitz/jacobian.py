@@ -1,8 +1,8 @@
 """Jacobians by backward propagation: at points, and bounds of every Jacobian over a region.
 
-On a convex region a piecewise linear function moves along any segment by the average of its Jacobians there, so a bound
-of the norm of all of them is a Lipschitz constant. Where the bounds of a neuron decide its sign its slope is 0 or 1;
-elsewhere it is anything in [0, 1] (Weng et al., ICML 2018; Zhang, Zhang and Hsieh, AAAI 2019, do the same forwards).
+Along a segment of a convex region, a piecewise linear function changes by the average of its Jacobians there, so a
+bound of all their norms is a Lipschitz constant. A stable neuron has slope 0 or 1; an unstable one has a slope in
+[0, 1] (Weng et al., ICML 2018; Zhang, Zhang and Hsieh, AAAI 2019, propagate the same intervals forwards).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from kreludomain.network import Network
 from kreludomain.network.operators import Activation, AffineOperator
 from kreludomain.rounding import ROUNDING
 
-#: Coefficients held at once, in entries: rows go through in parts.
-MEMORY = 2**24
+#: Entries of the coefficients held at once: rows are propagated in parts.
+MAX_ENTRIES = 2**24
 
 
 def rows_of(network: Network, rows: Tensor | None) -> Tensor:
-    """``rows`` ``(m, outputs)``, or all outputs: what is differentiated."""
+    """The functions to differentiate, ``(m, outputs)``: ``rows``, or all outputs for ``None``."""
     if rows is None:
         return torch.eye(network.size(network.output.name), dtype=network.dtype)
     return rows.to(network.dtype)
@@ -51,14 +51,14 @@ def jacobians(network: Network, x: Tensor, rows: Tensor | None = None) -> Tensor
 def jacobian_bounds(network: Network, bounds: Mapping[str, Bounds], rows: Tensor | None = None) -> Bounds:
     """Bounds of ``rows . f'(x)``, ``(B, m, inputs)``, over all ``x`` of ``B`` regions.
 
-    ``bounds`` are sound bounds of every node that an activation takes, over the regions; ``rows`` is ``(m, outputs)``,
-    or ``None`` for all outputs. Raises :class:`InputError` where an activation is no ReLU.
+    ``bounds`` are sound bounds of every pre-activation over the regions; ``rows`` is ``(m, outputs)``, or ``None`` for
+    all outputs. Raises :class:`InputError` where an activation is not a ReLU.
     """
     network.require_relus("bounds of Jacobians")
     rows = rows_of(network, rows)
     batch = bounds[network.output.name].lower.shape[0]
     widest = max(network.size(node.name) for node in network.nodes)
-    parts = [_backwards(network, bounds, part, batch) for part in rows.split(max(1, MEMORY // (widest * batch)))]
+    parts = [_backwards(network, bounds, part, batch) for part in rows.split(max(1, MAX_ENTRIES // (widest * batch)))]
     lower, upper = (torch.cat([getattr(part, side) for part in parts], dim=1) for side in ("lower", "upper"))
     return Bounds(lower, upper)
 
@@ -86,7 +86,7 @@ def _backwards(network: Network, bounds: Mapping[str, Bounds], rows: Tensor, bat
 
 
 def _through_slopes(bounds: Bounds, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
-    """Coefficients times slopes: 0 or 1 where the sign is decided, all of [0, 1] where it is not."""
+    """Coefficients times slopes: 0 or 1 for stable neurons, the interval [0, 1] for unstable ones."""
     unstable, active = bounds.unstable[:, None], (bounds.lower >= 0).to(centre.dtype)[:, None]
     low, high = (centre - radius).clamp(max=0), (centre + radius).clamp(min=0)
     return torch.where(unstable, (low + high) / 2, centre * active), torch.where(
@@ -99,6 +99,6 @@ def _transposed(operator: object, centre: Tensor, radius: Tensor) -> list[tuple[
         raise TypeError(f"{type(operator).__name__} has no slopes")
     batch, rows = centre.shape[:2]
     centres, _ = operator.backward(centre)
-    widened = radius + ROUNDING * (centre.abs() + radius)  # what rounding may do to the transposed centre
+    widened = radius + ROUNDING * (centre.abs() + radius)  # rounding errors of the transposed centre
     radii = absolute_transpose(operator, widened.flatten(0, 1))
     return [(c, r.unflatten(0, (batch, rows))) for c, r in zip(centres, radii, strict=True)]

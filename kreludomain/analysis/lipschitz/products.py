@@ -1,4 +1,4 @@
-"""The product of layer norms: the oldest global bound (Szegedy et al., ICLR 2014), here on any graph of layers."""
+"""The product of layer norms (Szegedy et al., ICLR 2014), here for any graph of layers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kreludomain.network.operators import Activation
 
 @dataclass(frozen=True)
 class MapNorm:
-    """The certified norm of the affine map from ``source`` to ``target``, node names."""
+    """The certified norm of the affine map from node ``source`` to node ``target``."""
 
     source: str
     target: str
@@ -24,7 +24,7 @@ class MapNorm:
 class Product:
     """``upper``: a certified Lipschitz constant of the network, ``l_p`` to ``l_p``, for all inputs.
 
-    ``nodes`` has one for each activation and the output by the node's name; ``maps`` are the norms that went in.
+    ``nodes`` has a constant for each pre-activation, activation and the output, by name; ``maps`` are the norms used.
     """
 
     p: float
@@ -36,8 +36,9 @@ class Product:
 def product(network: Network, p: float | str = 2, progress: Callable[[], None] = lambda: None) -> Product:
     """The product of the layers' norms; where paths meet, their products are added.
 
-    A layer is everything affine between two activations, as one operator: convolution, batch normalisation and pooling
-    together have a smaller norm than one by one. Raises :class:`InputError` for a norm other than 1, 2 and inf.
+    A layer is everything affine between two activations, as one operator: convolution, batch normalisation and average
+    pooling together have a smaller norm than the product of theirs. ``progress`` is called after each norm. Raises
+    :class:`InputError` for ``p`` other than 1, 2 and inf, and where an activation is not a ReLU.
     """
     order, found, maps = norm_of(p), {network.input.name: 1.0}, []
     by_target = {layer.target.name: layer for layer in layers(network)}
@@ -51,7 +52,7 @@ def product(network: Network, p: float | str = 2, progress: Callable[[], None] =
             progress()
         return total
 
-    # A ReLU moves no entry by more than its input moves, so it keeps the constant of what it takes.
+    # A ReLU has Lipschitz constant 1 in every entry, so it keeps the constant of its pre-activation.
     for node in network.nodes:
         if isinstance(node.operator, Activation):
             found[node.name] = found[node.inputs[0]]

@@ -1,9 +1,9 @@
-"""Robust radii: how far inputs may move, in ``l_p``, before another class can win.
+"""Robust radii: distances in ``l_p`` from an input within which the class cannot change.
 
-A network with Lipschitz constant ``L`` (``l_p`` to ``l_p``) moves the difference of two outputs by at most
-``2^(1 - 1/p) L`` for each unit that its input moves, the dual norm of ``(1, -1)`` times ``L``: ``sqrt(2) L`` for
-``p = 2`` (Tsuzuku, Sato and Sugiyama, NeurIPS 2018), ``2 L`` for ``p = inf``. Next to these radii are what a method
-certifies and what an attack breaks, both by bisection.
+If ``L`` is a Lipschitz constant of the network (``l_p`` to ``l_p``), ``2^(1 - 1/p) L`` is one of the difference of two
+outputs, ``L`` times the dual norm of ``(1, -1)``: ``sqrt(2) L`` for ``p = 2`` (Tsuzuku, Sato and Sugiyama, NeurIPS
+2018), ``2 L`` for ``p = inf``. Beside the radii that follow from constants are those that a method certifies and those
+at which an attack succeeds, both by bisection.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from kreludomain.verify import find_counterexample, make_method
 
 Clip = tuple[float, float] | None
 
-#: The note of an input that is classified wrongly, whose radius is 0.
-WRONG = "another class wins at the input"
+#: The note of an input that is misclassified, whose radius is 0.
+MISCLASSIFIED = "the input is misclassified"
 
 
 @dataclass(frozen=True)
-class Search:
-    """Balls in ``l_p`` (``norm`` is 1, 2 or inf), within ``clip``, of radii up to ``largest``.
+class RadiusSearch:
+    """The balls among which the largest robust one is searched: ``l_p`` (``norm`` is 1, 2 or inf), within ``clip``.
 
-    Radii are found to the relative ``tolerance``. Raises :class:`InputError` for values that make no sense.
+    Radii go up to ``largest`` and are found to the relative ``tolerance``. Raises :class:`InputError` for another norm
+    and for numbers out of range.
     """
 
     largest: float
@@ -50,29 +51,30 @@ class Search:
             raise InputError(f"radius: tolerance {self.tolerance!r} is not a number between 0 and 1")
 
     def ball(self, x: Tensor, radius: float) -> Region:
-        """The inputs that ``radius`` is about."""
+        """The ball of ``radius`` around ``x``."""
         return ball(x, radius, str(self.norm), self.clip)
 
 
 @dataclass(frozen=True)
-class Radius:
-    """``certified``: no input nearer changes the class. ``notes``: why the search ended before it was done, if it did.
+class RobustRadius:
+    """The result of a search: within ``certified`` of the input, the class does not change.
 
-    ``refused`` is the smallest radius that was tried without success, infinite if none was.
+    ``uncertified`` is the smallest radius at which a proof was tried and failed, infinite if there was none. ``notes``
+    say why a search ended early, and what solvers reported.
     """
 
     certified: float
-    refused: float = float("inf")
+    uncertified: float = float("inf")
     notes: tuple[str, ...] = ()
 
 
 def margin_factor(p: float | str) -> float:
-    """How much faster than ``L`` the difference of two outputs can move: ``2^(1 - 1/p)``."""
+    """``2^(1 - 1/p)``: the Lipschitz constant of a difference of two outputs over that of the network."""
     return float(2.0 ** (1.0 - 1.0 / norm_of(p)))
 
 
 def margins(network: Network, x: Tensor, label: int) -> Tensor:
-    """Label's output minus every other one at ``x`` ``(1, *input_shape)``, ``(classes - 1,)``, rounded down."""
+    """The label's output minus each other one at ``x`` ``(1, *input_shape)``, ``(classes - 1,)``, rounded down."""
     with torch.no_grad():
         outputs = network(x.to(dtype=network.dtype, device=network.device)).cpu()
     claim = robustness(label, outputs.shape[1:].numel())
@@ -80,7 +82,7 @@ def margins(network: Network, x: Tensor, label: int) -> Tensor:
 
 
 def lipschitz_radius(network: Network, x: Tensor, label: int, constant: float, p: float | str) -> float:
-    """The radius that a global constant of the network proves; 0 for an input that has another class."""
+    """The robust radius that a global ``constant`` of the network proves; 0 for a misclassified input."""
     margin = float(margins(network, x, label).min())
     if margin <= 0:
         return 0.0
@@ -92,14 +94,14 @@ def local_radius(
     local: LocalBounds,
     x: Tensor,
     label: int,
-    search: Search,
+    search: RadiusSearch,
     method: str | Method = "deeppoly",
     deadline: Deadline = Deadline(),
-) -> Radius:
-    """The radius that local constants of the margins prove.
+) -> RobustRadius:
+    """The robust radius that local Lipschitz constants of the margins prove, with bounds by ``method``.
 
-    Constants over a ball of radius ``r`` prove ``min(r, margin / constant)``. The constants grow with the ball, so the
-    best ball is where both are equal; bisection finds it.
+    Constants over a ball of radius ``r`` prove ``min(r, margin / constant)``. Constants grow with the ball, so the
+    largest radius is proved where both are equal, which bisection finds.
     """
     network, found, made = local.network, margins(local.network, x, label), make_method(method)
     rows = robustness(label, len(found) + 1).C
@@ -114,27 +116,28 @@ def local_radius(
         return proved >= radius
 
     if float(found.min()) <= 0:
-        return Radius(0.0, 0.0, (WRONG,))
-    result = _bisected(holds, search, deadline)
-    return Radius(max(best, result.certified), result.refused, result.notes)
+        return RobustRadius(0.0, 0.0, (MISCLASSIFIED,))
+    result = _bisect(holds, search, deadline)
+    return RobustRadius(max(best, result.certified), result.uncertified, result.notes)
 
 
 def certified_radius(
     network: Network,
     x: Tensor,
     label: int,
-    search: Search,
+    search: RadiusSearch,
     method: str | Method = "deeppoly",
     deadline: Deadline = Deadline(),
     start: float | None = None,
-) -> Radius:
+) -> RobustRadius:
     """The largest radius that a method certifies.
 
-    ``start`` is where to look first, such as what a cheaper method certifies; it saves slow proofs that fail far above.
+    ``start`` is the radius to try first, such as one that a cheaper method certified: it avoids slow proofs that fail
+    at radii far above.
     """
     made, claim = make_method(method), robustness(label, network.size(network.output.name))
     found, parts = margins(network, x, label), [claim.select(torch.tensor([row])) for row in range(len(claim.C))]
-    order = found.argsort().tolist()  # the class that is nearest first: one row that fails is enough
+    order = found.argsort().tolist()  # the nearest class first: one row that fails is enough
     notes: list[str] = []
 
     def holds(radius: float) -> bool:
@@ -149,8 +152,8 @@ def certified_radius(
         return True
 
     if float(found.min()) <= 0:
-        return Radius(0.0, 0.0, (WRONG,))
-    radius = _bisected(holds, search, deadline, start)
+        return RobustRadius(0.0, 0.0, (MISCLASSIFIED,))
+    radius = _bisect(holds, search, deadline, start)
     return replace(radius, notes=tuple(dict.fromkeys((*radius.notes, *notes))))
 
 
@@ -158,13 +161,13 @@ def attacked_radius(
     network: Network,
     x: Tensor,
     label: int,
-    search: Search,
+    search: RadiusSearch,
     runtime: Runtime,
     deadline: Deadline = Deadline(),
 ) -> float | None:
-    """The distance of the nearest counterexample that attacks found: no larger radius is robust.
+    """The distance of the nearest counterexample found: no larger radius is robust. ``None`` if none was found.
 
-    ``None`` if they found none. Counterexamples are confirmed by onnxruntime.
+    Counterexamples are confirmed by onnxruntime.
     """
     claim, nearest = robustness(label, network.size(network.output.name)), float("inf")
 
@@ -178,25 +181,28 @@ def attacked_radius(
         )
         return False
 
-    _bisected(holds, search, deadline)
+    _bisect(holds, search, deadline)
     return nearest if nearest < float("inf") else None
 
 
-def _bisected(holds: Callable[[float], bool], search: Search, deadline: Deadline, start: float | None = None) -> Radius:
-    """The largest radius that holds, between one that does and one that does not.
+def _bisect(
+    holds: Callable[[float], bool], search: RadiusSearch, deadline: Deadline, start: float | None = None
+) -> RobustRadius:
+    """The largest radius for which ``holds`` is true, by bisection.
 
-    From ``start`` it goes up or down by larger and larger steps until it has both, then halves what is between them.
+    The search first moves up or down from ``start`` by growing factors until it has a radius that holds and one that
+    does not, then halves the interval between them.
     """
     largest, tolerance = search.largest, search.tolerance
     low, high, step = 0.0, float("inf"), 1.1
     radius = largest if start is None or start <= 0 else min(start, largest)
     while low < largest and high - low > tolerance * min(high, largest) and high > 1e-6 * largest:
         if deadline.passed:
-            return Radius(low, high, ("time limit",))
+            return RobustRadius(low, high, ("time limit",))
         if holds(radius):
             low = radius
         elif deadline.passed:  # it might have held
-            return Radius(low, high, ("time limit",))
+            return RobustRadius(low, high, ("time limit",))
         else:
             high = radius
         if low == 0.0 and high > 1e-3 * largest:
@@ -206,4 +212,4 @@ def _bisected(holds: Callable[[float], bool], search: Search, deadline: Deadline
         else:
             radius = (low + high) / 2
         step = step * step
-    return Radius(low, high)
+    return RobustRadius(low, high)

@@ -1,7 +1,7 @@
-"""Lower bounds of Lipschitz constants: pairs of points of the region, and how far the outputs are apart.
+"""Lower bounds of Lipschitz constants: difference quotients of pairs of points.
 
-Jacobians say where to look and in which direction, a difference quotient is what counts: it is a lower bound wherever
-the points are, also across a kink, where a Jacobian that an automatic derivative returns may belong to no piece.
+Jacobians choose the points and the directions, but the bound is the difference quotient. It holds for any two points,
+also across a kink, where the Jacobian that automatic differentiation returns may be that of no linear piece.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kreludomain.network import Network
 from kreludomain.property import Region
 from kreludomain.rounding import ROUNDING
 
-#: Points whose Jacobians are computed at once.
+#: Points whose Jacobians are computed together.
 BATCH = 64
 
 #: Half the distance between the points of a pair, relative to the size of the region.
@@ -28,7 +28,7 @@ STEP = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Slope:
-    """``lower``: a slope that the two points show, so a lower bound of the Lipschitz constant, ``l_p`` to ``l_p``."""
+    """``lower``: the difference quotient of two points, a lower bound of the Lipschitz constant, ``l_p`` to ``l_p``."""
 
     lower: float
     first: Tensor
@@ -38,10 +38,10 @@ class Slope:
 def sampled_slope(
     network: Network, region: Region, p: float | str = 2, samples: int = 200, rounds: int = 4, seed: int = 0
 ) -> Slope:
-    """The steepest slope that ``samples`` points of a region (a batch of one) lead to.
+    """The largest difference quotient over ``samples`` points of a region (a batch of one).
 
-    A first half is drawn from the whole region; each of ``rounds`` rounds draws from what is around the steepest
-    points so far, in a neighbourhood that shrinks.
+    Half of the points are drawn from the whole region; each of ``rounds`` rounds draws around the steepest points so
+    far, in neighbourhoods that shrink.
     """
     order, generator = norm_of(p), torch.Generator().manual_seed(seed)
     region = region.fit(network)
@@ -50,7 +50,7 @@ def sampled_slope(
     each = max(1, (samples - first) // max(1, rounds))
 
     def found(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return _quotients(network, points, order, region.project, STEP * float(width.max()))
+        return _difference_quotients(network, points, order, region.project, STEP * float(width.max()))
 
     best = found(torch.cat([region.center, region.sample(first, generator)]))
     for position in range(rounds):
@@ -60,23 +60,24 @@ def sampled_slope(
         points = region.project(around + 0.3 * 0.5**position * width * noise)
         more = found(points)
         best = tuple(torch.cat(both) for both in zip(best, more, strict=True))  # type: ignore[assignment]
-    return _steepest(best)
+    return _maximum(best)
 
 
 def sampled_slope_anywhere(
     network: Network, starts: Tensor, p: float | str = 2, rounds: int = 10, seed: int = 0
 ) -> Slope:
-    """The steepest slope found anywhere, from ``starts`` ``(N, *input_shape)`` and as many random points.
+    """The largest difference quotient found over all inputs, from ``starts`` ``(N, *input_shape)`` and random points.
 
-    In each round a point moves into the direction in which it is steepest: neurons that feel that direction most switch
-    on, so the next Jacobian is often longer. (A heuristic; each slope that comes of it is a lower bound.)
+    There are as many random points as ``starts``. In each round a point moves along its steepest direction, which
+    activates the neurons with the largest weights in that direction, so the next Jacobian often has a larger norm. (A
+    heuristic; each quotient is a lower bound.)
     """
     order, generator = norm_of(p), torch.Generator().manual_seed(seed)
     scale = float(starts.abs().max().clamp(min=1.0))
     random = scale * torch.randn(starts.shape, generator=generator, dtype=starts.dtype)
     points, best = torch.cat([starts, random]), None
     for position in range(rounds + 1):
-        slopes, first, second = _quotients(network, points, order, lambda x: x, STEP * scale)
+        slopes, first, second = _difference_quotients(network, points, order, lambda x: x, STEP * scale)
         top = int(slopes.argmax())
         if best is None or float(slopes[top]) > best.lower:
             best = Slope(float(slopes[top]), first[top], second[top])
@@ -88,10 +89,10 @@ def sampled_slope_anywhere(
 
 
 @torch.no_grad()
-def _quotients(
+def _difference_quotients(
     network: Network, points: Tensor, p: float, inside: Callable[[Tensor], Tensor], step: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The slope at each point along its steepest direction, and the pairs of points ``(N, *shape)`` that show it."""
+    """The difference quotient at each point along its steepest direction, and the pairs of points ``(N, *shape)``."""
     slopes, firsts, seconds = [], [], []
     for x in points.split(BATCH):
         direction = _steepest_direction(jacobians(network, x), p).reshape(x.shape)
@@ -99,7 +100,7 @@ def _quotients(
         low, high = network(first).flatten(1), network(second).flatten(1)
         rise = torch.linalg.vector_norm(high - low, ord=p, dim=1)
         run = torch.linalg.vector_norm((second - first).flatten(1), ord=p, dim=1)
-        # what rounding may have added to the difference of the outputs
+        # the rounding error of the difference of the outputs
         rounding = ROUNDING * torch.linalg.vector_norm(low.abs() + high.abs(), ord=p, dim=1)
         slope = (rise - rounding).clamp(min=0) / (run * (1 + ROUNDING))
         slopes.append(torch.where(run > 0, slope, 0.0))
@@ -109,7 +110,7 @@ def _quotients(
 
 
 def _steepest_direction(jacobian: Tensor, p: float) -> Tensor:
-    """``(N, inputs)``: a direction of largest ``||J v||_p / ||v||_p``, for ``J`` of shape ``(N, m, inputs)``."""
+    """Directions ``v`` of largest ``||J v||_p / ||v||_p``, ``(N, inputs)``, for ``J`` of shape ``(N, m, inputs)``."""
     if p == 2:
         return torch.linalg.svd(jacobian, full_matrices=False).Vh[:, 0]
     if p == math.inf:
@@ -119,6 +120,6 @@ def _steepest_direction(jacobian: Tensor, p: float) -> Tensor:
     return torch.nn.functional.one_hot(column, jacobian.shape[2]).to(jacobian)
 
 
-def _steepest(best: tuple[Tensor, Tensor, Tensor]) -> Slope:
+def _maximum(best: tuple[Tensor, Tensor, Tensor]) -> Slope:
     top = int(best[0].argmax())
     return Slope(float(best[0][top]), best[1][top], best[2][top])

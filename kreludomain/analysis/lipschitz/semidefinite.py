@@ -8,10 +8,11 @@ Control Systems Letters 2022). For ``x_{l+1} = relu(W_l x_l + b_l)``, ``f = W_L 
     M(rho, T) = sum_l [ -2 T_l on (x_l, x_l), W_{l-1}^T T_l on (x_{l-1}, x_l) and its transpose ]
                 - rho on (x_0, x_0) + W_L^T W_L on (x_L, x_L),
 
-``M <= 0`` proves ``L^2 <= rho``: a change of inputs ``d_0`` and the changes ``d`` of the layers it leads to satisfy
-``|df|^2 - rho |d_0|^2 <= d^T M d``, as each ReLU satisfies ``(dv)(dz) >= (dv)^2``. The same line says what a solver's
-inexact answer proves: if ``M <= delta``, then ``L^2 <= rho + delta (1 + sum_l K_l^2)`` where ``K_l`` is any Lipschitz
-constant of layer ``l``. Weights are divided by their norms before anything is solved, so that every ``K_l`` is 1.
+``M <= 0`` (negative semidefinite) proves ``L^2 <= rho``: for a change ``d_0`` of the input and the changes ``d`` of all
+layers, ``|df|^2 - rho |d_0|^2 <= d^T M d``, since each ReLU satisfies ``(dv)(dz) >= (dv)^2``. The same inequality gives
+a bound from a solver's inexact answer: if the largest eigenvalue of ``M`` is at most ``delta``, then
+``L^2 <= rho + delta (1 + sum_l K_l^2)``, where ``K_l`` is any Lipschitz constant of layer ``l``. Weights are divided by
+their norms first, so that every ``K_l`` is 1.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import Activation
 
-#: How far multipliers are scaled up in search of the best value they prove.
+#: Factors by which multipliers are scaled up in search of the smallest constant that they prove.
 SCALES = (1.0, *(1.0 + 10.0**k for k in np.arange(-10, 0, 0.5)), 2.0, 4.0)
 
-#: What rounding may do to an eigenvalue, relative to the norm of the matrix.
-ROUNDING = 1e-12
+#: Rounding error of an eigenvalue, relative to the norm of the matrix.
+EIGENVALUE_TOL = 1e-12
 
-#: Options of solvers, by name: from the accuracy and the time limit in seconds.
+#: The options of a solver, by its name, for a tolerance and a time limit in seconds.
 SOLVERS: dict[str, Callable[[float, float], dict[str, float]]] = {
     "scs": lambda tolerance, seconds: {
         "eps_abs": tolerance,
@@ -57,9 +58,9 @@ SOLVERS: dict[str, Callable[[float, float], dict[str, float]]] = {
 
 @dataclass(frozen=True)
 class LipSdp:
-    """``upper``: a certified Lipschitz constant, ``l_2`` to ``l_2``, whatever the solver did.
+    """``upper``: a certified Lipschitz constant, ``l_2`` to ``l_2``, which does not rely on the solver's accuracy.
 
-    ``claimed`` is what the solver says (no bound; ``None`` if it says nothing), ``status`` how it ended.
+    ``claimed`` is the solver's own optimum (not a bound; ``None`` if it gave none), ``status`` how the solver ended.
     """
 
     upper: float
@@ -71,15 +72,15 @@ class LipSdp:
 def lipsdp(
     network: Network, solver: str = "scs", timeout_s: float = 120.0, neurons: int = 400, tolerance: float = 1e-5
 ) -> LipSdp:
-    """The semidefinite bound of a chain of layers. The solver works to ``tolerance``; any proves its bound.
+    """The semidefinite bound of a chain of layers. The solver works to ``tolerance``; the bound is certified for any.
 
-    Raises :class:`InputError` for a network that is no chain (paths that meet), for one of more than ``neurons`` hidden
-    neurons (the program grows with the squares of the layers' widths) and for an unknown solver.
+    Raises :class:`InputError` for a network that is not a chain (paths that meet), for one with more than ``neurons``
+    hidden neurons (the program grows with the squares of the layers' widths) and for an unknown solver.
     """
     start = time.monotonic()
     if solver not in SOLVERS:
         raise InputError(f"lipsdp: solver '{solver}' is not one of {', '.join(SOLVERS)}")
-    weights = chain(network, neurons)
+    weights = chain_weights(network, neurons)
     norms = [matrix_norm(torch.from_numpy(weight), 2) for weight in weights]
     if min(norms) == 0:
         return LipSdp(0.0, 0.0, "a layer is zero", time.monotonic() - start)
@@ -87,14 +88,14 @@ def lipsdp(
     unit = [weight / norm for weight, norm in zip(weights, norms, strict=True)]
     if len(unit) == 1:
         return LipSdp(scale, scale, "linear", time.monotonic() - start)
-    rho, multipliers, status = _solve(_narrowed(unit), solver, tolerance, timeout_s)
-    upper = min(1.0, certified(unit, multipliers)) if multipliers is not None else 1.0
+    rho, multipliers, status = _solve(_reduce_inputs(unit), solver, tolerance, timeout_s)
+    upper = min(1.0, certified_constant(unit, multipliers)) if multipliers is not None else 1.0
     claimed = None if rho is None else scale * math.sqrt(max(0.0, rho))
     return LipSdp(scale * upper * (1 + 1e-11), claimed, status, time.monotonic() - start)
 
 
-def chain(network: Network, neurons: int) -> list[np.ndarray]:
-    """The matrices of the layers. Raises :class:`InputError` if the network is no chain, or too large."""
+def chain_weights(network: Network, neurons: int) -> list[np.ndarray]:
+    """The matrices of the layers. Raises :class:`InputError` for a network that is not a chain, or too large."""
     found, previous = layers(network), network.input.name
     hidden = sum(network.size(node.name) for node in network.activations)
     if hidden > neurons:
@@ -109,30 +110,30 @@ def chain(network: Network, neurons: int) -> list[np.ndarray]:
     return [layer.maps[0].matrix.numpy() for layer in found]
 
 
-def certified(weights: Sequence[np.ndarray], multipliers: Sequence[np.ndarray]) -> float:
+def certified_constant(weights: Sequence[np.ndarray], multipliers: Sequence[np.ndarray]) -> float:
     """The Lipschitz constant that multipliers prove for a chain of weights of spectral norm at most 1.
 
-    Multipliers, ``T_l`` as ``(n_l,)``, may be anything: what is negative or not finite counts as next to nothing. They
-    are scaled up in small steps; for each scale the best ``rho`` is the norm of a Schur complement, and what is left of
-    positive eigenvalues is added to it (see above).
+    Any multipliers, ``T_l`` as ``(n_l,)``, are valid: entries that are negative or not finite are replaced by a tiny
+    positive number. For each of several scales, the smallest ``rho`` is the norm of a Schur complement; the largest
+    eigenvalue of ``M`` that remains is paid for as in the module's docstring. The best scale counts.
     """
     values = [np.where(np.isfinite(t), t, 0.0) for t in multipliers]
     floor = 1e-9 * max(1e-9, *(float(t.max()) for t in values))
     best = math.inf
     for scale in SCALES:
         scaled = [scale * np.maximum(t, floor) for t in values]
-        rho = _schur(weights, scaled)
+        rho = _smallest_rho(weights, scaled)
         if rho is None:
             continue
-        matrix = _inequality(weights, scaled, rho)
+        matrix = _lmi(weights, scaled, rho)
         largest = float(scipy.linalg.eigvalsh(matrix, subset_by_index=[len(matrix) - 1] * 2)[0])
-        delta = max(0.0, largest + ROUNDING * float(np.abs(matrix).sum(1).max()))
+        delta = max(0.0, largest + EIGENVALUE_TOL * float(np.abs(matrix).sum(1).max()))
         best = min(best, rho + delta * (1 + len(values)))
     return math.sqrt(best)
 
 
-def _inequality(weights: Sequence[np.ndarray], multipliers: Sequence[np.ndarray], rho: float) -> np.ndarray:
-    """``M(rho, T)``; rows are the input's entries, then the hidden layers' neurons."""
+def _lmi(weights: Sequence[np.ndarray], multipliers: Sequence[np.ndarray], rho: float) -> np.ndarray:
+    """The matrix ``M(rho, T)`` of the linear matrix inequality; rows: the input's entries, then the hidden neurons."""
     sizes = [weight.shape[1] for weight in weights]
     ends = np.cumsum([0, *sizes])
     matrix = np.zeros((ends[-1], ends[-1]))
@@ -147,9 +148,9 @@ def _inequality(weights: Sequence[np.ndarray], multipliers: Sequence[np.ndarray]
     return matrix
 
 
-def _schur(weights: Sequence[np.ndarray], multipliers: Sequence[np.ndarray]) -> float | None:
+def _smallest_rho(weights: Sequence[np.ndarray], multipliers: Sequence[np.ndarray]) -> float | None:
     """The smallest ``rho`` with ``M(rho, T) <= 0``, up to rounding; ``None`` if there is none."""
-    matrix = _inequality(weights, multipliers, 0.0)
+    matrix = _lmi(weights, multipliers, 0.0)
     inputs = weights[0].shape[1]
     try:
         factor = scipy.linalg.cholesky(-matrix[inputs:, inputs:], lower=True)
@@ -158,11 +159,11 @@ def _schur(weights: Sequence[np.ndarray], multipliers: Sequence[np.ndarray]) -> 
     rest = scipy.linalg.solve_triangular(factor, matrix[inputs:, :inputs], lower=True)
     gram = rest @ rest.T if rest.shape[0] < rest.shape[1] else rest.T @ rest
     rho = float(scipy.linalg.eigvalsh(gram, subset_by_index=[len(gram) - 1] * 2)[0])
-    return rho * (1 + ROUNDING) if math.isfinite(rho) else None
+    return rho * (1 + EIGENVALUE_TOL) if math.isfinite(rho) else None
 
 
-def _narrowed(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The same chain with a first layer of no more inputs than neurons: turning the inputs changes no norm."""
+def _reduce_inputs(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The chain with at most as many inputs as neurons in the first layer: rotating the input changes no norm."""
     first = weights[0]
     if first.shape[0] < first.shape[1]:
         first = np.asarray(np.linalg.qr(first.T, mode="r")).T
@@ -176,9 +177,9 @@ def _solve(
 
     ``M`` is block tridiagonal, so ``-M`` is positive semidefinite exactly if it is a sum of positive semidefinite
     blocks, one for each two consecutive layers (Agler et al. 1988; Xue et al., *Chordal sparsity for Lipschitz constant
-    estimation of deep neural networks*, CDC 2022): ``S_l`` is the share of layer ``l`` in the block above it.
+    estimation of deep neural networks*, CDC 2022). The diagonal block of each layer is divided between its two blocks.
     """
-    import cvxpy  # takes a second, which only these programs are worth
+    import cvxpy  # imports for a second, and only this bound needs it
 
     rho = cvxpy.Variable(nonneg=True)
     multipliers = [cvxpy.Variable(weight.shape[0], nonneg=True) for weight in weights[:-1]]
@@ -194,7 +195,7 @@ def _solve(
         share = above
     problem = cvxpy.Problem(cvxpy.Minimize(rho), constraints)
     try:
-        with warnings.catch_warnings():  # inaccurate solutions are reported by their status
+        with warnings.catch_warnings():  # inaccurate solutions are reported in the status
             warnings.simplefilter("ignore")
             problem.solve(solver=solver.upper(), **SOLVERS[solver](tolerance, timeout_s))
     except (cvxpy.error.SolverError, ValueError, ArithmeticError) as error:

@@ -1,17 +1,17 @@
-"""Moments of ReLU networks for normal inputs: exact for one ReLU layer, by linearisation for more; Gaussian attacks.
+"""Mean and covariance of a ReLU network's output for a normal input, and Gaussian attacks.
 
-::
+They are exact for one ReLU layer and estimates for more. ::
 
     x = gaussian(mean, covariance)                    # any positive semidefinite covariance, singular ones too
     affine_relu_affine(W, b, V, c, x)                 # exact mean and covariance of V max(W x + b, 0) + c
-    network_moments(network, x, layer)                # one ReLU layer kept, the rest linearised
-    propagated_moments(network, x)                    # every ReLU layer kept, its input taken as normal
-    agreement(found, sampled_moments(network, x, count=100_000))
+    network_moments(network, x, layer)                # that ReLU layer exactly, the others linearised
+    propagated_moments(network, x)                    # every ReLU layer exactly, as if its input were normal
+    agreement(moments, sampled_moments(network, x, count=100_000))
 """
 
 from kreludomain.analysis.moments.attack import (
-    Attack,
-    AttackOptions,
+    GaussianAttack,
+    GaussianAttackOptions,
     smooth_attack,
     smooth_basis,
     sparse_attack,
@@ -35,17 +35,17 @@ from kreludomain.analysis.moments.relu import (
     relu_mean,
     relu_moments,
 )
-from kreludomain.analysis.moments.sampling import Agreement, Sampled, agreement, sampled_moments
+from kreludomain.analysis.moments.sampling import Agreement, SampledMoments, agreement, sampled_moments
 
 __all__ = [
     "RULES",
     "Agreement",
-    "Attack",
-    "AttackOptions",
     "Gaussian",
+    "GaussianAttack",
+    "GaussianAttackOptions",
     "Linearised",
     "Moments",
-    "Sampled",
+    "SampledMoments",
     "affine_relu_affine",
     "agreement",
     "bivariate_cdf",

@@ -1,9 +1,9 @@
-"""Gaussian attacks: a noise distribution under which another class is expected to score more than the label.
+"""Gaussian attacks: a noise distribution under which another class has a larger expected score than the label.
 
 Noise is ``mean + factor z`` within the span of a *basis* of images: single pixels (sparse noise) or low frequencies
-(smooth noise). How much it varies is given; how that is divided, and the mean, are optimised so that the mean is as
-small as possible. No part of the basis goes without noise. Expected scores are those of :func:`expected_output`, which
-is differentiable in both.
+(smooth noise). The total variance is given; its division over the basis and the mean are optimised by Adam so that the
+mean is as small as possible. Every basis image keeps some of the variance. Expected scores are those of
+:func:`expected_output`, which is differentiable in mean and factor.
 """
 
 from __future__ import annotations
@@ -16,28 +16,31 @@ from torch import Tensor
 
 from kreludomain.analysis.moments.gaussian import Gaussian
 from kreludomain.analysis.moments.network import expected_output, relu_layers
-from kreludomain.analysis.moments.sampling import Sampled, sampled_moments
+from kreludomain.analysis.moments.sampling import SampledMoments, sampled_moments
 from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import Shape
 
-#: What a mean image outside the clip costs, next to the mean's own square.
-OUTSIDE = 10.0
+#: Weight of the squared distance of the mean image from the clip, where the mean's squared norm has weight 1.
+CLIP_PENALTY = 10.0
 
-#: Standard deviations of the parts of a basis differ by at most this factor: noise stays spread over all of them.
-RATIO = 3.0
+#: Largest ratio of two basis images' standard deviations, so that noise stays spread over the whole basis.
+MAX_STD_RATIO = 3.0
 
-#: How the price of a missing margin grows while it is missing, and shrinks while it is there.
-DEARER, CHEAPER = 1.1, 0.95
+#: Factors by which the penalty of a missing margin grows in a step where it is missing, and shrinks where it is not.
+PENALTY_GROWTH, PENALTY_DECAY = 1.1, 0.95
 
 
 @dataclass(frozen=True)
-class AttackOptions:
-    """``std``: root mean square over the pixels that carry noise of their standard deviations. ``margin``: by how much
-    the expected score should pass all others (its label's, if untargeted). ``layer``: the ReLU layer that is kept
-    (``None``: the last). ``clip``: what values of an image can be; the mean image is kept in it, softly. ``samples``
-    check the result, ``rounds`` at most: where the sampled margin is missed, more is asked of the estimate.
+class GaussianAttackOptions:
+    """How an attack is searched.
+
+    ``std``: root mean square of the standard deviations of the pixels with noise. ``margin``: by how much the target's
+    expected score should exceed all others (without a target: any class's the label's). ``layer``: the ReLU layer that
+    is kept by the linearisation (``None``: the last). ``clip``: the range of an image's values; a penalty keeps the
+    mean image in it. ``steps`` and ``rate``: Adam's steps and learning rate. ``samples``: draws that check the result;
+    where they miss the margin, up to ``rounds`` rounds ask the estimate for more.
     """
 
     std: float = 0.1
@@ -51,33 +54,35 @@ class AttackOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Attack:
-    """What was found for one image.
+class GaussianAttack:
+    """The noise found for one image.
 
-    ``noise`` is the distribution that is added to the image, ``basis`` ``(n, k)`` what it is made of, ``target`` the
-    class that is to pass. ``expected`` ``(m,)`` are the scores expected by linearisation, ``sampled`` those of Monte
-    Carlo.
-    ``reached``: the sampled expected score of the target is above every other (untargeted: the label's), by more than
-    three standard errors.
+    ``noise`` is the distribution that is added to the image, ``basis`` ``(n, k)`` the images that it combines,
+    ``target`` the class that is to win. ``expected`` ``(m,)`` are the expected scores by linearisation, ``sampled``
+    those by Monte Carlo. ``success``: the sampled mean score of the target exceeds every other one (without a target:
+    the label's) by more than three standard errors.
     """
 
     noise: Gaussian
     basis: Tensor
     target: int
     expected: Tensor
-    sampled: Sampled
-    reached: bool
+    sampled: SampledMoments
+    success: bool
 
 
 def sparse_basis(shape: Shape, pixels: Tensor) -> Tensor:
-    """The images that are 1 in one entry, for all channels of the ``pixels`` (positions in ``height x width``)."""
+    """Images with one entry 1, for every channel of the ``pixels`` (positions in ``height x width``), ``(n, k)``."""
     channels, height, width = shape
     entries = (torch.arange(channels)[:, None] * height * width + pixels).flatten()
     return torch.eye(channels * height * width, dtype=torch.float64)[:, entries]
 
 
 def smooth_basis(shape: Shape, modes: int) -> Tensor:
-    """The ``modes x modes`` lowest frequencies of the discrete cosine transform in every channel; orthonormal."""
+    """The ``modes x modes`` lowest frequencies of the discrete cosine transform in every channel, ``(n, k)``.
+
+    The columns are orthonormal. Raises :class:`InputError` for more modes than pixels along an axis.
+    """
     channels, height, width = shape
     if not 1 <= modes <= min(height, width):
         raise InputError(f"attack: {modes} modes on an image of {height} x {width} pixels")
@@ -86,7 +91,7 @@ def smooth_basis(shape: Shape, modes: int) -> Tensor:
 
 
 def _cosines(size: int) -> Tensor:
-    """The orthonormal cosines of lengths ``size``, one a column, slowest first."""
+    """The orthonormal basis of the discrete cosine transform (DCT-II) as columns, lowest frequency first."""
     places = torch.arange(size, dtype=torch.float64)
     cosines = torch.cos(math.pi * (places[:, None] + 0.5) * places / size)
     return cosines / torch.linalg.vector_norm(cosines, dim=0)
@@ -99,14 +104,16 @@ def smooth_attack(
     shape: Shape,
     modes: int,
     target: int | None = None,
-    options: AttackOptions = AttackOptions(),
+    options: GaussianAttackOptions = GaussianAttackOptions(),
     deadline: Deadline = Deadline(),
-) -> Attack:
-    """Noise of low frequencies on the image ``x``, ``(*input_shape)`` with the pixels of ``shape``
-    ``(channels, height, width)``; ``target`` ``None``: any class but the label."""
-    search = _Search.of(network, x, label, target, options)
-    found = _Found.start(smooth_basis(shape, modes))
-    return search.confirmed(found, deadline)
+) -> GaussianAttack:
+    """Noise of low frequencies on the image ``x`` ``(*input_shape)``, whose pixels are ``shape``.
+
+    ``shape`` is ``(channels, height, width)``; without a ``target``, any class but the label will do. Raises
+    :class:`InputError` for an image, class, layer or number of modes that does not fit.
+    """
+    search = _AttackSearch.of(network, x, label, target, options)
+    return search.confirmed(_Candidate.initial(smooth_basis(shape, modes)), deadline)
 
 
 def sparse_attack(
@@ -116,60 +123,64 @@ def sparse_attack(
     shape: Shape,
     pixels: int,
     target: int | None = None,
-    options: AttackOptions = AttackOptions(),
+    options: GaussianAttackOptions = GaussianAttackOptions(),
     deadline: Deadline = Deadline(),
-) -> Attack:
+) -> GaussianAttack:
     """As :func:`smooth_attack`, with noise on ``pixels`` pixels only.
 
-    Which ones: noise on all pixels is optimised first, then half of them is given up, those of the smallest means,
-    until as many are left.
+    The pixels are chosen by pruning: noise on all pixels is optimised, the half with the smallest means is dropped, and
+    so on until ``pixels`` are left.
     """
     size = shape[1] * shape[2]
     if not 1 <= pixels <= size:
         raise InputError(f"attack: {pixels} pixels of an image that has {size}")
-    search = _Search.of(network, x, label, target, options)
+    search = _AttackSearch.of(network, x, label, target, options)
     chosen = torch.arange(size)
-    found = _Found.start(sparse_basis(shape, chosen))
+    found = _Candidate.initial(sparse_basis(shape, chosen))
     while len(chosen) > pixels:
-        found = search.improved(found, options.margin, deadline)
+        found = search.optimised(found, options.margin, deadline)
         strength = found.mean.reshape(shape[0], -1).square().sum(0)
         kept = strength.topk(max(pixels, len(chosen) // 2)).indices.sort().values
         chosen = chosen[kept]
         columns = (torch.arange(shape[0])[:, None] * len(strength) + kept).flatten()
-        found = _Found(sparse_basis(shape, chosen), found.mean[columns], found.weights[columns])
+        found = _Candidate(sparse_basis(shape, chosen), found.mean[columns], found.weights[columns])
     return search.confirmed(found, deadline)
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
-    """Noise as coefficients of a basis: its mean, and how its variance is divided (0: equally)."""
+class _Candidate:
+    """Noise in a basis: its ``mean`` ``(k,)`` and the ``weights`` ``(k,)`` of its variance (0: equal)."""
 
     basis: Tensor
     mean: Tensor
     weights: Tensor
 
     @classmethod
-    def start(cls, basis: Tensor) -> _Found:
+    def initial(cls, basis: Tensor) -> _Candidate:
         zeros = torch.zeros(basis.shape[1], dtype=basis.dtype)
         return cls(basis, zeros, zeros)
 
     def noise(self, std: float, shape: Shape) -> Gaussian:
-        carriers = int((self.basis != 0).any(1).sum())
-        spread = std * (carriers * torch.softmax(math.log(RATIO) * torch.tanh(self.weights), 0)).sqrt()
+        noisy_entries = int((self.basis != 0).any(1).sum())
+        spread = std * (noisy_entries * torch.softmax(math.log(MAX_STD_RATIO) * torch.tanh(self.weights), 0)).sqrt()
         return Gaussian((self.basis @ self.mean).reshape(shape), self.basis * spread)
 
 
 @dataclass(frozen=True, eq=False)
-class _Search:
+class _AttackSearch:
+    """One image's attack: the expected scores and the objective of a candidate, and its optimisation."""
+
     network: Network
     x: Tensor
     label: int
     target: int | None
     layer: str
-    options: AttackOptions
+    options: GaussianAttackOptions
 
     @classmethod
-    def of(cls, network: Network, x: Tensor, label: int, target: int | None, options: AttackOptions) -> _Search:
+    def of(
+        cls, network: Network, x: Tensor, label: int, target: int | None, options: GaussianAttackOptions
+    ) -> _AttackSearch:
         classes, layers = network.size(network.output.name), relu_layers(network)
         if tuple(x.shape) != network.input.shape:
             raise InputError(f"attack: an image of shape {tuple(x.shape)}, the network takes {network.input.shape}")
@@ -182,58 +193,59 @@ class _Search:
             raise InputError(f"attack: the target {target} is the label")
         return cls(network, x.to(network.dtype), label, target, options.layer or layers[-1], options)
 
-    def expected(self, found: _Found) -> Tensor:
-        """Scores that are expected with the noise, ``(m,)``; differentiable."""
+    def expected(self, found: _Candidate) -> Tensor:
+        """The expected scores with the noise, ``(m,)``; differentiable."""
         noise = found.noise(self.options.std, tuple(self.x.shape))
         return expected_output(self.network, replace(noise, mean=self.x + noise.mean), self.layer)
 
-    def passed(self, scores: Tensor) -> Tensor:
-        """By how much the target passes every other class, or the best other class the label."""
+    def margin(self, scores: Tensor) -> Tensor:
+        """The target's score minus the largest other one; without a target, the largest other one minus the label's."""
         others = torch.arange(len(scores), device=scores.device)
         if self.target is None:
             return scores[others != self.label].max() - scores[self.label]
         return scores[self.target] - scores[others != self.target].max()
 
-    def cost(self, found: _Found) -> Tensor:
+    def objective(self, found: _Candidate) -> Tensor:
+        """The squared norm of the noise's mean, plus the penalty of a mean image outside the clip."""
         mean = found.basis @ found.mean
         if self.options.clip is None:
             return mean @ mean
         image = self.x.flatten() + mean
-        return mean @ mean + OUTSIDE * (image - image.clamp(*self.options.clip)).square().sum()
+        return mean @ mean + CLIP_PENALTY * (image - image.clamp(*self.options.clip)).square().sum()
 
-    def improved(self, found: _Found, margin: float, deadline: Deadline) -> _Found:
-        """The cheapest noise that reaches the margin; where none does, the one that comes closest."""
+    def optimised(self, found: _Candidate, margin: float, deadline: Deadline) -> _Candidate:
+        """The noise of smallest objective that reaches the margin; if none does, the noise that comes closest."""
         mean, weights = (value.clone().requires_grad_() for value in (found.mean, found.weights))
         optimiser = torch.optim.Adam([mean, weights], lr=self.options.rate)
-        best, rank, price = found, (math.inf, math.inf), 0.01
+        best, best_rank, penalty = found, (math.inf, math.inf), 0.01
         for _ in range(self.options.steps):
-            now = _Found(found.basis, mean, weights)
-            missing = (margin - self.passed(self.expected(now))).clamp(min=0)
-            cost = self.cost(now)
-            reached = float(missing.detach()), float(cost.detach())
-            if reached < rank:
-                best, rank = _Found(found.basis, mean.detach().clone(), weights.detach().clone()), reached
+            now = _Candidate(found.basis, mean, weights)
+            missing = (margin - self.margin(self.expected(now))).clamp(min=0)
+            objective = self.objective(now)
+            rank = float(missing.detach()), float(objective.detach())
+            if rank < best_rank:
+                best, best_rank = _Candidate(found.basis, mean.detach().clone(), weights.detach().clone()), rank
             if deadline.passed:
                 break
-            price *= DEARER if reached[0] > 0 else CHEAPER
+            penalty *= PENALTY_GROWTH if rank[0] > 0 else PENALTY_DECAY
             optimiser.zero_grad()
-            (cost + price * missing).backward()
+            (objective + penalty * missing).backward()
             optimiser.step()
         return best
 
-    def confirmed(self, found: _Found, deadline: Deadline) -> Attack:
-        """Improved until Monte Carlo agrees that the margin is there, or the rounds are over."""
+    def confirmed(self, found: _Candidate, deadline: Deadline) -> GaussianAttack:
+        """Optimised until the margin of the sampled scores is as large as asked for, or the rounds are over."""
         margin = self.options.margin
         for remaining in reversed(range(self.options.rounds)):
-            found = self.improved(found, margin, deadline)
+            found = self.optimised(found, margin, deadline)
             attack = self._attack(found)
-            missing = self.options.margin - float(self.passed(attack.sampled.mean))
+            missing = self.options.margin - float(self.margin(attack.sampled.mean))
             if missing <= 0 or deadline.passed or not remaining:
                 break
             margin += missing
         return attack
 
-    def _attack(self, found: _Found) -> Attack:
+    def _attack(self, found: _Candidate) -> GaussianAttack:
         noise = found.noise(self.options.std, tuple(self.x.shape))
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -247,4 +259,4 @@ class _Search:
         ahead = (
             float(sampled.mean[target] - sampled.mean[j]) > 3 * sampled.difference_error(target, j) for j in rivals
         )
-        return Attack(noise, found.basis, target, expected, sampled, all(ahead))
+        return GaussianAttack(noise, found.basis, target, expected, sampled, all(ahead))

@@ -1,4 +1,4 @@
-"""Normal distributions of a network's input, and what is known of a distribution of outputs: its first two moments."""
+"""Normal distributions of a network's input, and the first two moments of a distribution of outputs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import Shape
 
-#: How far a covariance may be from a symmetric and positive semidefinite one, relative to its entries: rounding.
-TOLERANCE = 1e-9
+#: Relative rounding error allowed in a covariance's symmetry and in its smallest eigenvalue.
+COVARIANCE_TOL = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +32,11 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """``mean + factor z`` with standard normal ``z``: mean ``(*shape)``, factor ``(n, r)`` for the ``n`` entries.
+    """The distribution of ``mean + factor z`` with standard normal ``z``: mean ``(*shape)``, factor ``(n, r)``.
 
-    The covariance ``factor factor^T`` is positive semidefinite whatever the factor; with ``r < n`` it is singular,
-    which is fine everywhere. :func:`gaussian` makes one from a covariance.
+    The covariance ``factor factor^T`` is positive semidefinite for any factor, and singular for ``r < n``, which every
+    function here accepts. :func:`gaussian` makes one from a covariance. Raises :class:`InputError` for a factor of
+    another size and for values that are not finite.
     """
 
     mean: Tensor
@@ -50,7 +51,7 @@ class Gaussian:
 
     @cached_property
     def covariance(self) -> Tensor:
-        """``(n, n)``."""
+        """The covariance, ``(n, n)``."""
         return self.factor @ self.factor.T
 
     @property
@@ -66,7 +67,7 @@ class Gaussian:
         return self.mean + (z @ self.factor.T).reshape(count, *self.mean.shape)
 
     def fit(self, network: Network) -> Gaussian:
-        """The same for a network's input, of its shape and dtype. Raises :class:`InputError` if the shape differs."""
+        """The distribution in the shape and dtype of a network's input. Raises :class:`InputError` for another size."""
         shape = network.input.shape
         if tuple(self.mean.shape) not in {shape, (math.prod(shape),)}:
             raise InputError(f"gaussian: a mean of shape {tuple(self.mean.shape)}, the network takes {shape}")
@@ -77,8 +78,8 @@ class Gaussian:
 def gaussian(mean: Tensor, covariance: Tensor) -> Gaussian:
     """The normal distribution with this mean ``(*shape)`` and covariance: ``(n, n)``, or ``(n,)`` variances.
 
-    A singular covariance is fine, zero included. Raises :class:`InputError` for one of another size, with a variance
-    below zero, that is not symmetric, or not positive semidefinite.
+    The covariance may be singular, zero included. Raises :class:`InputError` for one of another size, with a negative
+    variance, that is not symmetric, or not positive semidefinite.
     """
     mean, covariance = (torch.as_tensor(value, dtype=torch.float64) for value in (mean, covariance))
     size = mean.numel()
@@ -93,13 +94,13 @@ def gaussian(mean: Tensor, covariance: Tensor) -> Gaussian:
     std = variance.sqrt()
     if covariance.dim() == 1:
         return Gaussian(mean, torch.diag(std))
-    _symmetric(covariance)
-    return Gaussian(mean, std[:, None] * _root(_correlations(covariance, std)))
+    _require_symmetric(covariance)
+    return Gaussian(mean, std[:, None] * _checked_square_root(_correlations(covariance, std)))
 
 
-def _symmetric(covariance: Tensor) -> None:
+def _require_symmetric(covariance: Tensor) -> None:
     difference = (covariance - covariance.T).abs()
-    if float(difference.max()) > TOLERANCE * float(covariance.abs().max()):
+    if float(difference.max()) > COVARIANCE_TOL * float(covariance.abs().max()):
         row, column = divmod(int(difference.argmax()), len(covariance))
         there, opposite = float(covariance[row, column]), float(covariance[column, row])
         raise InputError(
@@ -108,26 +109,26 @@ def _symmetric(covariance: Tensor) -> None:
 
 
 def _correlations(covariance: Tensor, std: Tensor) -> Tensor:
-    """Correlations, with 1 on the diagonal and 0 for entries without variance; scales of any size are gone."""
+    """Correlations: 1 on the diagonal, 0 for entries without variance. They do not depend on the entries' scales."""
     scale = torch.where(std > 0, 1 / std, 0.0)
-    still = (std == 0)[:, None] & (covariance != 0)
-    if bool(still.any()):
-        row, column = still.nonzero()[0].tolist()
+    inconsistent = (std == 0)[:, None] & (covariance != 0)
+    if bool(inconsistent.any()):
+        row, column = inconsistent.nonzero()[0].tolist()
         value = float(covariance[row, column])
         raise InputError(f"covariance: entry ({row}, {column}) is {value:g}, but entry {row} has no variance")
     return scale[:, None] * (covariance + covariance.T) / 2 * scale
 
 
-def _root(correlations: Tensor) -> Tensor:
-    """A factor of correlations; refuses what is not positive semidefinite."""
+def _checked_square_root(correlations: Tensor) -> Tensor:
+    """A square root of correlations. Raises :class:`InputError` if they are not positive semidefinite."""
     smallest = float(torch.linalg.eigvalsh(correlations)[0])
-    if smallest < -TOLERANCE * len(correlations):
+    if smallest < -COVARIANCE_TOL * len(correlations):
         raise InputError(f"covariance: not positive semidefinite, its correlations have the eigenvalue {smallest:.3g}")
-    return root(correlations)
+    return square_root(correlations)
 
 
-def root(covariance: Tensor) -> Tensor:
-    """A factor ``(n, r)`` of a covariance ``(n, n)``, with a column for each eigenvalue above rounding."""
+def square_root(covariance: Tensor) -> Tensor:
+    """``F`` ``(n, r)`` with ``F F^T`` the covariance ``(n, n)``; ``r`` is the number of eigenvalues above rounding."""
     values, vectors = torch.linalg.eigh(covariance)
     kept = values > 1e-15 * len(values) * values[-1]
     return vectors[:, kept] * values[kept].sqrt()
@@ -137,7 +138,7 @@ def pixel_covariance(shape: Shape, std: float, correlation: float = 0.0) -> Tens
     """The covariance of noise on an image ``(channels, height, width)``, ``(n, n)``.
 
     Every pixel has standard deviation ``std``; pixels of a channel at distance ``d`` have the correlation
-    ``exp(-d^2 / (2 correlation^2))``, so ``correlation`` is the size of the noise's blobs in pixels (0: white noise).
+    ``exp(-d^2 / (2 correlation^2))``: ``correlation`` is a length in pixels (0: white noise).
     """
     channels, height, width = shape
     if not correlation:

@@ -1,6 +1,6 @@
-"""The bivariate normal distribution: its distribution function, and the covariance of two clipped variables.
+"""The bivariate normal distribution: its distribution function, and the covariance of two variables after a ReLU.
 
-Both are exact up to rounding for every correlation, -1 and 1 included, and work on whole arrays at once.
+Both are exact up to rounding for every correlation, -1 and 1 included, and take arrays.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from kreludomain.errors import InputError
 Array = NDArray[np.float64]
 
 #: Standard deviations beyond which a tail is zero in float64 (the density at 38.6 is the smallest number there is).
-FAR = 40.0
+MAX_SCORE = 40.0
 
 
 def density(x: ArrayLike) -> Array:
@@ -26,34 +26,36 @@ def density(x: ArrayLike) -> Array:
 def bivariate_cdf(a: ArrayLike, b: ArrayLike, rho: ArrayLike) -> Array:
     """``P(X <= a, Y <= b)`` for standard normal ``X``, ``Y`` of correlation ``rho`` in [-1, 1]; arguments broadcast.
 
-    Two of Owen's T functions (Owen, *Tables for computing bivariate normal probabilities*, 1956, eq. 2.1). The absolute
-    error is a few 1e-16 at the ``rho`` that is given; near 1 the function itself is steep in ``rho``.
+    Computed from two of Owen's T functions (Owen, *Tables for computing bivariate normal probabilities*, 1956, eq.
+    2.1). The absolute error is a few 1e-16 for the given ``rho``; near 1 the function itself is steep in ``rho``.
+    Raises :class:`InputError` for a correlation outside [-1, 1].
     """
-    x, y, r = _aligned(a, b, rho)
+    x, y, r = _broadcast(a, b, rho)
     return _cdf(x, y, r, _residual(y, x, r), _residual(x, y, r))
 
 
 def relu_covariance(a: ArrayLike, b: ArrayLike, rho: ArrayLike) -> Array:
-    """``Cov(max(a + X, 0), max(b + Y, 0))`` for standard normal ``X``, ``Y`` of correlation ``rho``; arguments
-    broadcast.
+    """``Cov(max(a + X, 0), max(b + Y, 0))`` for standard normal ``X``, ``Y`` of correlation ``rho``; they broadcast.
 
-    The closed form of ``E[max(a + X, 0) max(b + Y, 0)]`` less the product of the means cancels where ``a`` and ``b``
-    are large. So both are made negative first, where every term is small: ``max(x, 0) = x + max(-x, 0)``, and
-    ``Cov(x, max(y, 0)) = Cov(x, y) P(y > 0)`` (Stein's lemma). The absolute error is a few 1e-16.
+    The closed form of ``E[max(a + X, 0) max(b + Y, 0)]`` minus the product of the means suffers cancellation for large
+    ``a`` and ``b``. So both are made negative first, where every term is small, by ``max(x, 0) = x + max(-x, 0)`` and
+    ``Cov(x, max(y, 0)) = Cov(x, y) P(y > 0)`` (Stein's lemma). The absolute error is a few 1e-16. Raises
+    :class:`InputError` for a correlation outside [-1, 1].
     """
-    x, y, r = _aligned(a, b, rho)
+    x, y, r = _broadcast(a, b, rho)
     both = (x > 0) & (y > 0)
     linear = np.select([both, x > 0, y > 0], [ndtr(x) - ndtr(-y), ndtr(y), ndtr(x)], 0.0)
     flipped = np.where((x > 0) != (y > 0), -r, r)
     return r * linear + _negative_covariance(-np.abs(x), -np.abs(y), flipped)
 
 
-def _aligned(a: ArrayLike, b: ArrayLike, rho: ArrayLike) -> tuple[Array, Array, Array]:
-    """Arguments as arrays of one shape. Raises :class:`InputError` for correlations that there are not."""
+def _broadcast(a: ArrayLike, b: ArrayLike, rho: ArrayLike) -> tuple[Array, Array, Array]:
+    """Arguments as arrays of one shape. Raises :class:`InputError` for correlations outside [-1, 1]."""
     x, y, r = np.broadcast_arrays(*(np.asarray(value, dtype=np.float64) for value in (a, b, rho)))
     if not bool((np.abs(r) <= 1).all()):
         raise InputError("a correlation lies outside [-1, 1]")
-    return np.clip(x, -FAR, FAR) + 0.0, np.clip(y, -FAR, FAR) + 0.0, r  # + 0.0: no negative zeros, signs matter
+    x, y = (np.clip(value, -MAX_SCORE, MAX_SCORE) + 0.0 for value in (x, y))  # + 0.0: no negative zeros, signs matter
+    return x, y, r
 
 
 def _negative_covariance(a: Array, b: Array, rho: Array) -> Array:

@@ -1,8 +1,8 @@
-"""Mean and covariance of ``max(x, 0)`` and of affine-ReLU-affine for normal ``x``: exactly, and cheaply.
+"""Mean and covariance of ``max(x, 0)`` and of affine-ReLU-affine for normal ``x``: exact, or by a short series.
 
-The formulas for any mean and covariance are Bibi, Alfadly and Ghanem's theme (*Analytic expressions for probabilistic
-moments of PL-DNN with Gaussian input*, CVPR 2018); the joint moment is that of a bivariate normal truncated to the
-positive quadrant (Rosenbaum, *Moments of a truncated bivariate normal distribution*, JRSS B 1961).
+For affine-ReLU-affine networks see Bibi, Alfadly and Ghanem, *Analytic expressions for probabilistic moments of PL-DNN
+with Gaussian input*, CVPR 2018; the joint moment is that of a bivariate normal truncated to the positive quadrant
+(Rosenbaum, *Moments of a truncated bivariate normal distribution*, JRSS B 1961).
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from kreludomain.analysis.moments.gaussian import Gaussian, Moments
 from kreludomain.analysis.moments.normal import relu_covariance
 from kreludomain.errors import InputError
 
-#: Pairs of neurons whose covariance is computed at once: bounds the memory of what is in between.
+#: Pairs of neurons whose covariance is computed at once, which limits the memory of intermediate arrays.
 PAIRS = 1_000_000
 
-#: A variance that is as good as none, and the mean in standard deviations that is as good as any larger one.
-SMALLEST, FAR = 1e-300, 40.0
+#: Smaller variances count as this one; means more standard deviations from zero count as this many (tails underflow).
+MIN_VARIANCE, MAX_SCORE = 1e-300, 40.0
 
 
 def relu_mean(mean: Tensor, variance: Tensor) -> Tensor:
     """``E[max(x, 0)]`` of normal entries, exactly; any shape, zero variances included, differentiable in both.
 
-    ``m Phi(m/s) + s phi(m/s)``, written as ``max(m, 0)`` and what the noise adds to it, so that nothing cancels.
+    ``m Phi(m/s) + s phi(m/s)``, computed as ``max(m, 0)`` plus a term that is at least zero, so that nothing cancels.
     """
-    std = variance.clamp(min=SMALLEST).sqrt()
-    tail = (mean.abs() / std).clamp(max=FAR)
+    std = variance.clamp(min=MIN_VARIANCE).sqrt()
+    tail = (mean.abs() / std).clamp(max=MAX_SCORE)
     added = std * (_density(tail) - tail * torch.special.ndtr(-tail))
     return (mean + mean.abs()) / 2 + added.clamp(min=0)
 
 
-def active(mean: Tensor, variance: Tensor) -> Tensor:
-    """``P(x > 0)`` of normal entries; one half where mean and variance are both zero."""
-    return torch.special.ndtr((mean / variance.clamp(min=SMALLEST).sqrt()).clamp(-FAR, FAR))
+def active_probability(mean: Tensor, variance: Tensor) -> Tensor:
+    """``P(x > 0)`` for normal entries; one half where mean and variance are both zero."""
+    return torch.special.ndtr((mean / variance.clamp(min=MIN_VARIANCE).sqrt()).clamp(-MAX_SCORE, MAX_SCORE))
 
 
 def _density(x: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def exact_covariance(mean: Tensor, covariance: Tensor) -> Tensor:
     std = covariance.diagonal().clamp(min=0).sqrt().cpu().numpy()
     scale = np.divide(1.0, std, out=np.zeros_like(std), where=std > 0)
     with np.errstate(over="ignore"):
-        a = np.clip(mean.detach().cpu().numpy() * scale, -FAR, FAR)
+        a = np.clip(mean.detach().cpu().numpy() * scale, -MAX_SCORE, MAX_SCORE)
     given = covariance.detach().cpu().numpy()
     size, result = len(a), np.zeros(covariance.shape)
     step = max(1, PAIRS // max(size, 1))
@@ -71,7 +71,7 @@ def cheap_covariance(mean: Tensor, covariance: Tensor) -> Tensor:
     variance = covariance.diagonal().clamp(min=0)
     std = variance.sqrt()
     scale = torch.where(std > 0, 1 / std, 0.0)
-    a = (mean * scale).clamp(-FAR, FAR)
+    a = (mean * scale).clamp(-MAX_SCORE, MAX_SCORE)
     slope, curvature = torch.special.ndtr(a), _density(a) * scale
     result = covariance * slope[:, None] * slope + covariance**2 * curvature[:, None] * curvature / 2
     exact = relu_covariance(a.detach().cpu().numpy(), a.detach().cpu().numpy(), 1.0)
@@ -92,7 +92,8 @@ def rule_named(name: str) -> Callable[[Tensor, Tensor], Tensor]:
 def relu_moments(mean: Tensor, covariance: Tensor, rule: str = "exact") -> Moments:
     """Mean and covariance of ``max(x, 0)`` for normal ``x`` of this mean ``(n,)`` and covariance ``(n, n)``.
 
-    The mean is exact by either rule. The covariance is taken as it is; :func:`gaussian` is what checks one.
+    The mean is exact by either rule. The input's covariance is not checked here (:func:`gaussian` does). Raises
+    :class:`InputError` for sizes that do not fit and for an unknown rule.
     """
     if mean.dim() != 1 or covariance.shape != (len(mean), len(mean)):
         raise InputError(f"moments: a mean of shape {tuple(mean.shape)}, a covariance of {tuple(covariance.shape)}")
@@ -105,7 +106,7 @@ def affine_relu_affine(
     """Mean and covariance of ``V max(W x + b, 0) + c`` for a normal ``x``; exact by the rule ``exact``.
 
     ``weight`` is ``(k, n)``, ``bias`` ``(k,)``, ``out_weight`` ``(m, k)``, ``out_bias`` ``(m,)``. Raises
-    :class:`InputError` where the sizes do not fit.
+    :class:`InputError` for sizes that do not fit.
     """
     sizes = {"weight": (len(bias), x.mean.numel()), "out_weight": (len(out_bias), len(bias))}
     for name, given in (("weight", weight), ("out_weight", out_weight)):

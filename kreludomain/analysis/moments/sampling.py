@@ -1,4 +1,4 @@
-"""Monte Carlo: what moments are compared with, and how sure it is of itself."""
+"""Moments by Monte Carlo with their standard errors, and the comparison of other moments with them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BATCH = 5000
 
 
 @dataclass(frozen=True, eq=False)
-class Sampled(Moments):
-    """Sampled moments with their standard errors (of the shapes of mean and covariance).
+class SampledMoments(Moments):
+    """Moments of ``count`` samples, with standard errors of the shapes of mean and covariance.
 
-    ``count`` samples were drawn; ``share`` ``(m,)`` is how often each output was the largest.
+    ``share`` ``(m,)`` is the share of samples in which each output was the largest.
     """
 
     mean_error: Tensor
@@ -30,7 +30,7 @@ class Sampled(Moments):
     share: Tensor
 
     def difference_error(self, one: int, other: int) -> float:
-        """The standard error of ``mean[one] - mean[other]``: outputs are sampled together."""
+        """The standard error of ``mean[one] - mean[other]``, with the covariance of both."""
         c = self.covariance
         variance = float(c[one, one] + c[other, other] - 2 * c[one, other])
         return math.sqrt(max(variance, 0.0) / self.count)
@@ -43,10 +43,11 @@ def sampled_moments(
     generator: torch.Generator | None = None,
     clip: tuple[float, float] | None = None,
     deadline: Deadline = Deadline(),
-) -> Sampled:
-    """Mean and covariance of the output over ``count`` draws of the input; fewer at the deadline, never under two.
+) -> SampledMoments:
+    """Mean and covariance of the output over ``count`` draws of the input; fewer after the deadline, but at least two.
 
-    ``clip``: every entry of a draw is moved into it first, as an image format would.
+    ``clip``: every entry of a draw is clamped to it first, as an image format would. Raises :class:`InputError` for
+    fewer than two samples and for an input that does not fit the network.
     """
     if count < 2:
         raise InputError(f"moments: {count} samples; at least 2 are needed for a covariance")
@@ -67,7 +68,7 @@ def sampled_moments(
     mean = first / drawn
     covariance = (second - drawn * mean[:, None] * mean) / (drawn - 1)
     spread = (fourth / drawn - (second / drawn) ** 2).clamp(min=0)
-    return Sampled(
+    return SampledMoments(
         origin + mean,
         covariance,
         (covariance.diagonal().clamp(min=0) / drawn).sqrt(),
@@ -84,25 +85,25 @@ def _draw(x: Gaussian, count: int, generator: torch.Generator | None, clip: tupl
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far moments are from sampled ones, and how far exact ones would be by chance.
+    """The differences of moments from sampled ones, beside the sampling error.
 
     ``mean``: distance of the means over the standard deviation of the output (root of the covariance's trace).
     ``std``: largest relative error of a standard deviation. ``covariance``: relative error in the Frobenius norm.
-    ``mean_chance`` and ``covariance_chance``: what the sample's own error makes of ``mean`` and ``covariance``.
-    ``worst``: the largest difference of any entry of mean and covariance, in standard errors.
+    ``mean_sampling_error`` and ``covariance_sampling_error``: the standard errors of the sampled moments, in the units
+    of ``mean`` and ``covariance``. ``max_z_score``: the largest difference of any entry of mean and covariance, in
+    standard errors.
     """
 
     mean: float
     std: float
     covariance: float
-    mean_chance: float
-    covariance_chance: float
-    worst: float
+    mean_sampling_error: float
+    covariance_sampling_error: float
+    max_z_score: float
 
 
-def agreement(found: Moments, sampled: Sampled) -> Agreement:
-    """Compares moments with sampled ones. Where an output does not vary, relative errors are 0 if exact, else
-    infinite."""
+def agreement(found: Moments, sampled: SampledMoments) -> Agreement:
+    """Compares moments with sampled ones. Relative errors of a constant output are 0 if exact, else infinite."""
     mean, covariance = found.mean - sampled.mean, found.covariance - sampled.covariance
     spread, size = float(sampled.covariance.trace().clamp(min=0).sqrt()), float(sampled.covariance.norm())
     return Agreement(
@@ -111,7 +112,7 @@ def agreement(found: Moments, sampled: Sampled) -> Agreement:
         _ratio(float(covariance.norm()), size),
         _ratio(float(sampled.mean_error.norm()), spread),
         _ratio(float(sampled.covariance_error.norm()), size),
-        max(_scores(mean, sampled.mean_error), _scores(covariance, sampled.covariance_error)),
+        max(_max_z_score(mean, sampled.mean_error), _max_z_score(covariance, sampled.covariance_error)),
     )
 
 
@@ -119,7 +120,7 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else (0.0 if part < 1e-12 else float("inf"))
 
 
-def _scores(difference: Tensor, error: Tensor) -> float:
+def _max_z_score(difference: Tensor, error: Tensor) -> float:
     """The largest difference in standard errors; entries without an error count if they differ at all."""
     pairs = zip(difference.abs().flatten().tolist(), error.flatten().tolist(), strict=True)
     return max(_ratio(d, e) for d, e in pairs)

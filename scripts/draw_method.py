@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kreludomain.analysis.reachable import Pair, ordered, relaxed
+from kreludomain.analysis.reachable import NeuronPair, convex_hull, relaxation_vertices
 from kreludomain.groups import sparse_cover
 
 BLUE, ORANGE, GREY = "#2b6cb0", "#c05621", "#a0aec0"
@@ -30,7 +30,7 @@ TITLES = {"interval": "interval", "zonotope": "zonotope", "deeppoly": "DeepPoly"
 
 def left_open(kind: str, low: float, high: float) -> np.ndarray:
     """The corners of what a relaxation allows for ``(x, y)``, ``y = ReLU(x)``, ``low <= x <= high``."""
-    return ordered(relaxed(Pair.of((low, low), (high, high)), kind)[:, [0, 2]])
+    return convex_hull(relaxation_vertices(NeuronPair.from_bounds((low, low), (high, high)), kind)[:, [0, 2]])
 
 
 def draw_neuron(path: Path, low: float = -1.0, high: float = 1.5) -> None:
@@ -46,7 +46,7 @@ def draw_neuron(path: Path, low: float = -1.0, high: float = 1.5) -> None:
 
 def draw_pieces(path: Path) -> None:
     """Two neurons: an octahedron in its box, cut by the coordinate planes, with the vertices of its pieces."""
-    pair = Pair.of((-1.0, -1.5), (2.0, 1.5), total=(-1.6, 2.2), difference=(-1.4, 2.4))
+    pair = NeuronPair.from_bounds((-1.0, -1.5), (2.0, 1.5), total=(-1.6, 2.2), difference=(-1.4, 2.4))
     figure = Figure(figsize=(7.2, 2.9), layout="constrained")
     flat, groups = figure.subplots(1, 2, width_ratios=(1, 1.25))
     (left, below), (right, above) = (v[0].tolist() for v in (pair.bounds.lower, pair.bounds.upper))
@@ -56,7 +56,7 @@ def draw_pieces(path: Path) -> None:
         flat.fill(*piece.T, color=colour, alpha=0.3, linewidth=0)
     flat.axhline(0, color="black", linewidth=0.8)
     flat.axvline(0, color="black", linewidth=0.8)
-    flat.plot(*pair.vertices.numpy().T, "o", color="black", markersize=3.5)
+    flat.plot(*pair.piece_vertices.numpy().T, "o", color="black", markersize=3.5)
     flat.set(title="an octahedron, its pieces, their vertices", xlabel="x1", ylabel="x2", aspect="equal")
     draw_groups(groups)
     save(figure, path)

@@ -13,7 +13,7 @@ import kreludomain as kd
 from kreludomain.analysis.invert import InvertibilityOptions, pair_radius
 from kreludomain.analysis.lipschitz import LocalBounds, jacobian_bounds
 from kreludomain.analysis.moments import gaussian, propagated_moments
-from kreludomain.analysis.reachable.truth import linear_pieces
+from kreludomain.analysis.reachable import linear_pieces
 from kreludomain.domain import Bounds
 from kreludomain.domain.interval import interval
 from kreludomain.domain.relaxation import maximum_relaxation

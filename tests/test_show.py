@@ -1,4 +1,4 @@
-"""``kreludomain show``: polygons around sets, the truth in a plane, relaxations of two neurons, the command."""
+"""``kreludomain show``: circumscribed polygons, reachable sets in a plane, relaxations of two neurons, the command."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ from torch import nn
 import kreludomain as kd
 from kreludomain.analysis.reachable import (
     RELAXATIONS,
-    Bounded,
-    Pair,
+    NeuronPair,
     Plane,
+    SupportBounds,
     area,
     circumscribe,
     linear_pieces,
-    outward,
-    protrusions,
-    relaxed,
+    nesting_violations,
+    reachable_set,
+    relaxation_vertices,
     sampled_inputs,
     split,
-    support,
-    truth,
+    violations,
     volume,
 )
 from kreludomain.property import Region
@@ -75,9 +74,9 @@ def test_a_polygon_is_found_with_its_corners(count: int, seed: int) -> None:
     corners = np.stack([3 * np.cos(angles), np.sin(angles)], axis=1) + 10 * random.normal(size=2)
     found = circumscribe(supports_of(corners), accuracy=1e-4)
     size = np.ptp(corners, axis=0).max()
-    assert outward(found.corners, corners).max() <= 1e-8 * size
+    assert violations(found.vertices, corners).max() <= 1e-8 * size
     assert len(found.supports) <= 16 + 8 * count
-    sharp = np.linalg.norm(corners[:, None] - found.corners[None], axis=2).min(1)
+    sharp = np.linalg.norm(corners[:, None] - found.vertices[None], axis=2).min(1)
     assert sharp.max() < 2e-2 * size  # as near as accuracy and the flattest corner allow
     assert found.area == pytest.approx(area(corners), abs=3e-4 * size**2)
 
@@ -87,13 +86,13 @@ def test_a_square_is_found_exactly() -> None:
     found = circumscribe(supports_of(corners))
     assert found.area == pytest.approx(area(corners), rel=1e-9)
     assert found.gap < 1e-3 * 3
-    assert np.linalg.norm(corners[:, None] - found.corners[None], axis=2).min(1).max() < 1e-6
+    assert np.linalg.norm(corners[:, None] - found.vertices[None], axis=2).min(1).max() < 1e-6
 
 
 def test_a_round_set_is_left_by_no_more_than_the_accuracy() -> None:
     shape = np.diag([3.0, 0.5])
     found = circumscribe(lambda d: np.linalg.norm(d @ shape, axis=1), accuracy=1e-3)
-    stretched = np.linalg.norm(found.corners @ np.linalg.inv(shape), axis=1)
+    stretched = np.linalg.norm(found.vertices @ np.linalg.inv(shape), axis=1)
     assert stretched.min() >= 1 - 1e-9
     assert 0 < found.gap <= 1e-3 * 6.1
     assert np.pi * 1.5 <= found.area <= np.pi * 1.5 * 1.02
@@ -103,9 +102,9 @@ def test_a_round_set_is_left_by_no_more_than_the_accuracy() -> None:
 @settings(max_examples=40, deadline=None)
 def test_however_early_it_ends_nothing_is_cut_off(seed: int, count: int) -> None:
     points = np.random.default_rng(seed).normal(size=(count, 2)) * [1.0, 1e-3] + [1e3, 0.0]
-    found = circumscribe(supports_of(points), most=16)
+    found = circumscribe(supports_of(points), max_directions=16)
     assert len(found.supports) == 16
-    assert outward(found.corners, points).max() < 1e-6
+    assert violations(found.vertices, points).max() < 1e-6
     assert circumscribe(supports_of(points), stop=lambda: True).directions.shape == (16, 2)
 
 
@@ -113,14 +112,14 @@ def test_however_early_it_ends_nothing_is_cut_off(seed: int, count: int) -> None
 def test_flat_sets_have_flat_polygons(points: list[list[float]]) -> None:
     shape = np.array(points)
     found = circumscribe(supports_of(shape))
-    assert np.isfinite(found.corners).all()
+    assert np.isfinite(found.vertices).all()
     assert found.area < 1e-3
-    assert np.linalg.norm(shape[:, None] - found.corners[None], axis=2).min(1).max() < 1e-3
+    assert np.linalg.norm(shape[:, None] - found.vertices[None], axis=2).min(1).max() < 1e-3
 
 
 def test_directions_that_matter_are_asked_exactly() -> None:
     wanted = np.array([[0.3, -0.4]])
-    found = circumscribe(supports_of(np.eye(2)), first=wanted, most=17)
+    found = circumscribe(supports_of(np.eye(2)), initial=wanted, max_directions=17)
     assert np.abs(found.directions - wanted / 0.5).sum(1).min() < 1e-9
 
 
@@ -145,17 +144,18 @@ def test_split_gives_both_sides() -> None:
 def test_what_occurs_lies_in_every_set(name: str, method: str) -> None:
     network = ZOO[name]()
     region, plane = box_around(network, 0.04 if name == "conv" else 0.15), first_two(network)
-    around = circumscribe(support(kd.abstract(network, region, method), plane), accuracy=0.02, most=24)
-    found = truth(network, region, plane, samples=400)
-    assert outward(around.corners, np.vstack([found.points, found.hull])).max() <= 1e-9 * (1 + np.abs(found.hull).max())
+    around = circumscribe(SupportBounds(kd.abstract(network, region, method), plane), accuracy=0.02, max_directions=24)
+    found = reachable_set(network, region, plane, samples=400)
+    occurs = np.vstack([found.points, found.hull])
+    assert violations(around.vertices, occurs).max() <= 1e-9 * (1 + np.abs(found.hull).max())
 
 
 @pytest.mark.parametrize("method", kd.METHODS)
 def test_all_methods_are_exact_where_nothing_is_unstable(method: str) -> None:
     network = kd.from_torch(linear([[1.0, 0.5], [-0.3, 1.0]]), (2,))
     region, plane = kd.box(torch.tensor([-1.0, 2.0]), torch.tensor([1.0, 3.0])), first_two(network)
-    found = circumscribe(support(kd.abstract(network, region, method), plane))
-    exact = truth(network, region, plane, samples=2)
+    found = circumscribe(SupportBounds(kd.abstract(network, region, method), plane))
+    exact = reachable_set(network, region, plane, samples=2)
     assert len(exact.pieces) == 1
     assert found.area == pytest.approx(area(exact.hull), rel=1e-6)
 
@@ -167,22 +167,22 @@ def test_two_neurons_pass_the_barrier() -> None:
     network = kd.from_torch(nn.Sequential(linear([[1, 1], [1, -1]]), nn.ReLU(), linear([[1, 0], [0, 1]])), (2,))
     region, plane = kd.ball(torch.zeros(2), 1.0), first_two(network)
     chosen: list[tuple[str, dict[str, Any]]] = [("lp", {}), ("krelu-lp", {"k": 2})]
-    areas = [circumscribe(support(kd.abstract(network, region, m, **o), plane)).area for m, o in chosen]
+    areas = [circumscribe(SupportBounds(kd.abstract(network, region, m, **o), plane)).area for m, o in chosen]
     assert areas == pytest.approx([3.5, 2.0], rel=1e-6)
-    assert area(truth(network, region, plane).hull) == pytest.approx(2.0)
+    assert area(reachable_set(network, region, plane).hull) == pytest.approx(2.0)
 
 
 def test_methods_that_contain_each_other_have_polygons_that_do() -> None:
     network = dense(2, 10, 10, 2, seed=4)
     region, plane = box_around(network, 0.7), first_two(network)
     chosen: list[tuple[str, dict[str, Any]]] = [("deeppoly", {}), ("lp", {}), ("krelu-lp", {"k": 2})]
-    found = [circumscribe(support(kd.abstract(network, region, m, **o), plane), accuracy=1e-4) for m, o in chosen]
-    polygons = [f.corners for f in found] + [truth(network, region, plane, samples=2).hull]
+    found = [circumscribe(SupportBounds(kd.abstract(network, region, m, **o), plane), accuracy=1e-4) for m, o in chosen]
+    polygons = [f.vertices for f in found] + [reachable_set(network, region, plane, samples=2).hull]
     gaps = [*(f.gap for f in found[1:]), 0.0]
-    assert all(out <= gap + 1e-6 for out, gap in zip(protrusions(polygons), gaps, strict=True))
+    assert all(out <= gap + 1e-6 for out, gap in zip(nesting_violations(polygons), gaps, strict=True))
     areas = [area(p) for p in polygons]
     assert areas[0] > 1.05 * areas[1] > 1.05**2 * areas[2] > areas[3]
-    assert protrusions(polygons[::-1])[0] > 0
+    assert nesting_violations(polygons[::-1])[0] > 0
 
 
 def test_planes_of_inner_nodes_and_directions() -> None:
@@ -194,7 +194,7 @@ def test_planes_of_inner_nodes_and_directions() -> None:
     value = network.values(x)[node]
     expected = torch.stack([value[:, 0] - value[:, 1], 2 * value[:, 2] + value[:, 5]], dim=1)
     assert plane.points(network, x) == pytest.approx(expected.numpy())
-    bounded = Bounded(kd.abstract(network, region, "deeppoly"), plane)
+    bounded = SupportBounds(kd.abstract(network, region, "deeppoly"), plane)
     supports = bounded(np.array([[1.0, 0.0], [0.0, -1.0]]))
     assert supports[0] >= expected[:, 0].max()
     assert supports[1] >= -expected[:, 1].min()
@@ -212,17 +212,17 @@ def test_planes_that_are_none_are_refused() -> None:
             Plane.of(network, x, y, node)
     pair = kd.ball(inputs(network, 2), 0.1)
     with pytest.raises(kd.InputError, match="one region at a time"):
-        Bounded(kd.abstract(network, pair, "deeppoly"), first_two(network))
+        SupportBounds(kd.abstract(network, pair, "deeppoly"), first_two(network))
 
 
-# The truth ------------------------------------------------------------------------------------------------------------
+# The reachable set itself ---------------------------------------------------------------------------------------------
 
 
 def test_absolute_values_have_four_pieces() -> None:
     """(|x1|, |x2|) over [-1, 2] x [-1, 3]: the four quadrants, folded onto [0, 2] x [0, 3]."""
     both = linear([[1, 1, 0, 0], [0, 0, 1, 1]])
     network = kd.from_torch(nn.Sequential(linear([[1, 0], [-1, 0], [0, 1], [0, -1]]), nn.ReLU(), both), (2,))
-    found = truth(network, kd.box(torch.tensor([-1.0, -1.0]), torch.tensor([2.0, 3.0])), first_two(network))
+    found = reachable_set(network, kd.box(torch.tensor([-1.0, -1.0]), torch.tensor([2.0, 3.0])), first_two(network))
     assert found.exact
     assert sorted(area(piece) for piece in found.pieces) == pytest.approx([1.0, 2.0, 3.0, 6.0])
     assert area(found.hull) == pytest.approx(6.0)
@@ -242,8 +242,8 @@ def test_pieces_cover_the_box_and_the_network_is_affine_on_each(integer: bool) -
         weights = weights / weights.sum(1, keepdim=True)
         assert torch.allclose(network(weights @ piece), weights @ network(piece), atol=1e-7)
     plane = first_two(network)
-    found = truth(network, region, plane, samples=500)
-    inside = np.min([outward(piece, found.points) for piece in found.pieces if area(piece) > 1e-9], axis=0)
+    found = reachable_set(network, region, plane, samples=500)
+    inside = np.min([violations(piece, found.points) for piece in found.pieces if area(piece) > 1e-9], axis=0)
     assert inside.max() < 1e-6
 
 
@@ -251,10 +251,10 @@ def test_two_inputs_that_vary_are_enough_and_too_many_pieces_are_not() -> None:
     network = dense(3, 6, 6, 2, seed=2)
     flat = kd.box(torch.tensor([-1.0, 0.3, -1.0]), torch.tensor([1.0, 0.3, 1.0])).fit(network)
     assert linear_pieces(network, flat) is not None
-    assert linear_pieces(network, flat, most=2) is None
+    assert linear_pieces(network, flat, max_pieces=2) is None
     assert linear_pieces(network, kd.ball(torch.zeros(3), 1.0).fit(network)) is None
     assert linear_pieces(network, kd.ball(torch.zeros(3), 1.0, norm=2).fit(network)) is None
-    assert not truth(network, kd.ball(torch.zeros(3), 1.0), first_two(network), samples=20).exact
+    assert not reachable_set(network, kd.ball(torch.zeros(3), 1.0), first_two(network), samples=20).exact
 
 
 @pytest.mark.parametrize("norm", ["inf", "1", "2"])
@@ -267,7 +267,8 @@ def test_sampled_inputs_are_inputs_of_the_region_and_reach_far(norm: str) -> Non
     assert bool(((x >= region.lower - slack) & (x <= region.upper + slack)).all())
     assert bool((torch.linalg.vector_norm(x - 0.4, ord=float(norm), dim=1) <= 0.3 + slack).all())
     random = plane.points(network, region.sample(300))
-    assert area(truth(network, region, plane, samples=300).hull) > area(circumscribe(supports_of(random)).corners)
+    found = reachable_set(network, region, plane, samples=300)
+    assert area(found.hull) > circumscribe(supports_of(random)).area
 
 
 # Two neurons ----------------------------------------------------------------------------------------------------------
@@ -275,21 +276,22 @@ def test_sampled_inputs_are_inputs_of_the_region_and_reach_far(norm: str) -> Non
 
 def test_volumes_of_the_textbook_pair() -> None:
     """x1, x2 and x1 + x2 in [-2, 2]; by hand: P has area 12, a zonotope's y a thickness of 1 each, and so on."""
-    pair = Pair.of([-2, -2], [2, 2], total=[-2, 2])
-    found = {kind: volume(relaxed(pair, kind)) for kind in RELAXATIONS}
+    pair = NeuronPair.from_bounds([-2, -2], [2, 2], total=[-2, 2])
+    found = {kind: volume(relaxation_vertices(pair, kind)) for kind in RELAXATIONS}
     assert found["interval"] == pytest.approx(48)
     assert found["zonotope"] == pytest.approx(12)
     # Triangles have thickness 1 - |x|/2 each: the integral of their product over P is 11/3.
     assert found["triangle"] == pytest.approx(11 / 3)
     assert found["joint"] == pytest.approx(8 / 3, rel=1e-6)
-    highest = {kind: relaxed(pair, kind)[:, 2:].sum(1).max() for kind in RELAXATIONS}
+    highest = {kind: relaxation_vertices(pair, kind)[:, 2:].sum(1).max() for kind in RELAXATIONS}
     assert highest["triangle"] == pytest.approx(3)
     assert highest["joint"] == pytest.approx(2)
 
 
 def test_over_a_box_nothing_is_gained() -> None:
-    pair = Pair.of([-1, -2], [3, 1])
-    assert volume(relaxed(pair, "joint")) == pytest.approx(volume(relaxed(pair, "triangle")), rel=1e-6)
+    pair = NeuronPair.from_bounds([-1, -2], [3, 1])
+    joint, triangle = (volume(relaxation_vertices(pair, kind)) for kind in ("joint", "triangle"))
+    assert joint == pytest.approx(triangle, rel=1e-6)
 
 
 @given(st.integers(0, 10_000))
@@ -298,16 +300,16 @@ def test_the_graph_lies_in_every_relaxation_and_the_joint_one_in_all(seed: int) 
     random = np.random.default_rng(seed)
     low, high = -random.uniform(0.2, 2, 2), random.uniform(0.2, 2, 2)
     total = (random.uniform(0.3, 0.9) * low.sum(), random.uniform(0.3, 0.9) * high.sum())
-    pair = Pair.of(low.tolist(), high.tolist(), total=total)
+    pair = NeuronPair.from_bounds(low.tolist(), high.tolist(), total=total)
     x = random.uniform(low, high, (500, 2))
     x = x[(x.sum(1) >= total[0]) & (x.sum(1) <= total[1])]
-    graph, joint = np.hstack([x, np.maximum(x, 0)]), relaxed(pair, "joint")
+    graph, joint = np.hstack([x, np.maximum(x, 0)]), relaxation_vertices(pair, "joint")
     directions = random.normal(size=(200, 4))
     for kind in RELAXATIONS:
-        reach = (relaxed(pair, kind) @ directions.T).max(0)
+        reach = (relaxation_vertices(pair, kind) @ directions.T).max(0)
         assert (graph @ directions.T <= reach + 1e-7).all()
         assert (joint @ directions.T <= reach + 1e-7).all()
-    assert sum(area(piece) for piece in pair.pieces()) == pytest.approx(area(pair.corners), rel=1e-5)
+    assert sum(area(piece) for piece in pair.pieces()) == pytest.approx(area(pair.vertices), rel=1e-5)
 
 
 def test_neurons_of_a_network_have_the_octahedron_of_the_method() -> None:
@@ -315,20 +317,20 @@ def test_neurons_of_a_network_have_the_octahedron_of_the_method() -> None:
     abstraction = kd.abstract(network, box_around(network, 0.8), "deeppoly")
     node = network.pre_activations[0]
     first, second = abstraction.bounds[node].unstable[0].nonzero()[:2, 0].tolist()
-    pair = Pair.neurons(abstraction, node, first, second)
+    pair = NeuronPair.from_abstraction(abstraction, node, first, second)
     x = network.values(abstraction.region.sample(500))[node][:, [first, second]]
     assert bool(pair.octahedron.contains(x[:, None], 1e-9).all())
-    assert volume(relaxed(pair, "joint")) < volume(relaxed(pair, "triangle"))
+    assert volume(relaxation_vertices(pair, "joint")) < volume(relaxation_vertices(pair, "triangle"))
     stable = (~abstraction.bounds[node].unstable[0]).nonzero()[:1, 0].tolist()
     for a, b, place, message in (
         (first, first, node, "two different ones"),
         (first, 6, node, "two different ones below 6"),
-        (first, second, network.output.name, "no ReLU takes node"),
+        (first, second, network.output.name, "feeds no ReLU"),
         (first, second, "nowhere", "no node 'nowhere'"),
         *((first, s, node, "0 should be between them") for s in stable),
     ):
         with pytest.raises(kd.InputError, match=message):
-            Pair.neurons(abstraction, place, a, b)
+            NeuronPair.from_abstraction(abstraction, place, a, b)
 
 
 def test_pairs_that_are_none_are_refused() -> None:
@@ -336,14 +338,14 @@ def test_pairs_that_are_none_are_refused() -> None:
         (([-1, 1], [1, 2]), "neuron 2 has bounds 1, 2"),
         (([-1], [1]), "two lower and two upper"),
         (([-1, -1], [1, 1], [1, -1]), "a lower and a larger upper"),
-        (([-1, -1], [1, 1], [3, 4]), "no inside"),
-        (([-1, -1], [1, 1], [-1e-12, 1e-12]), "no inside"),
-        (([-1, -1], [1, 1], [1.9, 2], [1.9, 2]), "no inside"),
+        (([-1, -1], [1, 1], [3, 4]), "no interior"),
+        (([-1, -1], [1, 1], [-1e-12, 1e-12]), "no interior"),
+        (([-1, -1], [1, 1], [1.9, 2], [1.9, 2]), "no interior"),
     ):
         with pytest.raises(kd.InputError, match=message):
-            Pair.of(*arguments)
+            NeuronPair.from_bounds(*arguments)
     with pytest.raises(kd.InputError, match="'magic' is not one of"):
-        relaxed(Pair.of([-1, -1], [1, 1]), "magic")
+        relaxation_vertices(NeuronPair.from_bounds([-1, -1], [1, 1]), "magic")
 
 
 # The command ----------------------------------------------------------------------------------------------------------
@@ -472,7 +474,7 @@ def test_other_regions_and_planes_are_drawn(tmp_path: Path, capfd: pytest.Captur
         (GROUP | {"group": {"lower": [-1, -1], "upper": [1, 1, 1]}}, "group.upper: "),
         (GROUP | {"relaxations": ["joint", "joint"]}, "relaxations: should have at least one item, each once"),
         (GROUP | {"weights": [0, 1]}, "weights: should not be zero"),
-        (GROUP | {"group": {**IN_NETWORK["group"], "node": "_1"}}, "run.yaml: group: no ReLU takes node '_1'"),
+        (GROUP | {"group": {**IN_NETWORK["group"], "node": "_1"}}, "run.yaml: group: node '_1' feeds no ReLU"),
         (GROUP | {"group": {**IN_NETWORK["group"], "neurons": [0, 8]}}, "two different ones below 8"),
     ],
 )  # fmt: skip
@@ -489,20 +491,20 @@ def test_when_time_is_up_the_set_is_still_around_the_truth(tmp_path: Path, capfd
     assert "krelu-lp: time is up" in out
     known, late = rows_of(tmp_path / "out")
     assert late["directions"] == 17  # the first ones, and one of an unsafe half-plane that is not among them
-    assert outward(np.array(late["corners"]), np.array(known["corners"])).max() <= 1e-9
+    assert violations(np.array(late["corners"]), np.array(known["corners"])).max() <= 1e-9
     assert late["area"] > 1.2 * known["area"]
 
 
 def test_an_interrupted_run_keeps_what_is_done(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: Bounded, directions: np.ndarray) -> np.ndarray:
+    def interrupted(self: SupportBounds, directions: np.ndarray) -> np.ndarray:
         if type(self.abstraction).__name__ == "LPAbstraction":
             raise KeyboardInterrupt
         return original(self, directions)
 
-    original = Bounded.__call__
-    monkeypatch.setattr(Bounded, "__call__", interrupted)
+    original = SupportBounds.__call__
+    monkeypatch.setattr(SupportBounds, "__call__", interrupted)
     code, _, err = call(capfd, "show", project(tmp_path, PLANE))
     assert code == 130
     assert err.startswith("stopped: 3 rows are in ")
@@ -530,7 +532,7 @@ def test_the_digit_is_beyond_the_barrier() -> None:
     towards = -np.eye(2)
     methods = {method.label: method.method for method in file.config.methods}  # type: ignore[union-attr]
     lowest = {
-        label: -Bounded(methods[label].abstract(kd.Query(network, region)), plane)(towards)
+        label: -SupportBounds(methods[label].abstract(kd.Query(network, region)), plane)(towards)
         for label in ("zonotope", "DeepPoly", "triangle LP", "k-ReLU, k = 2")
     }
     assert all((lowest[label] < 0).all() for label in ("zonotope", "DeepPoly", "triangle LP"))
@@ -544,7 +546,7 @@ def test_the_sets_of_the_arm_are_nested(tmp_path: Path, capfd: pytest.CaptureFix
     known, *others = rows_of(tmp_path)
     areas = [row["area"] for row in (*others, known)]
     assert all(outer > 1.04 * inner for outer, inner in pairwise(areas))
-    outside = protrusions([np.array(row["corners"]) for row in (*others, known)])
+    outside = nesting_violations([np.array(row["corners"]) for row in (*others, known)])
     assert all(out <= row["gap"] + 1e-6 for out, row in zip(outside, [*others[1:], known], strict=True))
 
 
@@ -554,4 +556,4 @@ def test_python_in_the_document_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, Any] = {}
     exec(code, names)
     assert names["around"].area == pytest.approx(3.164, abs=5e-4)
-    assert len(names["truth"](names["network"], names["region"], names["plane"]).pieces) == 45
+    assert len(names["reachable_set"](names["network"], names["region"], names["plane"]).pieces) == 45

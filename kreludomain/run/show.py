@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from kreludomain.analysis.reachable import (
-    Bounded,
-    Pair,
+    NeuronPair,
     Plane,
-    Truth,
+    ReachableSet,
+    SupportBounds,
     area,
     circumscribe,
-    protrusions,
-    relaxed,
-    truth,
+    nesting_violations,
+    reachable_set,
+    relaxation_vertices,
     volume,
 )
 from kreludomain.deadline import Deadline
@@ -83,7 +83,7 @@ def show(path: Path, output: Path | None, overwrite: bool) -> None:
         plane = file.plane(config, network)
         folder = _folder(session, file, target, overwrite)
         start = time.monotonic()
-        found = truth(network, region, plane, config.samples, config.seed)
+        found = reachable_set(network, region, plane, config.samples, config.seed)
         sets.append(_truth_row(config, found, time.monotonic() - start))
         folder.append(sets[-1])
         for row in _sets(file, config, network, region, plane):
@@ -121,7 +121,7 @@ def _set(
 ) -> SetRow:
     """A method's polygon; ``told`` hears of every direction that is done."""
     start, deadline = time.monotonic(), Deadline.after(config.timeout_s)
-    bounded = Bounded(method.method.abstract(Query(network, region, deadline=deadline)), plane, deadline)
+    bounded = SupportBounds(method.method.abstract(Query(network, region, deadline=deadline)), plane, deadline)
 
     def supports(directions: np.ndarray) -> np.ndarray:
         # In small batches, so that what takes long shows how far it is.
@@ -132,19 +132,19 @@ def _set(
         return np.concatenate(parts)
 
     around = circumscribe(
-        supports, config.accuracy, config.directions, first=-_normals(config), stop=lambda: deadline.passed
+        supports, config.accuracy, config.directions, initial=-_normals(config), stop=lambda: deadline.passed
     )
     notes = list(bounded.notes)
-    if around.gap > config.accuracy * float(np.ptp(around.corners, axis=0).max()):
+    if around.gap > config.accuracy * float(np.ptp(around.vertices, axis=0).max()):
         notes.append(f"{len(around.supports)} directions: corners may stick out by {around.gap:.3g}")
     return SetRow(
         method.label,
         method.is_joint,
         around.area,
-        _listed(around.corners),
+        _listed(around.vertices),
         len(around.supports),
         around.gap,
-        _reach(config, around.corners),
+        _reach(config, around.vertices),
         time.monotonic() - start,
         notes=tuple(notes),
     )
@@ -159,7 +159,7 @@ def _named(file: ShowFile, position: int, method: NamedMethod) -> Iterator[None]
         raise InputError(f"{file.source}: methods[{position}] ({method.label}): {error}") from None
 
 
-def _truth_row(config: PlaneShow, found: Truth, seconds: float) -> SetRow:
+def _truth_row(config: PlaneShow, found: ReachableSet, seconds: float) -> SetRow:
     return SetRow(
         TRUTH,
         False,
@@ -174,7 +174,7 @@ def _truth_row(config: PlaneShow, found: Truth, seconds: float) -> SetRow:
     )
 
 
-def _said(found: Truth) -> str:
+def _said(found: ReachableSet) -> str:
     return f"exact: {len(found.pieces)} linear pieces" if found.exact else f"{len(found.points)} outputs that occur"
 
 
@@ -197,7 +197,7 @@ def _listed(corners: np.ndarray) -> tuple[tuple[float, float], ...]:
     return tuple((float(x), float(y)) for x, y in corners)
 
 
-def _finish(config: PlaneShow, network: Network, found: Truth, sets: list[SetRow], folder: Folder) -> None:
+def _finish(config: PlaneShow, network: Network, found: ReachableSet, sets: list[SetRow], folder: Folder) -> None:
     from kreludomain.run.show_plots import save_sets  # matplotlib: imports for a second, and only here
 
     known, *methods = sets
@@ -234,7 +234,7 @@ def _clear(row: SetRow, position: int) -> str:
 
 def nesting(order: list[SetRow]) -> str:
     """Which sets lie inside the one before them, up to how far their polygons are from being exact."""
-    outside = protrusions([row.polygon for row in order])
+    outside = nesting_violations([row.polygon for row in order])
     broken = [
         f"{inner.method} does not lie inside {outer.method} (by {shown(by)})"
         for (outer, inner), by in zip(pairwise(order), outside, strict=True)
@@ -252,12 +252,12 @@ def _sets_csv(order: list[SetRow], known: float) -> str:
 # Two neurons ----------------------------------------------------------------------------------------------------------
 
 
-def _show_group(config: GroupShow, pair: Pair, folder: Folder) -> None:
+def _show_group(config: GroupShow, pair: NeuronPair, folder: Folder) -> None:
     from kreludomain.run.show_group_plots import save_group
 
-    found = {kind: relaxed(pair, kind) for kind in config.relaxations}
+    found = {kind: relaxation_vertices(pair, kind) for kind in config.relaxations}
     volumes = {kind: volume(corners) for kind, corners in found.items()}
-    best = volume(relaxed(pair, "joint"))
+    best = volume(relaxation_vertices(pair, "joint"))
     table = plain_table("relaxation", "volume", "of the joint", "from", "to")
     weights, rows = np.array(config.weights), []
     for kind, corners in found.items():

@@ -14,7 +14,7 @@ import torch
 from pydantic import BeforeValidator, Field, PlainValidator, Strict, field_validator, model_validator
 from torch import Tensor
 
-from kreludomain.analysis.reachable import RELAXATIONS, Pair, Plane
+from kreludomain.analysis.reachable import RELAXATIONS, NeuronPair, Plane
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
 from kreludomain.property import Region, ball, box
@@ -223,14 +223,16 @@ class ShowFile(ConfigFile[PlaneShow | GroupShow]):
         except InputError as error:
             raise InputError(f"{self.source}: {error}") from None
 
-    def pair(self, config: GroupShow) -> Pair:
+    def pair(self, config: GroupShow) -> NeuronPair:
         """The two neurons."""
         group = config.group
         try:
             if isinstance(group, Numbered):
-                return Pair.of(group.lower, group.upper, group.sum, group.difference)
+                return NeuronPair.from_bounds(group.lower, group.upper, group.sum, group.difference)
             network, region = self.scene(group)
-            return Pair.neurons(abstract(network, region, group.method.method), group.node, *group.neurons)
+            return NeuronPair.from_abstraction(
+                abstract(network, region, group.method.method), group.node, *group.neurons
+            )
         except InputError as error:
             text = str(error)
             raise InputError(text if text.startswith(str(self.source)) else f"{self.source}: {text}") from None

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 
-from kreludomain.analysis.reachable import Pair, faces, ordered, relaxed, volume
+from kreludomain.analysis.reachable import NeuronPair, convex_hull, faces, relaxation_vertices, volume
 from kreludomain.run.show_config import GroupShow
 from kreludomain.run.show_plots import SETTINGS, TRUE, palette, save
 
@@ -27,7 +27,7 @@ NAMES = {
 }
 
 
-def save_group(folder: Path, config: GroupShow, pair: Pair, found: Mapping[str, np.ndarray]) -> None:
+def save_group(folder: Path, config: GroupShow, pair: NeuronPair, found: Mapping[str, np.ndarray]) -> None:
     """Writes ``group.png`` and ``group.svg``: a column a relaxation, after that of ReLU itself.
 
     Above, what is left of ``(x1, x2, w . y)``, with the graph of ReLU in it and the octahedron on the floor; below, the
@@ -38,7 +38,7 @@ def save_group(folder: Path, config: GroupShow, pair: Pair, found: Mapping[str, 
     pieces = [np.hstack([piece, np.maximum(piece, 0)]) for piece in pair.pieces()]
     sides = [_seen_from_the_side(corners, weights) for corners in (*pieces, *found.values())]
     low, high = np.concatenate(sides).min(0), np.concatenate(sides).max(0)
-    best = volume(relaxed(pair, "joint"))
+    best = volume(relaxation_vertices(pair, "joint"))
     columns = len(found) + 1
     with matplotlib.rc_context(SETTINGS):
         size = np.array([0.52 + 1.6 * columns, 4.8])
@@ -95,7 +95,7 @@ def _body(corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _seen_from_the_side(corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return ordered(np.column_stack([corners[:, :2] @ weights, corners[:, 2:] @ weights]))
+    return convex_hull(np.column_stack([corners[:, :2] @ weights, corners[:, 2:] @ weights]))
 
 
 #: Where the picture in space is seen from, in degrees.
@@ -108,14 +108,14 @@ def _solid(
     pieces: Sequence[np.ndarray],
     weights: np.ndarray,
     colour: tuple[str, str],
-    pair: Pair,
+    pair: NeuronPair,
     heights: tuple[float, float],
 ) -> None:
     """The octahedron on the floor, the back of the body, the graph of ReLU, the front of the body."""
     (a, b), (c, d) = pair.bounds.lower[0].tolist(), pair.bounds.upper[0].tolist()
     floor = heights[0] - 0.42 * (heights[1] - heights[0])
     square = np.array([[a, b, floor], [c, b, floor], [c, d, floor], [a, d, floor]])
-    octagon = np.column_stack([pair.corners, np.full(len(pair.corners), floor)])
+    octagon = np.column_stack([pair.vertices, np.full(len(pair.vertices), floor)])
     axes.add_collection3d(Poly3DCollection([square], facecolors="#f4f4f4", edgecolors="#b0b0b0", linewidths=0.6))
     axes.add_collection3d(Poly3DCollection([octagon], facecolors="#d5d5d5", edgecolors="#808080", linewidths=0.6))
     e, z = np.radians(ELEVATION), np.radians(AZIMUTH)

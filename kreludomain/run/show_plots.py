@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Polygon, Rectangle
 from matplotlib.path import Path as Path2D
 
-from kreludomain.analysis.reachable import Truth, outward, split
+from kreludomain.analysis.reachable import ReachableSet, split, violations
 from kreludomain.network import Network
 from kreludomain.run.show_config import PlaneShow, Side
 
@@ -49,7 +49,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 # Reachable sets -------------------------------------------------------------------------------------------------------
 
 
-def save_sets(folder: Path, config: PlaneShow, network: Network, found: Truth, sets: Sequence[SetRow]) -> None:
+def save_sets(folder: Path, config: PlaneShow, network: Network, found: ReachableSet, sets: Sequence[SetRow]) -> None:
     """Writes ``reach.png`` and ``reach.svg``: every set, and beside it the tighter ones where a set is far larger."""
     colours = palette([row.joint for row in sets])
     near = focus(sets)
@@ -94,7 +94,7 @@ def focus(sets: Sequence[SetRow]) -> list[int]:
 def _draw(
     axes: Axes,
     config: PlaneShow,
-    found: Truth,
+    found: ReachableSet,
     sets: Sequence[SetRow],
     colours: Sequence[tuple[str, str]],
     chosen: Sequence[int],
@@ -169,7 +169,7 @@ def _free_place(part: np.ndarray, shapes: Sequence[np.ndarray], upright: bool) -
     t = np.linspace(0.2, 0.8, 13)[:, None]
     along = np.array([0.0, 1.0]) if upright else np.array([1.0, 0.0])
     places = (low + high) / 2 * (1 - along) + (low + t * (high - low)) * along
-    away = np.min([outward(shape, places) for shape in shapes], axis=0)
+    away = np.min([violations(shape, places) for shape in shapes], axis=0)
     x, y = places[int(away.argmax())].tolist()
     return x, y
 

@@ -1,29 +1,38 @@
-"""Seeing relaxations: reachable sets in a plane, and the relaxations of two neurons."""
+"""Reachable sets of a network in a plane, and the relaxations of a pair of neurons: the geometry behind the pictures of
+``kreludomain show``."""
 
-from kreludomain.analysis.reachable.group import RELAXATIONS, Pair, faces, ordered, relaxed, volume
-from kreludomain.analysis.reachable.plane import Bounded, Plane, protrusions, support
-from kreludomain.analysis.reachable.polygon import Circumscribed, Support, area, circumscribe, outward, split
-from kreludomain.analysis.reachable.truth import Truth, linear_pieces, sampled_inputs, truth
+from kreludomain.analysis.reachable.pair import RELAXATIONS, NeuronPair, faces, relaxation_vertices, volume
+from kreludomain.analysis.reachable.plane import Plane, SupportBounds
+from kreludomain.analysis.reachable.polygon import (
+    CircumscribedPolygon,
+    SupportFunction,
+    area,
+    circumscribe,
+    convex_hull,
+    nesting_violations,
+    split,
+    violations,
+)
+from kreludomain.analysis.reachable.reachable_set import ReachableSet, linear_pieces, reachable_set, sampled_inputs
 
 __all__ = [
     "RELAXATIONS",
-    "Bounded",
-    "Circumscribed",
-    "Pair",
+    "CircumscribedPolygon",
+    "NeuronPair",
     "Plane",
-    "Support",
-    "Truth",
+    "ReachableSet",
+    "SupportBounds",
+    "SupportFunction",
     "area",
     "circumscribe",
+    "convex_hull",
     "faces",
     "linear_pieces",
-    "ordered",
-    "outward",
-    "protrusions",
-    "relaxed",
+    "nesting_violations",
+    "reachable_set",
+    "relaxation_vertices",
     "sampled_inputs",
     "split",
-    "support",
-    "truth",
+    "violations",
     "volume",
 ]

@@ -1,16 +1,13 @@
-"""The reachable set of a network in a plane, as a method sees it: a polygon around everything that can occur."""
+"""The projection of a node's values onto a plane, and a method's bounds of it in every direction of that plane."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kreludomain.analysis.reachable.polygon import Support, outward
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Abstraction
 from kreludomain.errors import InputError
@@ -20,7 +17,7 @@ from kreludomain.property import Objective
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """Two linear expressions in the values of a node: ``rows @ value``, with ``rows`` ``(2, size of the node)``."""
+    """The projection ``p = rows @ value(node)``, ``rows`` ``(2, size of the node)``: two linear expressions as axes."""
 
     node: str
     rows: Tensor
@@ -29,7 +26,8 @@ class Plane:
     def of(cls, network: Network, x: Tensor, y: Tensor, node: str | None = None) -> Plane:
         """The plane of the expressions ``x`` and ``y``, ``(size,)`` each, at a node (the output if not given).
 
-        Raises :class:`InputError` for a node that does not exist, a wrong size, and rows that span no plane.
+        Raises :class:`InputError` for a node that does not exist, an expression of another size, and expressions that
+        are parallel or zero.
         """
         name = network.output.name if node is None else network[node].name
         given = [torch.as_tensor(v, dtype=torch.float64).flatten() for v in (x, y)]
@@ -42,24 +40,30 @@ class Plane:
         return cls(name, rows)
 
     def points(self, network: Network, x: Tensor) -> np.ndarray:
-        """Where inputs ``(N, *input_shape)`` come to lie, ``(N, 2)``."""
+        """The projections ``(N, 2)`` of the node's values at inputs ``(N, *input_shape)``."""
         with torch.no_grad():
             value = network.values(x.to(dtype=network.dtype, device=network.device))[self.node]
             result: np.ndarray = (value.flatten(1) @ self.rows.to(value).T).cpu().double().numpy()
         return result
 
     def objective(self, network: Network, directions: np.ndarray) -> Objective:
-        """``d . p`` for each direction ``(m, 2)`` of the plane."""
+        """``d . p`` for each direction ``d`` of ``directions`` ``(m, 2)``, as ``m`` objectives at the node."""
         return Objective.linear(network, self.node, torch.from_numpy(directions) @ self.rows)
 
 
 @dataclass(frozen=True, eq=False)
-class Bounded:
-    """The supports of an abstraction's set in a plane: sound upper bounds of ``d . p`` over the region, ``(m,)``.
+class SupportBounds:
+    """An abstraction (of one region) as the support function of its set in a plane.
 
-    They are those of a convex set for interval, zonotope and the linear programs. DeepPoly's need not be: it chooses
-    lines for each direction anew, so its polygon is that of the directions asked, and further ones may cut it further.
-    ``notes`` collects what the abstraction has to say about its bounds.
+    Called with directions ``(m, 2)``, it returns sound upper bounds ``(m,)`` of ``d . p`` over the region: a
+    :data:`~kreludomain.analysis.reachable.SupportFunction`.
+
+    For interval, zonotope and the linear programs they are the support function of one convex set. DeepPoly's need not
+    be: it chooses its linear bounds for each direction anew, so the polygon depends on which directions are asked, and
+    more of them may make it smaller. After the ``deadline`` the bounds found by then are returned. ``notes`` collects
+    the abstraction's notes.
+
+    Raises :class:`InputError` for a batch of several regions.
     """
 
     abstraction: Abstraction
@@ -78,14 +82,3 @@ class Bounded:
         self.notes.extend(note for note in minima.notes if note not in self.notes)
         result: np.ndarray = -minima.lower[0].cpu().double().numpy()
         return result
-
-
-def support(abstraction: Abstraction, plane: Plane, deadline: Deadline = Deadline()) -> Support:
-    """An abstraction's set in a plane, as :func:`circumscribe` wants it."""
-    return Bounded(abstraction, plane, deadline)
-
-
-def protrusions(polygons: Sequence[np.ndarray]) -> list[float]:
-    """How far each convex polygon but the first sticks out of the one before it, in the plane's units; below 0: it lies
-    inside."""
-    return [float(outward(outer, inner).max()) for outer, inner in pairwise(polygons)]

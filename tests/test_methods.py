@@ -13,6 +13,7 @@ from torch import Tensor
 import kreludomain as kd
 from kreludomain.network.operators import Input, Linear, Relu
 from kreludomain.property import Objective
+from kreludomain.run.options import named_method
 
 #: Options that make a method small enough to run here, and another side of it; every method also runs as it is.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
@@ -162,3 +163,36 @@ def test_methods_are_frozen() -> None:
         method = made()
         with pytest.raises(AttributeError):
             method.anything = 1
+
+
+# Options --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("krelu", {"k": "3"}, "k: input should be a whole number, not '3'"),
+        ("krelu", {"k": True}, "k: input should be a whole number, not True"),
+        ("krelu", {"steps": 2.5}, "steps: input should be a whole number, not 2.5"),
+        ("krelu", {"grouping": 3}, "grouping: input should be text, not 3"),
+        ("krelu", {"preset": "x"}, "preset: 'x' is not one of fast, balanced, tight"),
+        ("lp", {"solver": 3, "memory_mb": None}, "solver: input should be text, not 3; memory_mb: input should be"),
+        ("deeppoly", {"neurons": ["all"]}, r"neurons: input should be text, not \['all'\]"),
+    ],
+)
+def test_options_are_checked_in_python_in_the_words_of_yaml(name: str, options: dict[str, object], text: str) -> None:
+    with pytest.raises(kd.InputError, match=f"^{text}"):
+        kd.METHODS[name](**options)
+    with pytest.raises(kd.InputError, match=f"^x: {text}"):
+        named_method({"name": name, **options}, "x")
+
+
+def test_a_whole_number_is_a_number_and_a_function_an_object() -> None:
+    def no_groups(abstraction: kd.Abstraction, node: str) -> list[torch.Tensor]:
+        return []
+
+    made = kd.KRelu(patience=2, grouping=no_groups)
+    assert isinstance(made.patience, float)
+    assert made.grouping is no_groups
+    with pytest.raises(kd.InputError, match=r"^refinement: input should be a function, not 3"):
+        kd.Refined(3)  # type: ignore[arg-type]

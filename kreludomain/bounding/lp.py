@@ -114,6 +114,7 @@ class KReluLP(Method):
     memory_mb: int = 512
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         tables = {"refine": ("output", "all"), "formulation": FORMULATIONS, "base": BASES}
         for name, allowed in tables.items():
             if getattr(self, name) not in allowed:
@@ -125,6 +126,10 @@ class KReluLP(Method):
         if isinstance(self.solver, str):
             check_solver(self.solver)
         self._grouping()  # raises for what makes no groups
+
+    @property
+    def group_size(self) -> int:
+        return self.k
 
     def _grouping(self) -> Grouping:
         return make_grouping(self.grouping, self.k, self.chunk, self.overlap)
@@ -184,6 +189,7 @@ class TriangleLP(Method):
     memory_mb: int = 512
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._as_krelu()  # raises for what it does not allow
 
     def _as_krelu(self) -> KReluLP:

@@ -19,6 +19,7 @@ from kreludomain.domain.batched_crown import LinearForms, RootRelaxation, batche
 from kreludomain.domain.relu import LOWER_SLOPES
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
+from kreludomain.options import Options
 from kreludomain.property import Box, Claim, Objective, Region
 from kreludomain.rounding import ROUNDING, gamma
 
@@ -52,7 +53,7 @@ class SplitOutcome:
 
 
 @dataclass(frozen=True)
-class InputSplitting:
+class InputSplitting(Options):
     """How to search.
 
     ``batch``: boxes bounded at once. ``most_open``: the search ends with what is left when more boxes are open (each
@@ -66,6 +67,7 @@ class InputSplitting:
     lower_slope: str = "area"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.lower_slope not in LOWER_SLOPES:
             raise InputError(f"lower_slope: '{self.lower_slope}' is not one of {', '.join(LOWER_SLOPES)}")
         for name in ("batch", "most_open"):

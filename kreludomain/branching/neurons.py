@@ -22,6 +22,7 @@ from kreludomain.bounding.dual import DualAscent, Multipliers, SplitDual
 from kreludomain.branching.spill import SpillStore
 from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
+from kreludomain.options import Options
 from kreludomain.property import Objective
 
 #: Inputs ``(n, *input_shape)`` to a confirmed counterexample near one of them, ``(1, *input_shape)``, or ``None``.
@@ -35,7 +36,7 @@ _LAST_STEPS = 400
 
 
 @dataclass(frozen=True)
-class Branching:
+class Branching(Options):
     """``batch`` subproblems are split at once, in two each, and ``steps`` made on their halves.
 
     More steps make fewer subproblems. Subproblems that wait take at most ``memory_mb`` of memory, further ones a
@@ -47,6 +48,7 @@ class Branching:
     memory_mb: int = 512
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, least in (("batch", 1), ("steps", 0), ("memory_mb", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name}: {getattr(self, name)} is not a number from {least} up")

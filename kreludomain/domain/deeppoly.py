@@ -84,6 +84,7 @@ class DeepPoly(Method):
     memory_mb: int = 16
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.lower_slope not in LOWER_SLOPES:
             raise InputError(f"lower_slope: '{self.lower_slope}' is not one of {', '.join(LOWER_SLOPES)}")
         if self.neurons not in ("all", "unstable"):

@@ -14,6 +14,7 @@ from kreludomain.domain.abstraction import Abstraction, LowerBounds
 from kreludomain.domain.bounds import Bounds
 from kreludomain.errors import InputError
 from kreludomain.network import Network
+from kreludomain.options import Options
 from kreludomain.property import Claim, Objective, Region
 
 #: Sound bounds of nodes by name, ``(*shape)`` or ``(B, *shape)``, that are known before a method begins.
@@ -76,8 +77,13 @@ def _fitted(network: Network, region: Region, name: str, bounds: Bounds) -> Boun
     return Bounds(lower, upper)
 
 
-class Method(ABC):
-    """A way to bound a network: a frozen object of options."""
+class Method(Options, ABC):
+    """A way to bound a network: a frozen object of options, whose types are checked when it is made."""
+
+    @property
+    def group_size(self) -> int:
+        """How many neurons it relaxes jointly, at most."""
+        return 1
 
     @abstractmethod
     def abstract(self, query: Query) -> Abstraction:

@@ -1,27 +1,35 @@
-"""Items of ``methods``: a name, or a name with options, checked against the fields of the method's class.
+"""Items of ``methods``: a name, or a name with options, checked as the method's class checks them.
 
 Nothing here knows a method: a new one, or a new option of one, is available in YAML as soon as it is in ``METHODS``.
-Of an option that takes a name or an object, the name can be given.
+Of an option that takes a name or an object, the name can be given; of options within options, a mapping.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
-from pydantic import Field, PlainSerializer, PlainValidator, Strict, ValidationError, create_model
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, create_model
 
 from kreludomain.domain import Method
 from kreludomain.errors import InputError
-from kreludomain.run.schema import Keys, explain, wrong
+from kreludomain.options import (
+    Keys,
+    Options,
+    as_mapping,
+    checked_values,
+    explain,
+    made,
+    option_fields,
+    option_model,
+    wrong,
+)
 from kreludomain.run.yaml_text import parse_yaml
 from kreludomain.verify import METHODS
 
-#: The option that says how many neurons a method relaxes jointly.
-JOINT = "k"
+#: The option that labels name even where it is the default: how many neurons are relaxed jointly.
+GROUP_SIZE = "k"
 
 
 @dataclass(frozen=True)
@@ -36,12 +44,11 @@ class NamedMethod:
     @property
     def is_joint(self) -> bool:
         """Whether it relaxes groups of neurons jointly, not only one neuron at a time."""
-        return self.options.get(JOINT, 1) > 1
+        return self.method.group_size > 1
 
     def resolved(self) -> dict[str, Any]:
         """The item of ``methods`` that is this method, with every option."""
-        options = {key: list(v) if isinstance(v, tuple) else v for key, v in self.options.items()}
-        return {"name": self.name, "label": self.label, **options}
+        return {"name": self.name, "label": self.label, **{key: as_mapping(v) for key, v in self.options.items()}}
 
 
 def parse_method(value: Any) -> NamedMethod:
@@ -51,16 +58,25 @@ def parse_method(value: Any) -> NamedMethod:
     if not isinstance(name, str) or name not in METHODS:
         path = ("name",) if isinstance(value, Mapping) else ()
         raise wrong({path: f"{name!r} is not one of {', '.join(METHODS)}"})
-    checked = _keys(name).model_validate(item).model_dump()
-    label, options = checked.pop("label"), {key: checked[key] for key in checked if key != "name"}
-    try:
-        method = METHODS[name](**options)
-    except InputError as error:
-        # A class says which of its options it means in front of the colon.
-        key, colon, text = str(error).partition(": ")
-        raise wrong({(key,): text} if colon and key in options else {(): str(error)}) from None
-    given = {key: v for key, v in options.items() if key in item and (key == JOINT or v != _defaults(name).get(key))}
+    values = checked_values(_keys(METHODS[name]), item)
+    label, options = values.pop("label"), {key: value for key, value in values.items() if key != "name"}
+    method = made(METHODS[name], options)
+    given = _given(METHODS[name], options, item)
     return NamedMethod(name, label or " ".join([name, *(f"{k}={v}" for k, v in given.items())]), method, options)
+
+
+def _given(kind: type[Options], options: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that an item gives and that are not their defaults, ``a.b`` for those within options ``a``."""
+    given, defaults = dict[str, Any](), option_model(kind).model_fields
+    for key, value in options.items():
+        if key not in item:
+            continue
+        if isinstance(value, Options) and isinstance(item[key], Mapping):
+            within = {name: getattr(value, name) for name in option_model(type(value)).model_fields}
+            given |= {f"{key}.{name}": each for name, each in _given(type(value), within, item[key]).items()}
+        elif key == GROUP_SIZE or value != defaults[key].default:
+            given[key] = value
+    return given
 
 
 #: A key that holds a method.
@@ -86,36 +102,8 @@ def method_from_arguments(name: str, options: Sequence[str], **more: Any) -> Nam
     return named_method({"name": name, **given}, f"--method {name}")
 
 
-def _keys(name: str) -> type[Keys]:
-    """The keys of an item: the method's name, its label in tables, and its class' fields."""
-    hints, defaults = get_type_hints(METHODS[name]), _defaults(name)
-    fields: dict[str, Any] = {
-        "name": (str, ...),
-        "label": (Annotated[str, Field(min_length=1)] | None, None),
-    }
-    for field in dataclasses.fields(METHODS[name]):
-        hint = _in_yaml(hints[field.name])
-        if field.init and hint is not None:
-            fields[field.name] = (hint, defaults.get(field.name, ...))
-    return create_model(name, __base__=Keys, **fields)
-
-
-def _defaults(name: str) -> dict[str, Any]:
-    missing = dataclasses.MISSING
-    defaults = {
-        field.name: field.default if field.default_factory is missing else field.default_factory()
-        for field in dataclasses.fields(METHODS[name])
-    }
-    return {key: value for key, value in defaults.items() if value is not missing}
-
-
-def _in_yaml(hint: Any) -> Any:
-    """What YAML can say of a type: scalars, lists of them, what is left of a union; ``None`` if that is nothing."""
-    if hint in (str, int, float, bool, types.NoneType) or get_origin(hint) is Literal:
-        return hint
-    parts = [part for part in map(_in_yaml, get_args(hint)) if part is not None and part is not ...]
-    if get_origin(hint) in (Union, types.UnionType) and any(part is not types.NoneType for part in parts):
-        return Union[tuple(parts)]  # noqa: UP007  the parts are known only now
-    if get_origin(hint) in (tuple, list) and len(parts) == len([p for p in get_args(hint) if p is not ...]):
-        return Annotated[hint, Strict(False)]
-    return None
+def _keys(kind: type[Method]) -> type[Keys]:
+    """The keys of an item: the method's name, its label in tables, and its options."""
+    label = (Annotated[str, Field(min_length=1)] | None, None)
+    fields: dict[str, Any] = {"name": (str, ...), "label": label, **option_fields(kind, as_written=True)}
+    return create_model(kind.__name__, __base__=Keys, **fields)

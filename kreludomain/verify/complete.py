@@ -59,7 +59,12 @@ class Complete(Decider):
     memory_mb: int = 512
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._krelu(), self._branching()  # raise for what they do not take
+
+    @property
+    def group_size(self) -> int:
+        return self.k
 
     def _krelu(self) -> KRelu:
         return KRelu(

@@ -16,6 +16,7 @@ from torch import Tensor
 from kreludomain.bounding.dual.problem import DualProblem, Multipliers
 from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
+from kreludomain.options import Options
 from kreludomain.property import Objective
 
 #: ``bounds (m,) -> which objectives (m,) need no further steps``; the bounds are certified before one leaves.
@@ -23,7 +24,7 @@ StopRule = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class DualAscent:
+class DualAscent(Options):
     """How the dual is climbed in a number of ``steps``.
 
     ``step_size`` and ``temperature`` are those of the first step, relative to the size of a slot's coefficient; they
@@ -38,6 +39,7 @@ class DualAscent:
     look_every: int = 10
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.steps < 0:
             raise InputError(f"steps: {self.steps} is not a number from 0 up")
 

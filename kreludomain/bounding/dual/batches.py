@@ -12,6 +12,7 @@ from kreludomain.bounding.dual.ascent import DualAscent, StopRule, maximise_dual
 from kreludomain.bounding.dual.problem import DualProblem, Multipliers
 from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
+from kreludomain.options import Options
 from kreludomain.property import Objective
 
 #: Objectives of a convolution that are climbed together: few places, so that few groups are reached.
@@ -19,7 +20,7 @@ _NEIGHBOURS = 128
 
 
 @dataclass(frozen=True)
-class ComputeOptions:
+class ComputeOptions(Options):
     """Where and how steps are made: ``dtype`` (float32 or float64), ``device``, and ``memory_mb`` at once.
 
     Bounds are certified in float64 on the network's own device in any case.
@@ -30,6 +31,7 @@ class ComputeOptions:
     memory_mb: int = 512
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.dtype not in ("float32", "float64"):
             raise InputError(f"dtype: '{self.dtype}' is not one of float32, float64")
         if self.memory_mb < 1:

@@ -29,6 +29,7 @@ from kreludomain.domain import (
 from kreludomain.domain.relaxation import refinable_neurons
 from kreludomain.errors import InputError
 from kreludomain.groups import Grouping, JointRelaxation, make_grouping, relax_jointly
+from kreludomain.options import Unlimited
 from kreludomain.property import Objective
 
 
@@ -206,12 +207,13 @@ class KRelu(Method):
     inner_steps: int | None = None
     octahedron_steps: int | None = None
     passes: int | None = None
-    patience: float = 1.0
+    patience: Unlimited = 1.0
     dtype: str = "float32"
     device: str = "cpu"
     memory_mb: int = 512
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.preset not in PRESETS:
             raise InputError(f"preset: '{self.preset}' is not one of {', '.join(PRESETS)}")
         for name, value in PRESETS[self.preset].items():
@@ -225,6 +227,10 @@ class KRelu(Method):
         if not self.patience >= 0:
             raise InputError(f"patience: {self.patience} is not a number from 0 up")
         self._grouping(), self._machine()  # raise for what they do not take
+
+    @property
+    def group_size(self) -> int:
+        return self.k
 
     def _machine(self) -> ComputeOptions:
         return ComputeOptions(self.dtype, self.device, self.memory_mb)

@@ -1,4 +1,4 @@
-"""A point in time that work must respect."""
+"""Deadlines: moments after which work stops and returns what it has."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ class Deadline:
 
     @property
     def passed(self) -> bool:
-        """Whether it is over."""
+        """Whether the moment has come."""
         return time.monotonic() >= self.at

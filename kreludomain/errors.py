@@ -6,4 +6,4 @@ one line that names the thing. The command line prints that line and exits with 
 
 
 class InputError(ValueError):
-    """Input that cannot be worked with; ``str(error)`` is one line that names what is wrong and where."""
+    """Invalid input; ``str(error)`` is one line that names the mistake and its place (file, key, node or line)."""

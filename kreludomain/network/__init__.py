@@ -1,4 +1,4 @@
-"""What is verified: a graph of operators, and readers for ONNX files and torch modules."""
+"""Networks: a graph of operators, readers for ONNX files and torch modules, a writer, and the check by onnxruntime."""
 
 from __future__ import annotations
 

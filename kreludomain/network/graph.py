@@ -33,7 +33,7 @@ class Node:
 class Network:
     """Nodes in topological order: the first is the :class:`Input`, the last is the output.
 
-    ``model`` holds the ONNX bytes the network was read from, if any: what a counterexample is replayed on.
+    ``model`` holds the ONNX bytes the network was read from, if any; counterexamples are replayed on them.
 
     Raises :class:`InputError` that names the node when a weight is not finite, or inputs do not fit an operator.
     """
@@ -113,7 +113,8 @@ class Network:
         )
 
     def require_relus(self, purpose: str) -> None:
-        """Raises :class:`InputError` that names the first activation which is no ReLU, and says what for."""
+        """Raises :class:`InputError` that names the first activation which is not a ReLU; ``purpose`` is its
+        subject."""
         for node in self.activations:
             if not isinstance(node.operator, Relu):
                 kind = type(node.operator).__name__

@@ -14,8 +14,8 @@ from kreludomain.network.operators import Operator, Pad, Reshape, Sum
 def with_input(network: Network) -> Network:
     """The network ``x -> (x, f(x))``, both flattened: ``(n + m,)`` entries for ``n`` inputs and ``m`` outputs.
 
-    Its ONNX model, if there is one, is the network's own with the same done to it, so that a counterexample is replayed
-    on what was read.
+    Its ONNX model, if there is one, is the network's own with the same concatenation appended, so that counterexamples
+    are still replayed on the model that was read.
     """
     inputs, outputs = (network.size(node.name) for node in (network.input, network.output))
     nodes = list(network.nodes)

@@ -1,7 +1,7 @@
 """Functions that are exactly ReLUs and affine operators: leaky ReLU, clipping, maxima, poolings.
 
-Both readers lower them here, so that whatever bounds a ReLU network bounds these, jointly too, and knows nothing of
-them. A :data:`Decomposition` makes the nodes once it knows what they are called and what they take.
+Both readers decompose them here, so that every method for ReLU networks bounds them too, jointly as well. A
+:data:`Decomposition` makes the nodes from the name of the result and the name of the node it is applied to.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def leaky_relu(shape: Shape, slope: float | Tensor) -> Decomposition:
     """
     factor = torch.as_tensor(slope, dtype=torch.float64)
 
-    def recipe(name: str, source: str) -> tuple[Node, ...]:
+    def nodes(name: str, source: str) -> tuple[Node, ...]:
         return (
             Node(f"{name}/relu", Relu(shape), (source,)),
             Node(f"{name}/above", Scale(1 - factor, None, shape), (f"{name}/relu",)),
@@ -49,11 +49,11 @@ def leaky_relu(shape: Shape, slope: float | Tensor) -> Decomposition:
             Node(name, Sum((1, 1), shape), (f"{name}/above", f"{name}/below")),
         )
 
-    return recipe
+    return nodes
 
 
 def clip(shape: Shape, lower: float, upper: float) -> Decomposition:
-    """``min(max(x, lower), upper)``; infinite sides are none.
+    """``min(max(x, lower), upper)``; an infinite side does not clip.
 
     A chain, ``upper - ReLU((upper - lower) - ReLU(x - lower))``, so that even intervals lose nothing on it.
     """
@@ -76,8 +76,9 @@ def clip(shape: Shape, lower: float, upper: float) -> Decomposition:
 
 @dataclass(frozen=True)
 class Window:
-    """What a pooling looks at, along height and width: windows of ``kernel`` entries, ``dilation`` apart, every
-    ``stride``, of an image padded by ``margins``.
+    """The windows of a pooling, along height and width.
+
+    Windows of ``kernel`` entries, ``dilation`` apart, every ``stride``, of an image padded by ``margins``.
 
     ``partial``: a last window that begins within the image, or the margin before it, counts although it reaches beyond
     the margin after it.
@@ -119,7 +120,8 @@ class Window:
         return first + self.dilation[axis] * torch.arange(self.kernel[axis])[:, None]
 
     def inside(self, axis: int, size: int) -> Tensor:
-        """The same where what is padding is another entry of the window: a maximum does not notice."""
+        """As :meth:`positions`, with padding replaced by an entry of the same window, which leaves its maximum as it
+        is."""
         positions = self.positions(axis, size)
         real = (positions >= 0) & (positions < size)
         if not bool(real.any(0).all()):
@@ -138,23 +140,23 @@ class Window:
 def max_pool(in_shape: Shape, window: Window) -> Decomposition:
     """The largest entry of each window of an image ``(channels, height, width)``; padding is never the largest.
 
-    Maxima of two along the width, then along the height, so that windows which overlap share what they have in
-    common.
+    Maxima of two along the width, then along the height, so that overlapping windows share their
+    common maxima.
     """
     channels, height, width = _image(in_shape)
     across, down = window.inside(1, width), window.inside(0, height)
     wide = (channels, height, across.shape[1])
 
-    def recipe(name: str, source: str) -> tuple[Node, ...]:
+    def nodes(name: str, source: str) -> tuple[Node, ...]:
         every = torch.arange(channels * height * width).view(in_shape)
-        nodes = list(_maximum(f"{name}/across", source, in_shape, [every[:, :, tap] for tap in across]))
-        middle = nodes[-1].name if nodes else source
+        made = list(_maximum(f"{name}/across", source, in_shape, [every[:, :, tap] for tap in across]))
+        middle = made[-1].name if made else source
         every = torch.arange(channels * height * wide[2]).view(wide)
-        nodes += _maximum(f"{name}/down", middle, wide, [every[:, tap] for tap in down])
-        last = nodes.pop()
-        return (*nodes, Node(name, last.operator, last.inputs))
+        made += _maximum(f"{name}/down", middle, wide, [every[:, tap] for tap in down])
+        last = made.pop()
+        return (*made, Node(name, last.operator, last.inputs))
 
-    return recipe
+    return nodes
 
 
 def _maximum(name: str, source: str, in_shape: Shape, taps: list[Tensor]) -> Iterator[Node]:
@@ -178,14 +180,14 @@ def _maximum(name: str, source: str, in_shape: Shape, taps: list[Tensor]) -> Ite
 def maximum(shape: Shape) -> Callable[[str, str, str], tuple[Node, ...]]:
     """The larger of two nodes' values, entry by entry: ``b + ReLU(a - b)``, as ``(name, a, b) -> nodes``."""
 
-    def recipe(name: str, a: str, b: str) -> tuple[Node, ...]:
+    def nodes(name: str, a: str, b: str) -> tuple[Node, ...]:
         return (
             Node(f"{name}/difference", Sum((1, -1), shape), (a, b)),
             Node(f"{name}/relu", Relu(shape), (f"{name}/difference",)),
             Node(name, PairMaximum(shape), (a, b, f"{name}/relu")),
         )
 
-    return recipe
+    return nodes
 
 
 def average_pool(in_shape: Shape, window: Window, padding: bool) -> Decomposition:

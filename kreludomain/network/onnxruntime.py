@@ -16,7 +16,7 @@ FACTOR, RELATIVE = 50.0, 1e-5
 
 
 class Runtime:
-    """An onnxruntime session on the network's own ONNX bytes (or on what we write for it, if it came from torch)."""
+    """An onnxruntime session on the ONNX bytes a network was read from, or on :func:`to_onnx` if it came from torch."""
 
     def __init__(self, network: Network) -> None:
         options = onnxruntime.SessionOptions()
@@ -46,10 +46,11 @@ class Runtime:
 
 
 def check_against_runtime(network: Network, source: str, samples: int = 4, seed: int = 0) -> None:
-    """Raises :class:`InputError` unless the network computes on random inputs what onnxruntime computes.
+    """Raises :class:`InputError` unless the network agrees with onnxruntime on random inputs.
 
-    Inputs are uniform in [0, 1] and normal. The difference allowed is measured by what float32 does to the network's
-    own outputs: a fixed share of the largest value on the way would hide errors behind one large intermediate value.
+    Inputs are uniform in [0, 1] and normal. The difference allowed is a multiple of the rounding of float32 in the
+    network's own outputs: a fixed share of the largest value on the way would hide errors behind one large intermediate
+    value.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = (samples, *network.input.shape)

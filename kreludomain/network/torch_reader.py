@@ -31,7 +31,7 @@ from kreludomain.network.operators import (
 )
 from kreludomain.network.operators.convolution import Pair
 
-#: What a step of the trace is: an operator, several of them, or (``None``) the value as it is.
+#: A step of the trace, converted: an operator, a decomposition into several, or ``None`` for the unchanged value.
 Converted = Operator | Decomposition | None
 
 
@@ -41,7 +41,7 @@ def from_torch(module: nn.Module, input_shape: Shape) -> Network:
     ``input_shape`` has no batch dimension. Modules: Linear, Conv2d, ReLU, LeakyReLU, Hardtanh, ReLU6, Sigmoid, Tanh,
     Flatten, BatchNorm1d/2d, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d(1), Identity, Dropout, nested in any way; in a
     ``forward`` also ``+``, ``-``, ``relu``, ``sigmoid``, ``tanh``, ``flatten``, ``view`` and ``reshape`` with constant
-    sizes. Raises :class:`InputError` that names what is not supported, or if the result differs from the
+    sizes. Raises :class:`InputError` that names the unsupported module or function, or if the result differs from the
     module on random inputs.
     """
     module = copy.deepcopy(module).eval().double().cpu()
@@ -74,7 +74,7 @@ def _read(traced: fx.GraphModule, input_shape: Shape) -> Network:
         else:
             sources = tuple(aliases.get(n.name, n.name) for n in step.all_input_nodes)
             try:
-                made = _reading(step, traced, [shapes[name] for name in sources])
+                made = _converted(step, traced, [shapes[name] for name in sources])
             except (InputError, IndexError, RuntimeError, TypeError, ValueError) as error:
                 text = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise InputError(f"node '{step.name}' ({_kind(step, traced)}): {text}") from None
@@ -92,7 +92,7 @@ def _kind(step: fx.Node, traced: fx.GraphModule) -> str:
     return getattr(step.target, "__name__", str(step.target))
 
 
-def _reading(step: fx.Node, traced: fx.GraphModule, shapes: list[Shape]) -> Converted:
+def _converted(step: fx.Node, traced: fx.GraphModule, shapes: list[Shape]) -> Converted:
     if step.op == "call_module":
         module = traced.get_submodule(str(step.target))
         if type(module) not in MODULES:

@@ -19,8 +19,8 @@ class Claim:
 
     ``C`` is ``(m, outputs)``, ``d`` ``(m,)``. ``clause`` ``(m,)``, integers: the clause of each row, 0 to c - 1, each
     with a row; ``None``: each row is its own clause. ``non_strict`` ``(m,)``, booleans: the row counts as true at 0
-    too; ``None``: no row does. What breaks the claim is a set of outputs in disjunctive normal form: a clause is broken
-    where all of its rows are.
+    too; ``None``: no row does. The outputs that break the claim are a set in disjunctive normal form: a clause is
+    broken where all of its rows are.
 
     Raises :class:`InputError` for shapes that do not fit each other, entries that are not finite, clauses without rows.
     """
@@ -75,7 +75,8 @@ class Claim:
         return start.scatter_reduce(1, index, margins, "amax")
 
     def proved(self, lower: Tensor) -> Tensor:
-        """Which clauses sound lower bounds of the rows ``(..., m)`` prove: ``(..., c)``; what is NaN proves nothing."""
+        """Which clauses sound lower bounds of the rows ``(..., m)`` prove: ``(..., c)``; a bound that is NaN proves
+        nothing."""
         true = (
             (lower > 0) if self.non_strict is None else (lower > 0) | ((lower >= 0) & self.non_strict.to(lower.device))
         )

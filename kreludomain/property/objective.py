@@ -1,4 +1,4 @@
-"""Linear expressions in the values of one node: what every method is asked to bound from below.
+"""Objectives: linear expressions in the values of one node, which every method bounds from below.
 
 A margin, a neuron's lower bound, its upper bound (negated), a direction of an octahedron, a subproblem's claim: all are
 objectives, so all go through the same call.
@@ -25,8 +25,8 @@ class Objective:
     ``coefficients`` is ``(B, m, *shape of the node)``, ``constant`` ``(B, m)``; ``B`` may be 1 where all regions of a
     batch share the expressions.
 
-    ``pullback_history``: the nodes it was pulled back over, and the coefficients that it had there. Whoever bounds it
-    allows for what rounding did on the way.
+    ``pullback_history``: the nodes it was pulled back over, and the coefficients that it had there. Methods that bound
+    it account for the rounding errors of these steps.
     """
 
     node: str

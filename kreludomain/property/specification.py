@@ -22,9 +22,9 @@ class Property:
 
 @dataclass(frozen=True, eq=False)
 class Specification:
-    """Every case's claim holds over its region.
+    """Every property's claim holds over its region.
 
-    ``network`` is what the claims are about: the network that was asked about, or its :func:`with_input` where a claim
+    ``network`` is the one that the claims are about: the given network, or its :func:`with_input` where a claim
     relates outputs to inputs.
     """
 

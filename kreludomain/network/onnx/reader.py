@@ -1,9 +1,9 @@
 """ONNX files to networks.
 
-How each operator is read is an entry of :data:`~kreludomain.network.onnx.operators.READERS`. Everything whose inputs
-are constants is folded with ONNX's own reference evaluator, so that an entry only meets values that depend on the
-network's input. Values keep their ONNX shapes while they are read; ours are the same without a batch dimension of one
-in front, if there is one.
+Each operator's reader is an entry of :data:`~kreludomain.network.onnx.operators.READERS`. Everything whose inputs
+are constants is folded with ONNX's own reference evaluator, so that a reader only meets values that depend on the
+network's input. Values keep their ONNX shapes while they are read; nodes have the same without a leading dimension of
+1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kreludomain.network.lowering import Decomposition
 from kreludomain.network.onnx.operators import READERS, NodeContext, compact
 from kreludomain.network.operators import Input, Operator, Shape
 
-#: What arithmetic on a file's contents raises where they contradict each other.
+#: The exceptions that arithmetic on a contradictory file raises; all of them become one line that names the node.
 _MALFORMED = (InputError, ArithmeticError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 #: The first opset whose arithmetic broadcasts as it does today.
 _OLDEST = 7
@@ -66,7 +66,7 @@ def parse_onnx(data: bytes, source: str = "ONNX model") -> Network:
 
 @dataclass
 class _Reader:
-    """The graph so far: values by their ONNX names, with their ONNX shapes and the nodes that compute them."""
+    """The graph while it is read: values by their ONNX names, their ONNX shapes, and the nodes that compute them."""
 
     model: onnx.ModelProto
     constants: dict[str, np.ndarray] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class _Reader:
         return Network(trim(self.nodes, self.computed_by[name]), data)
 
     def insert(self, made: Operator | Decomposition, *names: str) -> str:
-        """Adds an operator that takes the values ``names``; returns what the new value is called."""
+        """Appends an operator with the values ``names`` as its inputs; returns the name of the new value."""
         name = f"{names[0]}/{len(self.nodes)}"
         nodes = self._nodes(made, name, *names)
         self._append(nodes, name, nodes[-1].shape)
@@ -129,9 +129,9 @@ class _Reader:
         if node.op_type not in READERS:
             raise InputError(f"operator not supported; supported are {', '.join(sorted(READERS))}")
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        call = NodeContext(node.op_type, list(node.input), attributes, self)
-        made, shape = READERS[node.op_type](call)
-        name, values = node.output[0], [n for n in call.inputs if n in self.shapes]
+        context = NodeContext(node.op_type, list(node.input), attributes, self)
+        made, shape = READERS[node.op_type](context)
+        name, values = node.output[0], [n for n in context.inputs if n in self.shapes]
         if made is None:
             self.shapes[name], self.computed_by[name] = shape, self.computed_by[values[0]]
         else:

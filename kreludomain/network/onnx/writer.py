@@ -1,4 +1,4 @@
-"""Networks to ONNX: one entry of the table an operator. What onnxruntime replays, and what training scripts commit."""
+"""Networks to ONNX, one entry of a table per operator: for replay in onnxruntime, and for training scripts."""
 
 from __future__ import annotations
 

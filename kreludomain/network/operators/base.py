@@ -1,8 +1,8 @@
-"""What a node of a network computes.
+"""Operators: the functions of a network's nodes.
 
 There are three kinds of operator: the :class:`Input`, affine operators and activations. Everything that is computed
-*about* an operator (its interval transformer, its linear relaxation, its LP rows, its ONNX form) lives with whoever
-computes it, in a table over these types; an operator itself only knows its own arithmetic.
+*about* an operator (its interval transformer, its linear relaxation, its LP rows, its ONNX form) lives in the module
+that computes it, in a table over these types; an operator itself only knows its own arithmetic.
 
 Shapes never include the batch dimension. Tensors that go in and out carry exactly one leading dimension ``N``.
 """
@@ -32,7 +32,7 @@ class Operator(ABC):
     @property
     @abstractmethod
     def in_shapes(self) -> tuple[Shape, ...]:
-        """Shape of each input's value, without batch: how many inputs there are, and what fits."""
+        """Shape of each input's value, without batch; as many as there are inputs."""
 
     @abstractmethod
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class Operator(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Input(Operator):
-    """The network's input; its value is what the network is called with."""
+    """The network's input; its value is the argument of the call."""
 
     shape: Shape
 

@@ -76,7 +76,7 @@ class Conv2d(AffineOperator):
         window = _window(coefficients)
         if window is not None:
             return (self._transpose_window(coefficients, *window),)
-        # Rows and columns at the far border that no kernel position reaches are what output_padding puts back.
+        # Rows and columns at the far border that no kernel position reaches: output_padding puts them back.
         missed = tuple(self._extent(axis) % self.stride[axis] for axis in (0, 1))
         return (
             functional.conv_transpose2d(

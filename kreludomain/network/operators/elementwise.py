@@ -76,7 +76,7 @@ class Sum(AffineOperator):
 class PairMaximum(AffineOperator):
     """``y = b + r`` of the inputs ``a``, ``b`` and ``r = ReLU(a - b)``: the larger of ``a`` and ``b``.
 
-    ``a`` has no share in the sum. It is an input so that whoever bounds the value can know that it is a maximum.
+    ``a`` has no share in the sum. It is an input so that methods know the value to be a maximum, and bound it as one.
     """
 
     in_shape: Shape

@@ -27,10 +27,10 @@ __all__ = ["load_vnnlib", "parse_vnnlib"]
 
 
 def load_vnnlib(path: str | Path, network: Network) -> Specification:
-    """What a VNN-LIB file (``.vnnlib``, or compressed with gzip) claims of a network.
+    """The specification of a network in a VNN-LIB file (``.vnnlib``, or compressed with gzip).
 
-    Raises :class:`InputError`, with file and line, for a file that cannot be read, what is not in the language or not
-    linear, variables that the network has not, and inputs without both bounds.
+    Raises :class:`InputError`, with file and line, for a file that cannot be read, an expression that is not in the
+    language or not linear, variables that the network has not, and inputs without both bounds.
     """
     try:
         content = Path(path).read_bytes()
@@ -64,7 +64,7 @@ def _check_declared(declared: Mapping[Variable, int], network: Network) -> None:
 
 
 def _specification(conjuncts: list[Conjunct], network: Network) -> Specification:
-    """One case for each box: its conjunctions are what the clauses deny."""
+    """One property for each box; a clause is the negation of a conjunction."""
     atoms = (atom for conjunct in conjuncts for atom in conjunct.atoms)
     joined = any(variable.kind == "X" for atom in atoms for variable in atom.linear.terms)
     about = with_input(network) if joined else network

@@ -1,4 +1,4 @@
-"""S-expressions with the line that each began on: what an SMT-LIB file is made of."""
+"""S-expressions, the syntax of SMT-LIB files, each with the line that it begins on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kreludomain.errors import InputError
 
-#: A parenthesis or a symbol; what follows a semicolon is a comment.
+#: A parenthesis or a symbol; the rest of a line after a semicolon is a comment.
 TOKEN = re.compile(r"[()]|[^\s();]+")
 
 #: How deep parentheses may be nested.
@@ -27,7 +27,7 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What stands between two parentheses."""
+    """A list of expressions in parentheses."""
 
     items: tuple[Expression, ...]
     line: int
@@ -45,7 +45,7 @@ Expression = Symbol | Group
 
 
 class MalformedError(InputError):
-    """What is wrong with a text, and on which line (0: nowhere in particular)."""
+    """A mistake in the text, and the line it is on (0: no line in particular)."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -55,7 +55,7 @@ class MalformedError(InputError):
 def parse(text: str) -> list[Expression]:
     """The expressions of a text. Raises :class:`MalformedError` for parentheses that do not match."""
     done: list[Expression] = []
-    opened: list[tuple[int, list[Expression]]] = []  # what is open: its line, and the items around it
+    opened: list[tuple[int, list[Expression]]] = []  # open parentheses: the line, and the items of the enclosing list
     for line, content in enumerate(text.splitlines(), 1):
         for token in TOKEN.findall(content.partition(";")[0]):
             if token == "(":

@@ -1,6 +1,6 @@
 """Formulas over a network's inputs and outputs: linear inequalities, conjunctions, disjunctions.
 
-A number is the float64 nearest to what is written; from there on arithmetic is exact, in rational numbers.
+A number is read as the nearest float64; from there on arithmetic is exact, in rational numbers.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def _declaration(expression: Expression) -> Variable:
 
 
 def _operands(expression: Expression, count: int | None = None) -> tuple[Expression, ...]:
-    """What follows the first word. Raises :class:`MalformedError` unless it is ``count`` operands, or at least one."""
+    """The operands after the first word. Raises :class:`MalformedError` unless it is ``count`` operands, or at least
+    one."""
     operands = expression.items[1:] if isinstance(expression, Group) else ()
     if (not operands) if count is None else len(operands) != count:
         wanted = "at least one operand" if count is None else f"{count} operand{'s' * (count > 1)}"

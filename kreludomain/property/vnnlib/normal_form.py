@@ -1,6 +1,6 @@
 """Disjunctive normal form: a formula as a list of conjunctions, each a box of inputs and inequalities besides.
 
-Bounds of single inputs are intersected as they are met, and what is empty is dropped at once, so that the many
+Bounds of single inputs are intersected as they are met, and empty conjunctions are dropped at once, so that the many
 assertions of a box with one disjunction of boxes or outputs stay as many conjunctions as the disjunction has.
 """
 
@@ -47,7 +47,7 @@ class Conjunct:
 
 @dataclass(frozen=True, slots=True)
 class _Disjunction:
-    """Any of the conjunctions; if there are none, ``conflict`` says what contradicts what."""
+    """Any of the conjunctions; if there are none, ``conflict`` names the two lines that contradict each other."""
 
     parts: list[Conjunct]
     conflict: str = ""
@@ -114,7 +114,7 @@ def _check(count: int) -> None:
 
 
 def _meet(conjuncts: Iterable[Conjunct]) -> Conjunct | str:
-    """All of the conjunctions as one, or what contradicts what."""
+    """All of the conjunctions as one, or the two lines that contradict each other."""
     box: dict[int, Interval] = {}
     atoms: list[Atom] = []
     for conjunct in conjuncts:
@@ -151,7 +151,7 @@ def _atom(atom: Atom) -> _Disjunction:
 def _above(value: Fraction, atom: Atom) -> float:
     """The upper bound that ``x <= value`` gives: the smallest float64 that is not below it.
 
-    Of ``x < value`` it is the largest float64 that satisfies it: what lies between is far less than the slack of a
+    Of ``x < value`` it is the largest float64 that satisfies it: the gap between both is far less than the slack of a
     region's :meth:`minimum`, and a counterexample is never at a bound that is not allowed.
     """
     nearest = number(value, atom.line)

@@ -1,4 +1,4 @@
-"""Activations, and what is lowered to ReLUs."""
+"""Activations, and operators that are decomposed into ReLUs."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from kreludomain.network.onnx.operators.context import Converted, NodeContext, c
 from kreludomain.network.operators import Activation, Relu, Sigmoid, Tanh
 
 
-def _activation(kind: type[Activation], call: NodeContext) -> Converted:
-    return Converted(kind(compact(call.shape())), call.shape())
+def _activation(kind: type[Activation], context: NodeContext) -> Converted:
+    return Converted(kind(compact(context.shape())), context.shape())
 
 
-def _leaky_relu(call: NodeContext) -> Converted:
-    return Converted(leaky_relu(compact(call.shape()), call.attribute("alpha", 0.01)), call.shape())
+def _leaky_relu(context: NodeContext) -> Converted:
+    return Converted(leaky_relu(compact(context.shape()), context.attribute("alpha", 0.01)), context.shape())
 
 
-def _prelu(call: NodeContext) -> Converted:
-    slope = call.required(1, "the slope")
-    if np.broadcast_shapes(slope.shape, call.shape()) != call.shape():
-        raise InputError(f"a slope of shape {slope.shape} does not fit an input of shape {call.shape()}")
-    return Converted(leaky_relu(compact(call.shape()), fitted(slope, call.shape())), call.shape())
+def _prelu(context: NodeContext) -> Converted:
+    slope = context.required(1, "the slope")
+    if np.broadcast_shapes(slope.shape, context.shape()) != context.shape():
+        raise InputError(f"a slope of shape {slope.shape} does not fit an input of shape {context.shape()}")
+    return Converted(leaky_relu(compact(context.shape()), fitted(slope, context.shape())), context.shape())
 
 
-def _clip(call: NodeContext) -> Converted:
+def _clip(context: NodeContext) -> Converted:
     """RowColumnBounds are attributes before opset 11, inputs since; a side that is left out is none."""
     sides = []
     for position, (name, none) in enumerate((("min", -np.inf), ("max", np.inf)), 1):
-        given = call.optional(position, name)
-        value = call.attribute(name, none) if given is None else given
+        given = context.optional(position, name)
+        value = context.attribute(name, none) if given is None else given
         sides.append(float(np.asarray(value).reshape(())))
-    largest = float(np.finfo(np.float32).max)  # what exporters write where a side is none
+    largest = float(np.finfo(np.float32).max)  # exporters write it for a side that does not clip
     lower, upper = (-np.inf if sides[0] <= -largest else sides[0]), (np.inf if sides[1] >= largest else sides[1])
     if (lower, upper) == (-np.inf, np.inf):
-        return Converted(None, call.shape())
-    return Converted(clip(compact(call.shape()), lower, upper), call.shape())
+        return Converted(None, context.shape())
+    return Converted(clip(compact(context.shape()), lower, upper), context.shape())
 
 
 ACTIVATIONS = {
     "Clip": _clip,
     "LeakyRelu": _leaky_relu,
     "PRelu": _prelu,
-    "Relu": lambda call: _activation(Relu, call),
-    "Sigmoid": lambda call: _activation(Sigmoid, call),
-    "Tanh": lambda call: _activation(Tanh, call),
+    "Relu": lambda context: _activation(Relu, context),
+    "Sigmoid": lambda context: _activation(Sigmoid, context),
+    "Tanh": lambda context: _activation(Tanh, context),
 }

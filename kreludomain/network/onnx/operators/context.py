@@ -1,4 +1,4 @@
-"""What an entry of the table of ONNX operators is given, and what it returns."""
+"""The arguments and the result of a reader of one ONNX operator (an entry of ``READERS``)."""
 
 from __future__ import annotations
 
@@ -15,35 +15,38 @@ from kreludomain.network.operators import Gather, Operator, Reshape, Shape
 
 
 def compact(shape: Shape) -> Shape:
-    """An ONNX shape as ours, without a batch dimension of one in front; what has no axes has one of one entry.
+    """The shape of a node's value for an ONNX shape: without a leading dimension of 1; ``(1,)`` for a scalar.
 
-    Entries keep their order, so this is bookkeeping only, wherever the one comes from and whatever it means.
+    Entries keep their order, so it does not matter whether that dimension was the batch.
     """
     return (shape[1:] if len(shape) > 1 and shape[0] == 1 else shape) or (1,)
 
 
 class Converted(NamedTuple):
-    """The operator of a node or a recipe of several (``None``: the value of the first input as it is), and the value's
-    shape in ONNX, batch included."""
+    """An ONNX node, converted.
+
+    ``made``: its operator, or the decomposition into several; ``None`` where the value is the first input's, unchanged.
+    ``shape``: the value's shape in ONNX, batch included.
+    """
 
     made: Operator | Decomposition | None
     shape: Shape
 
 
 class GraphBuilder(Protocol):
-    """What is known of the graph before a node."""
+    """The graph that precedes a node: its constants and the ONNX shapes of its values, by name."""
 
     constants: dict[str, np.ndarray]
     shapes: dict[str, Shape]
 
     def insert(self, made: Operator | Decomposition, *names: str) -> str:
-        """Adds an operator that takes the values ``names``; returns what the new value is called."""
+        """Appends an operator with the values ``names`` as its inputs; returns the name of the new value."""
         ...
 
 
 @dataclass
 class NodeContext:
-    """One ONNX node while it is read: ``inputs`` are names of values, empty where an optional one is left out."""
+    """One ONNX node while it is read; ``inputs`` are names of values, empty for an optional input that is absent."""
 
     op_type: str
     inputs: list[str]
@@ -55,15 +58,16 @@ class NodeContext:
         name = self.inputs[position] if position < len(self.inputs) else ""
         return self.source.constants.get(name)
 
-    def optional(self, position: int, what: str) -> np.ndarray | None:
+    def optional(self, position: int, name: str) -> np.ndarray | None:
         """Input ``position``, a constant, or ``None`` where the node does not have it."""
         present = position < len(self.inputs) and self.inputs[position] != ""
-        return self.required(position, what) if present else None
+        return self.required(position, name) if present else None
 
-    def required(self, position: int, what: str) -> np.ndarray:
+    def required(self, position: int, name: str) -> np.ndarray:
+        """Input ``position``, a constant. Raises :class:`InputError` that calls it ``name`` where it is none."""
         value = self.constant(position)
         if value is None:
-            raise InputError(f"{what} must be a constant")
+            raise InputError(f"{name} must be a constant")
         return value
 
     def shape(self, position: int = 0) -> Shape:
@@ -84,17 +88,17 @@ class NodeContext:
             raise InputError(f"{name} {axis} of a value with {rank} axes")
         return axis % rank
 
-    def through(self, made: Operator | Decomposition, position: int = 0) -> None:
-        """Puts an operator of one input between an input and the node."""
+    def insert_before(self, made: Operator | Decomposition, position: int = 0) -> None:
+        """Inserts an operator of one input between input ``position`` and the node."""
         self.inputs[position] = self.source.insert(made, self.inputs[position])
 
     def reshape(self, given: Shape, wanted: Shape, position: int = 0) -> None:
-        """Puts a reshaping in front of an input, where it needs one."""
+        """Reshapes input ``position`` from the compact shape ``given`` to ``wanted``, if they differ."""
         if given != wanted:
-            self.through(Reshape(given, wanted), position)
+            self.insert_before(Reshape(given, wanted), position)
 
     def reshaped(self, shape: Shape) -> Converted:
-        """The first input under another ONNX shape."""
+        """The first input, reshaped to another ONNX shape."""
         given, wanted = compact(self.shape()), compact(shape)
         return Converted(None if given == wanted else Reshape(given, wanted), shape)
 
@@ -110,7 +114,7 @@ class NodeContext:
         return np.arange(self.size()).reshape(self.shape())
 
     def broadcast(self, position: int, shape: Shape) -> None:
-        """Makes an input one of this ONNX shape."""
+        """Broadcasts input ``position`` to an ONNX shape."""
         given = self.shape(position)
         if given == shape:
             return
@@ -119,7 +123,7 @@ class NodeContext:
             self.reshape(compact(given), compact(shape), position)
         else:
             chosen = torch.from_numpy(np.ascontiguousarray(index).reshape(compact(shape)))
-            self.through(Gather(compact(given), chosen), position)
+            self.insert_before(Gather(compact(given), chosen), position)
 
 
 def weight(value: np.ndarray) -> Tensor:
@@ -128,7 +132,8 @@ def weight(value: np.ndarray) -> Tensor:
 
 
 def fitted(value: np.ndarray, shape: Shape) -> Tensor:
-    """A constant that broadcasts to an ONNX shape, as one that broadcasts to the compact shape."""
+    """A constant that broadcasts to the ONNX shape ``shape``, brought into a form that broadcasts to the compact
+    one."""
     constant = weight(value)
     aligned = constant.reshape((1,) * (len(shape) - constant.dim()) + tuple(constant.shape))
     dropped = len(shape) > 1 and shape[0] == 1

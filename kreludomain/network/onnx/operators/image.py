@@ -8,20 +8,20 @@ from kreludomain.network.onnx.operators.context import Converted, NodeContext, w
 from kreludomain.network.operators import Conv2d, Pad, Shape
 
 
-def _image(call: NodeContext) -> Shape:
+def _image(context: NodeContext) -> Shape:
     """The image's shape ``(channels, height, width)``."""
-    shape = call.shape()
+    shape = context.shape()
     if len(shape) != 4 or shape[0] != 1:
         raise InputError(f"an input of shape {shape}; images (1, channels, height, width) are supported")
     return shape[1:]
 
 
-def _window(call: NodeContext, kernel: tuple[int, ...]) -> Window:
+def _window(context: NodeContext, kernel: tuple[int, ...]) -> Window:
     if len(kernel) != 2:
         raise InputError(f"a kernel of shape {kernel}; two spatial dimensions are supported")
-    sizes = _image(call)[1:]
-    strides, dilations = (tuple(call.attribute(name, (1, 1))) for name in ("strides", "dilations"))
-    automatic = call.attribute("auto_pad", b"NOTSET").decode()
+    sizes = _image(context)[1:]
+    strides, dilations = (tuple(context.attribute(name, (1, 1))) for name in ("strides", "dilations"))
+    automatic = context.attribute("auto_pad", b"NOTSET").decode()
     if automatic in ("SAME_UPPER", "SAME_LOWER"):
         total = [
             max(0, (-(-size // s) - 1) * s + d * (k - 1) + 1 - size)
@@ -32,55 +32,55 @@ def _window(call: NodeContext, kernel: tuple[int, ...]) -> Window:
     elif automatic == "VALID":
         margins = [(0, 0), (0, 0)]
     else:
-        top, left, bottom, right = call.attribute("pads", (0, 0, 0, 0))
+        top, left, bottom, right = context.attribute("pads", (0, 0, 0, 0))
         margins = [(top, bottom), (left, right)]
-    partial = bool(call.attribute("ceil_mode", 0))
+    partial = bool(context.attribute("ceil_mode", 0))
     return Window((kernel[0], kernel[1]), strides, (margins[0], margins[1]), dilations, partial)
 
 
-def _conv(call: NodeContext) -> Converted:
+def _conv(context: NodeContext) -> Converted:
     """Symmetric padding is the convolution's own; any other becomes a :class:`Pad` in front of it."""
-    factor, bias = weight(call.required(1, "W")), call.optional(2, "B")
-    window, in_shape = _window(call, tuple(factor.shape[2:])), _image(call)
+    factor, bias = weight(context.required(1, "W")), context.optional(2, "B")
+    window, in_shape = _window(context, tuple(factor.shape[2:])), _image(context)
     (top, bottom), (left, right) = window.margins
     padding = (top, left)
     if padding != (bottom, right):
         pad = Pad(in_shape, (0, top, left), (0, bottom, right))
-        call.through(pad)
+        context.insert_before(pad)
         in_shape, padding = pad.out_shape, (0, 0)
     constant = None if bias is None else weight(bias)
-    groups = call.attribute("group", 1)
+    groups = context.attribute("group", 1)
     made = Conv2d(factor, constant, in_shape, window.stride, padding, window.dilation, groups)
     return Converted(made, (1, *made.out_shape))
 
 
-def _pooled(call: NodeContext, window: Window) -> Shape:
-    channels, *sizes = _image(call)
+def _pooled(context: NodeContext, window: Window) -> Shape:
+    channels, *sizes = _image(context)
     return (1, channels, *(window.count(axis, size) for axis, size in enumerate(sizes)))
 
 
-def _average_pool(call: NodeContext) -> Converted:
-    window = _window(call, tuple(call.attribute("kernel_shape")))
-    counted = bool(call.attribute("count_include_pad", 0))
-    return Converted(average_pool(_image(call), window, counted), _pooled(call, window))
+def _average_pool(context: NodeContext) -> Converted:
+    window = _window(context, tuple(context.attribute("kernel_shape")))
+    counted = bool(context.attribute("count_include_pad", 0))
+    return Converted(average_pool(_image(context), window, counted), _pooled(context, window))
 
 
-def _max_pool(call: NodeContext) -> Converted:
-    window = _window(call, tuple(call.attribute("kernel_shape")))
-    return Converted(max_pool(_image(call), window), _pooled(call, window))
+def _max_pool(context: NodeContext) -> Converted:
+    window = _window(context, tuple(context.attribute("kernel_shape")))
+    return Converted(max_pool(_image(context), window), _pooled(context, window))
 
 
-def _whole(call: NodeContext) -> Window:
-    height, width = _image(call)[1:]
+def _whole(context: NodeContext) -> Window:
+    height, width = _image(context)[1:]
     return Window((height, width), (1, 1))
 
 
-def _global_average_pool(call: NodeContext) -> Converted:
-    return Converted(average_pool(_image(call), _whole(call), True), _pooled(call, _whole(call)))
+def _global_average_pool(context: NodeContext) -> Converted:
+    return Converted(average_pool(_image(context), _whole(context), True), _pooled(context, _whole(context)))
 
 
-def _global_max_pool(call: NodeContext) -> Converted:
-    return Converted(max_pool(_image(call), _whole(call)), _pooled(call, _whole(call)))
+def _global_max_pool(context: NodeContext) -> Converted:
+    return Converted(max_pool(_image(context), _whole(context)), _pooled(context, _whole(context)))
 
 
 IMAGES = {

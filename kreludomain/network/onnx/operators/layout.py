@@ -10,80 +10,80 @@ from kreludomain.network.onnx.operators.context import Converted, NodeContext, c
 from kreludomain.network.operators import Concat, Gather, Pad, Permute, Reshape, Scale, Shape
 
 
-def _sized(call: NodeContext, target: list[int]) -> Converted:
+def _sized(context: NodeContext, target: list[int]) -> Converted:
     """The value under an ONNX shape, where one entry may be -1."""
     wanted = list(target)
     if wanted.count(-1) == 1:
         known = int(np.prod([t for t in wanted if t != -1], dtype=np.int64))
-        wanted[wanted.index(-1)] = call.size() // max(known, 1)
-    if min(wanted, default=1) < 1 or int(np.prod(wanted, dtype=np.int64)) != call.size():
-        raise InputError(f"cannot reshape {call.shape()} to {tuple(target)}")
-    return call.reshaped(tuple(wanted))
+        wanted[wanted.index(-1)] = context.size() // max(known, 1)
+    if min(wanted, default=1) < 1 or int(np.prod(wanted, dtype=np.int64)) != context.size():
+        raise InputError(f"cannot reshape {context.shape()} to {tuple(target)}")
+    return context.reshaped(tuple(wanted))
 
 
-def _reshape(call: NodeContext) -> Converted:
-    target = [int(t) for t in call.required(1, "the shape").ravel()]
-    if not call.attribute("allowzero", 0):
-        current = call.shape()
+def _reshape(context: NodeContext) -> Converted:
+    target = [int(t) for t in context.required(1, "the shape").ravel()]
+    if not context.attribute("allowzero", 0):
+        current = context.shape()
         target = [current[i] if t == 0 and i < len(current) else t for i, t in enumerate(target)]
-    return _sized(call, target)
+    return _sized(context, target)
 
 
-def _flatten(call: NodeContext) -> Converted:
-    shape = call.shape()
-    axis = int(call.attribute("axis", 1))
+def _flatten(context: NodeContext) -> Converted:
+    shape = context.shape()
+    axis = int(context.attribute("axis", 1))
     if not -len(shape) <= axis <= len(shape):
         raise InputError(f"axis {axis} of a value with {len(shape)} axes")
     axis = axis + len(shape) if axis < 0 else axis
     before, after = (int(np.prod(part, dtype=np.int64)) for part in (shape[:axis], shape[axis:]))
-    return call.reshaped((before, after))
+    return context.reshaped((before, after))
 
 
-def _axes(call: NodeContext, position: int) -> list[int] | None:
+def _axes(context: NodeContext, position: int) -> list[int] | None:
     """An attribute in older opsets, an input in newer ones; may be absent."""
-    axes = call.attribute("axes")
-    axes = call.optional(position, "axes") if axes is None else axes
+    axes = context.attribute("axes")
+    axes = context.optional(position, "axes") if axes is None else axes
     return None if axes is None else [int(a) for a in np.asarray(axes).ravel()]
 
 
-def _squeeze(call: NodeContext) -> Converted:
-    current, axes = call.shape(), _axes(call, 1)
+def _squeeze(context: NodeContext) -> Converted:
+    current, axes = context.shape(), _axes(context, 1)
     dropped = {i for i, n in enumerate(current) if n == 1} if axes is None else {a % len(current) for a in axes}
     if any(current[axis] != 1 for axis in dropped):
         raise InputError(f"axes {axes} of a value of shape {current}; only axes of one entry can go")
-    return call.reshaped(tuple(n for i, n in enumerate(current) if i not in dropped))
+    return context.reshaped(tuple(n for i, n in enumerate(current) if i not in dropped))
 
 
-def _unsqueeze(call: NodeContext) -> Converted:
-    axes, current = _axes(call, 1), call.shape()
+def _unsqueeze(context: NodeContext) -> Converted:
+    axes, current = _axes(context, 1), context.shape()
     if axes is None:
         raise InputError("axes are missing")
     rank = len(current) + len(axes)
     added, rest = {a % rank for a in axes}, iter(current)
-    return call.reshaped(tuple(1 if i in added else next(rest) for i in range(rank)))
+    return context.reshaped(tuple(1 if i in added else next(rest) for i in range(rank)))
 
 
-def _transpose(call: NodeContext) -> Converted:
-    shape = call.shape()
-    order = tuple(call.attribute("perm", tuple(reversed(range(len(shape))))))
+def _transpose(context: NodeContext) -> Converted:
+    shape = context.shape()
+    order = tuple(context.attribute("perm", tuple(reversed(range(len(shape))))))
     result = tuple(shape[axis] for axis in order)
     longer = [axis for axis in order if shape[axis] != 1]
     if longer == sorted(longer):  # axes of one entry move nothing
-        return call.reshaped(result)
+        return context.reshaped(result)
     if shape[0] == 1 and order[0] == 0:
         return Converted(Permute(compact(shape), tuple(axis - 1 for axis in order[1:])), result)
-    call.reshape(compact(shape), shape)
+    context.reshape(compact(shape), shape)
     if compact(result) == result:
         return Converted(Permute(shape, order), result)
-    call.through(Permute(shape, order))
+    context.insert_before(Permute(shape, order))
     return Converted(Reshape(result, compact(result)), result)
 
 
-def _slice(call: NodeContext) -> Converted:
-    rank = len(call.shape())
-    given = [call.attribute(name) for name in ("starts", "ends", "axes")]  # before opset 10
+def _slice(context: NodeContext) -> Converted:
+    rank = len(context.shape())
+    given = [context.attribute(name) for name in ("starts", "ends", "axes")]  # before opset 10
     names = ("the starts", "the ends", "the axes", "the steps")
-    inputs = [call.optional(i, name) for i, name in enumerate(names, 1)]
+    inputs = [context.optional(i, name) for i, name in enumerate(names, 1)]
     starts, ends, axes = (a if a is not None else i for a, i in zip(given, inputs[:3], strict=True))
     if starts is None or ends is None:
         raise InputError("starts or ends are missing")
@@ -92,48 +92,50 @@ def _slice(call: NodeContext) -> Converted:
     chosen = [slice(None)] * rank
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         chosen[int(axis)] = slice(int(start), int(end), int(step))
-    return _some(call, call.positions()[tuple(chosen)])
+    return _some(context, context.positions()[tuple(chosen)])
 
 
-def _gather(call: NodeContext) -> Converted:
-    indices, axis = call.required(1, "the indices"), call.axis("axis", 0, len(call.shape()))
-    return _some(call, np.take(call.positions(), indices.astype(np.int64), axis=axis))
+def _gather(context: NodeContext) -> Converted:
+    indices, axis = context.required(1, "the indices"), context.axis("axis", 0, len(context.shape()))
+    return _some(context, np.take(context.positions(), indices.astype(np.int64), axis=axis))
 
 
-def _some(call: NodeContext, index: np.ndarray) -> Converted:
+def _some(context: NodeContext, index: np.ndarray) -> Converted:
     if not index.size:
         raise InputError("nothing of the value is left")
-    return call.selected(index)
+    return context.selected(index)
 
 
-def _concat(call: NodeContext) -> Converted:
+def _concat(context: NodeContext) -> Converted:
     """All values flat and one behind the other, then in place; constants are zeros that are shifted."""
     parts, start = [], 0
-    values = [i for i in range(len(call.inputs)) if call.constant(i) is None]
-    for i in range(len(call.inputs)):
+    values = [i for i in range(len(context.inputs)) if context.constant(i) is None]
+    for i in range(len(context.inputs)):
         if i in values:
-            parts.append(start + np.arange(call.size(i)).reshape(call.shape(i)))
-            start += call.size(i)
+            parts.append(start + np.arange(context.size(i)).reshape(context.shape(i)))
+            start += context.size(i)
         else:
-            parts.append(np.full(call.shape(i), -1))
-    axis = call.axis("axis", 0, parts[0].ndim)
+            parts.append(np.full(context.shape(i), -1))
+    axis = context.axis("axis", 0, parts[0].ndim)
     index = np.concatenate(parts, axis)
-    shift = np.concatenate([parts[i] * 0.0 if (c := call.constant(i)) is None else c for i in range(len(parts))], axis)
+    shift = np.concatenate(
+        [parts[i] * 0.0 if (c := context.constant(i)) is None else c for i in range(len(parts))], axis
+    )
     for i in values:
-        call.reshape(compact(call.shape(i)), (call.size(i),), i)
-    sources = [call.inputs[i] for i in values]
+        context.reshape(compact(context.shape(i)), (context.size(i),), i)
+    sources = [context.inputs[i] for i in values]
     joined = Concat(tuple((parts[i].size,) for i in values), 0)
-    call.inputs[:] = [call.source.insert(joined, *sources)] if len(sources) > 1 else sources
-    return _placed(call, (start,), index, shift)
+    context.inputs[:] = [context.source.insert(joined, *sources)] if len(sources) > 1 else sources
+    return _placed(context, (start,), index, shift)
 
 
-def _placed(call: NodeContext, given: Shape, index: np.ndarray, shift: np.ndarray) -> Converted:
+def _placed(context: NodeContext, given: Shape, index: np.ndarray, shift: np.ndarray) -> Converted:
     """Entries of the first input, of our shape ``given``, at flat positions ``index`` (-1: none), plus ``shift``."""
     shape = compact(index.shape)
     if index.size == np.prod(given) and (index.ravel() == np.arange(index.size)).all():
-        call.reshape(given, shape)
+        context.reshape(given, shape)
     else:
-        call.through(Gather(given, torch.from_numpy(np.ascontiguousarray(index).reshape(shape))))
+        context.insert_before(Gather(given, torch.from_numpy(np.ascontiguousarray(index).reshape(shape))))
     if not shift.any():
         return Converted(None, index.shape)
     return Converted(Scale(torch.ones((), dtype=torch.float64), fitted(shift, index.shape), shape), index.shape)
@@ -143,14 +145,14 @@ def _placed(call: NodeContext, given: Shape, index: np.ndarray, shift: np.ndarra
 _MODES = {"constant": "constant", "reflect": "reflect", "edge": "edge", "wrap": "wrap"}
 
 
-def _pad(call: NodeContext) -> Converted:
+def _pad(context: NodeContext) -> Converted:
     """Zeros around an image are an operator of their own; everything else selects entries."""
-    mode, shape = call.attribute("mode", b"constant").decode(), call.shape()
+    mode, shape = context.attribute("mode", b"constant").decode(), context.shape()
     if mode not in _MODES:
         raise InputError(f"mode {mode} is not one of {', '.join(_MODES)}")
-    pads = call.attribute("pads")
-    pads = [int(p) for p in (pads if pads is not None else call.required(1, "pads"))]
-    fill, axes = call.optional(2, "the fill value"), call.optional(3, "axes")
+    pads = context.attribute("pads")
+    pads = [int(p) for p in (pads if pads is not None else context.required(1, "pads"))]
+    fill, axes = context.optional(2, "the fill value"), context.optional(3, "axes")
     rank = len(shape)
     if axes is not None:
         spread = [0] * (2 * rank)
@@ -159,30 +161,30 @@ def _pad(call: NodeContext) -> Converted:
         pads = spread
     if len(pads) != 2 * rank:
         raise InputError(f"{len(pads)} pads for a value with {rank} axes")
-    value = float(call.attribute("value", 0.0) if fill is None or not fill.size else fill.reshape(()))
+    value = float(context.attribute("value", 0.0) if fill is None or not fill.size else fill.reshape(()))
     before, after = pads[:rank], pads[rank:]
     if mode == "constant" and not value and min(pads) >= 0 and shape[0] == 1 and not before[0] + after[0]:
         result = (1, *(b + n + a for b, n, a in zip(before[1:], shape[1:], after[1:], strict=True)))
         return Converted(Pad(compact(shape), tuple(before[1:]), tuple(after[1:])), result)
     added = [(max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True)]
     kept = tuple(slice(max(-b, 0), n - max(-a, 0)) for b, n, a in zip(before, shape, after, strict=True))
-    index = call.positions()[kept]
+    index = context.positions()[kept]
     if not index.size:
         raise InputError("nothing of the value is left")
     outside = {"constant_values": -1} if mode == "constant" else {}
-    index = np.pad(index, added, mode=_MODES[mode], **outside)  # type: ignore[call-overload]
-    return _placed(call, compact(shape), index, np.where(index < 0, value, 0.0))
+    index = np.pad(index, added, mode=_MODES[mode], **outside)  # type: ignore[context-overload]
+    return _placed(context, compact(shape), index, np.where(index < 0, value, 0.0))
 
 
-def _identity(call: NodeContext) -> Converted:
-    return Converted(None, call.shape())
+def _identity(context: NodeContext) -> Converted:
+    return Converted(None, context.shape())
 
 
-def _dropout(call: NodeContext) -> Converted:
-    training = call.optional(2, "training_mode")
+def _dropout(context: NodeContext) -> Converted:
+    training = context.optional(2, "training_mode")
     if training is not None and training.any():
         raise InputError("training_mode is set; networks are read for inference")
-    return Converted(None, call.shape())
+    return Converted(None, context.shape())
 
 
 LAYOUT = {

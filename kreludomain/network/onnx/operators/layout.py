@@ -172,7 +172,7 @@ def _pad(context: NodeContext) -> Converted:
     if not index.size:
         raise InputError("nothing of the value is left")
     outside = {"constant_values": -1} if mode == "constant" else {}
-    index = np.pad(index, added, mode=_MODES[mode], **outside)  # type: ignore[context-overload]
+    index = np.pad(index, added, mode=_MODES[mode], **outside)  # type: ignore[call-overload]
     return _placed(context, compact(shape), index, np.where(index < 0, value, 0.0))
 
 

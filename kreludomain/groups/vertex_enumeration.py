@@ -187,7 +187,9 @@ def _direction_entries(k: int) -> tuple[Integers, Floats]:
     return np.array(place, dtype=np.int64), np.where(np.arange(k) % 2, -1.0, 1.0)
 
 
-def _clip(arrangement: Arrangement, base: Floats, along: Floats, owner: Integers) -> tuple[Floats, Floats, NDArray]:
+def _clip(
+    arrangement: Arrangement, base: Floats, along: Floats, owner: Integers
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Where lines ``base + t along`` enter and leave their polytopes, ``t`` ``(L,)`` each, and which meet them."""
     speed, at = arrangement.directions @ along, arrangement.directions @ base
     low, high = arrangement.lower[:, owner] - at, arrangement.upper[:, owner] - at

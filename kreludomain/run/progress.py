@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
+from typing import TextIO
 
 from kreludomain.run.results import Row, json_line
 from kreludomain.run.runner import Work
@@ -88,15 +89,12 @@ def watched(mode: Mode, work: Work, workers: int) -> Iterator[Callable[[Row], No
         yield watch
 
 
-class _Stderr(logging.StreamHandler):
+class _Stderr(logging.StreamHandler[TextIO]):
     """Writes to what is stderr at the time, which a progress bar replaces to stay below the text."""
 
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> object:
-        return sys.stderr
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 def log_to(level: str, file: Path | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import cvxpy
 import numpy as np
+from numpy.typing import NDArray
 
 from kreludomain.errors import InputError
 from kreludomain.programs.program import Program
@@ -51,13 +52,14 @@ class CvxpySession:
         above = np.isfinite(program.row_upper) & ~equal
         rows = program.rows
         # The rows in three kinds, each with the sign its multiplier has in our convention.
+        kinds: tuple[tuple[NDArray[np.bool_], float, Callable[[Any], Any]], ...] = (
+            (equal, -1.0, lambda a: a @ z == program.row_lower[equal]),
+            (above, -1.0, lambda a: a @ z <= program.row_upper[above]),
+            (below, 1.0, lambda a: a @ z >= program.row_lower[below]),
+        )
         self._kinds = [
             (np.flatnonzero(chosen), sign, make(rows[np.flatnonzero(chosen)]))
-            for chosen, sign, make in (
-                (equal, -1.0, lambda a: a @ z == program.row_lower[equal]),
-                (above, -1.0, lambda a: a @ z <= program.row_upper[above]),
-                (below, 1.0, lambda a: a @ z >= program.row_lower[below]),
-            )
+            for chosen, sign, make in kinds
             if chosen.any()
         ]
         self._size = rows.shape[0]

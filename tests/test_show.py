@@ -144,7 +144,7 @@ def test_split_gives_both_sides() -> None:
 def test_what_occurs_lies_in_every_set(name: str, method: str) -> None:
     network = ZOO[name]()
     region, plane = box_around(network, 0.04 if name == "conv" else 0.15), first_two(network)
-    around = circumscribe(SupportBounds(kd.abstract(network, region, method), plane), accuracy=0.02, max_directions=24)
+    around = circumscribe(SupportBounds(kd.abstract(network, region, method), plane), max_directions=16)
     found = reachable_set(network, region, plane, samples=400)
     occurs = np.vstack([found.points, found.hull])
     assert violations(around.vertices, occurs).max() <= 1e-9 * (1 + np.abs(found.hull).max())

@@ -15,7 +15,7 @@ The whole public API is on this page. A session::
     question = kd.load_vnnlib("property.vnnlib", network)        # the same from a file
     kd.decide(network, question, timeout_s=60).verdict           # verified if every case is, falsified if one is
 
-To put in something of your own: ``KRelu(grouping=function)``, ``KReluLP(solver=object)``, ``Refined(function)``, or
+To put in something of your own: ``KRelu(grouping=object)``, ``KReluLP(solver=object)``, ``Refined(function)``, or
 a subclass of :class:`Method`.
 """
 

@@ -61,9 +61,9 @@ def measure(
 ) -> list[Row]:
     triangle, seconds = timed(kd.TriangleLP().abstract(kd.Query(network, region)), objective)
     found = {"triangle LP": (triangle, seconds)}
-    relaxed = kd.KReluLP(k=options.k, chunk=options.chunk).abstract(kd.Query(network, region))
+    relaxed = kd.KReluLP(k=options.k, partition_size=options.partition_size).abstract(kd.Query(network, region))
     for solver in options.solvers:
-        method = kd.KReluLP(k=options.k, chunk=options.chunk, solver=solver)
+        method = kd.KReluLP(k=options.k, partition_size=options.partition_size, solver=solver)
         found[f"LP, {solver}"] = timed(method.abstract(kd.Query(network, region)), objective)
     for steps in options.steps:
         dual = DualAbstraction(
@@ -73,7 +73,7 @@ def measure(
             base=relaxed.base,
             joint={node: tuple(same) for node, same in relaxed.joint.items()},
             ascent=DualAscent(steps),
-            machine=ComputeOptions(options.dtype),
+            compute=ComputeOptions(options.dtype),
         )
         found[f"dual, {steps} steps"] = timed(dual, objective)
     best, slowest = found[f"LP, {options.solvers[0]}"]
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--solvers", nargs="+", default=["highspy"], help="the first is what the dual is compared with")
     parser.add_argument("--steps", type=int, nargs="+", default=[30, 60, 100, 150, 200, 300])
     parser.add_argument("--k", type=int, default=3)
-    parser.add_argument("--chunk", type=int, default=20)
+    parser.add_argument("--partition-size", type=int, default=20)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--output", type=Path, default=Path("runs/bench_dual"))
     options = parser.parse_args()

@@ -2,8 +2,8 @@
 
     python scripts/bench_krelu.py BENCHMARKS [--image 3] [--hulls 20] [--runs 7]
 
-Octahedra come from DeepPoly on MNIST 6x100 at radius 0.026, groups of k by area, chunks of 20, overlap at most 1, of
-all layers but the first. Vertices are timed ``--runs`` times, hulls once.
+Octahedra come from DeepPoly on MNIST 6x100 at radius 0.026, groups of k by area, partitions of 20, overlap at most 1,
+of all layers but the first. Vertices are timed ``--runs`` times, hulls once.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ HULLS = 3
 
 def groups_of(abstraction: kd.Abstraction, k: int) -> Octahedra:
     """Octahedra of ``COUNTS[k]`` groups of k neurons."""
-    grouping, found = kd.ByArea(k=k, chunk=20, overlap=min(1, k - 1)), []
+    grouping, found = kd.ByArea(k=k, partition_size=20, overlap=min(1, k - 1)), []
     for node in abstraction.network.pre_activations[1:]:
-        whole = [same for same in grouping(abstraction, node) if same.shape[1] == k]
+        whole = [same for same in grouping.groups(abstraction, node) if same.shape[1] == k]
         found += [octahedra(abstraction, node, same[: COUNTS[k]]) for same in whole]
     lower, upper = (torch.cat([getattr(o, side) for o in found]) for side in ("lower", "upper"))
     chosen = torch.arange(COUNTS[k]) * max(1, len(lower) // COUNTS[k]) % len(lower)

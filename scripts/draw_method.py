@@ -62,17 +62,17 @@ def draw_pieces(path: Path) -> None:
     save(figure, path)
 
 
-def draw_groups(axes: Axes, chunk: int = 9, k: int = 3, overlap: int = 1) -> None:
-    """The groups of one chunk of neurons, a row each."""
-    cover = sparse_cover(chunk, k, overlap)
+def draw_groups(axes: Axes, partition_size: int = 9, k: int = 3, overlap: int = 1) -> None:
+    """The groups of one partition of neurons, a row each."""
+    cover = sparse_cover(partition_size, k, overlap)
     for row, group in enumerate(cover):
         axes.plot(group, [row] * len(group), "-o", color=BLUE, linewidth=1, markersize=4)
     axes.set(
-        title=f"groups of {k} in a chunk of {chunk}, overlap {overlap}",
+        title=f"groups of {k} in a partition of {partition_size}, overlap {overlap}",
         xlabel="neuron, by the area of its triangle",
         ylabel="group",
-        xticks=range(chunk),
-        xticklabels=range(1, chunk + 1),
+        xticks=range(partition_size),
+        xticklabels=range(1, partition_size + 1),
         yticks=range(len(cover)),
         yticklabels=range(1, len(cover) + 1),
     )

@@ -56,7 +56,7 @@ def main() -> None:
             region = kd.ball(x, benchmark.epsilon, clip=(0, 1)).fit(network)
             query = kd.Query(network, region, kd.robustness(label, 10))
             objective = query.objective
-            reached, minima = kd.KRelu(preset="fast", patience=float("inf")).prove(query)
+            reached, minima = kd.KRelu(preset="fast", gain_factor=float("inf")).prove(query)
             open_ = (~(minima.lower[0] > 0)).nonzero()[:, 0]
             if not len(open_):
                 continue

@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("contradiction.csv"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    method = kd.KRelu(preset="balanced", passes=0, patience=float("inf"))
+    method = kd.KRelu(preset="balanced", passes=0, gain_factor=float("inf"))
     with options.output.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["network", "image", "row", "below_zero", "sweep", "bound", "seconds"])

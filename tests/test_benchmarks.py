@@ -43,7 +43,7 @@ def test_the_joint_relaxation_on_mnist_6x100() -> None:
     region = kd.ball(x, 0.026, clip=(0, 1))
     claim = kd.robustness(label, 10)
     worst = kd.claim(claim.C[1:2]).objective(network)
-    methods: list[kd.Method] = [kd.DeepPoly(), kd.TriangleLP(), kd.KReluLP(k=3, chunk=20, overlap=1)]
+    methods: list[kd.Method] = [kd.DeepPoly(), kd.TriangleLP(), kd.KReluLP(k=3, partition_size=20, overlap=1)]
     margins = torch.stack(
         [method.abstract(kd.Query(network, region)).minimise(worst).lower[0, 0] for method in methods]
     )
@@ -77,7 +77,7 @@ def test_every_family_is_bounded(name: str) -> None:
     methods: list[kd.Method] = [
         kd.Interval(),
         kd.DeepPoly(neurons="unstable"),
-        kd.KRelu(preset="fast", steps=10, chunk=3, overlap=0),
+        kd.KRelu(preset="fast", steps=10, partition_size=3, overlap=0),
     ]
     lower = [method.abstract(kd.Query(network, region)).minimise(objective).lower[0] for method in methods]
     assert (lower[0] <= lower[1] + 1e-9).all()

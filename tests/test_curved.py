@@ -18,8 +18,7 @@ from kreludomain.domain import Bounds
 from kreludomain.domain.interval import interval
 from kreludomain.domain.relaxation import maximum_relaxation
 from kreludomain.domain.sshaped import TANGENTS, Line, parallel_band, polygon, tangent_band, tangent_bands
-from kreludomain.groups.grouping import ByArea
-from kreludomain.groups.joint import relax_jointly
+from kreludomain.groups import ByArea, relax_jointly
 from kreludomain.network.operators import Sigmoid, SShaped, Tanh
 from kreludomain.property import Objective
 

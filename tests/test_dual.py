@@ -50,7 +50,7 @@ def lp(network: kd.Network, region: kd.Region, **options: Any) -> LPAbstraction:
     return kd.KReluLP(**options).abstract(kd.Query(network, region))
 
 
-def dual_of(program: LPAbstraction, steps: int, machine: ComputeOptions = ComputeOptions("float64")) -> DualAbstraction:
+def dual_of(program: LPAbstraction, steps: int, compute: ComputeOptions = ComputeOptions("float64")) -> DualAbstraction:
     """The dual over the very groups and octahedra of a linear program."""
     return DualAbstraction(
         program.network,
@@ -59,7 +59,7 @@ def dual_of(program: LPAbstraction, steps: int, machine: ComputeOptions = Comput
         base=program.base,
         joint=program.joint,
         ascent=DualAscent(steps),
-        machine=machine,
+        compute=compute,
     )
 
 
@@ -81,12 +81,14 @@ def with_output_constraints(problem: DualProblem, output_constraints: bool) -> D
     return problem.constrained_by(pulled) if output_constraints else problem
 
 
-def mixed(abstraction: kd.Abstraction, node: str) -> list[Tensor]:
+class Mixed(kd.Grouping):
     """Groups of one to four neurons that overlap at random."""
-    unstable = abstraction.bounds[node].unstable[0].flatten().nonzero()[:, 0]
-    generator = torch.Generator().manual_seed(len(unstable))
-    sizes = [k for k in (1, 2, 2, 3, 3, 4) if k <= len(unstable)]
-    return by_size(unstable[torch.randperm(len(unstable), generator=generator)[:k]] for k in sizes)
+
+    def groups(self, abstraction: kd.Abstraction, node: str) -> list[Tensor]:
+        unstable = abstraction.bounds[node].unstable[0].flatten().nonzero()[:, 0]
+        generator = torch.Generator().manual_seed(len(unstable))
+        sizes = [k for k in (1, 2, 2, 3, 3, 4) if k <= len(unstable)]
+        return by_size(unstable[torch.randperm(len(unstable), generator=generator)[:k]] for k in sizes)
 
 
 # ---- worth ----------------------------------------------------------------------------------------------------------
@@ -107,11 +109,11 @@ def check_against(program: LPAbstraction, steps: int) -> None:
     [("integer weights", 5000, 2), *((name, 1500, k) for name in ("dense", "conv", "residual") for k in (1, 2, 3))],
 )
 def test_as_good_as_the_linear_program(name: str, steps: int, k: int) -> None:
-    check_against(lp(NETWORKS[name], around_middle(NETWORKS[name]), k=k, chunk=6, formulation="vertex"), steps)
+    check_against(lp(NETWORKS[name], around_middle(NETWORKS[name]), k=k, partition_size=6, formulation="vertex"), steps)
 
 
 def test_mixed_sizes_up_to_four() -> None:
-    program = lp(NETWORKS["dense"], around_middle(NETWORKS["dense"], 0.4), grouping=mixed)
+    program = lp(NETWORKS["dense"], around_middle(NETWORKS["dense"], 0.4), grouping=Mixed())
     assert {j.groups.shape[1] for joint in program.joint.values() for j in joint} == {1, 2, 3, 4}
     check_against(program, 5000)
 
@@ -129,7 +131,7 @@ def test_balls(norm: str) -> None:
 
 def test_more_steps_are_worth_more() -> None:
     network = dense(6, 14, 14, 14, 2, seed=3)
-    program = lp(network, around_middle(network, 0.3), k=3, chunk=10)
+    program = lp(network, around_middle(network, 0.3), k=3, partition_size=10)
     objective = outputs(network)
     bounds = [dual_of(program, steps).minimise(objective).lower for steps in (0, 10, 40, 160)]
     for worse, better in pairwise(bounds):
@@ -143,7 +145,7 @@ def test_more_steps_are_worth_more() -> None:
 @settings(max_examples=40, deadline=None)
 def test_any_multipliers_certify_a_sound_bound(seed: int, size: float, name: str) -> None:
     network, objective = NETWORKS[name], outputs(NETWORKS[name], seed=seed)
-    problem = dual_of(lp(network, around_middle(network), k=3, chunk=5), 0).problem(network.output.name)
+    problem = dual_of(lp(network, around_middle(network), k=3, partition_size=5), 0).problem(network.output.name)
     found = problem.certified(objective, random_multipliers(problem, objective.count, seed, size))
     sampled = objective.evaluate(network(problem.region.sample(2000, torch.Generator().manual_seed(seed))))
     assert (found <= sampled.amin(0)).all()
@@ -158,7 +160,7 @@ def test_a_million_points(network: kd.Network) -> None:
     """Groups are degenerate here: parallel and equal neurons, more neurons than inputs, bounds that are exactly
     zero."""
     region = kd.ball(torch.zeros(1, *network.input.shape), 1.0)
-    abstraction = kd.abstract(network, region, "krelu", preset="tight", chunk=8)
+    abstraction = kd.abstract(network, region, "krelu", preset="tight", partition_size=8)
     objective = outputs(network, 6)
     lower = abstraction.minimise(objective).lower[0]
     generator = torch.Generator().manual_seed(0)
@@ -241,7 +243,7 @@ def test_weights_at_the_ends_of_float32(scale: float) -> None:
 
 def test_multipliers_that_are_not_finite_prove_nothing() -> None:
     network, objective = NETWORKS["dense"], outputs(NETWORKS["dense"])
-    problem = dual_of(lp(network, around_middle(network), k=3, chunk=5), 0).problem(network.output.name)
+    problem = dual_of(lp(network, around_middle(network), k=3, partition_size=5), 0).problem(network.output.name)
     for value in (math.nan, math.inf, -math.inf, 1e308):
         multipliers = random_multipliers(problem, objective.count, 0)
         multipliers.slope[:, 1] = value
@@ -269,7 +271,7 @@ def test_a_float32_network_is_certified_in_float64() -> None:
 def test_any_multipliers_certify_a_sound_bound_where_a_premise_holds(network: kd.Network) -> None:
     """Weights below zero too, which would turn the constraint around."""
     output_constraints = outputs(network, 1, seed=9).pulled_back(network)
-    problem = dual_of(lp(network, around_middle(network), k=2, chunk=6), 0).problem(output_constraints.node)
+    problem = dual_of(lp(network, around_middle(network), k=2, partition_size=6), 0).problem(output_constraints.node)
     values = network.values(problem.region.sample(20_000, torch.Generator().manual_seed(0)))[output_constraints.node]
     margins = output_constraints.evaluate(values)[:, 0]
     output_constraints = replace(output_constraints, constant=output_constraints.constant - margins.quantile(0.3))
@@ -286,7 +288,7 @@ def test_any_multipliers_certify_a_sound_bound_where_a_premise_holds(network: kd
 def test_concave_along_any_segment(seed: int, name: str, part: float, output_constraints: bool) -> None:
     network = NETWORKS[name]
     objective = outputs(network, seed=seed).pulled_back(network)
-    problem = dual_of(lp(network, around_middle(network), k=2, chunk=6), 0).problem(objective.node)
+    problem = dual_of(lp(network, around_middle(network), k=2, partition_size=6), 0).problem(objective.node)
     problem = with_output_constraints(problem, output_constraints)
     a, b = (random_multipliers(problem, objective.count, seed + i) for i in (0, 1))
     pairs = ((a.split, b.split), (a.slope, b.slope), (a.weight, b.weight))
@@ -300,7 +302,7 @@ def test_concave_along_any_segment(seed: int, name: str, part: float, output_con
 def test_the_gradient_is_a_supergradient(network: kd.Network, output_constraints: bool) -> None:
     """``f(y) <= f(x) + g . (y - x)`` for all y, as the temperature goes to zero."""
     objective = outputs(network).pulled_back(network)
-    problem = dual_of(lp(network, around_middle(network), k=3, chunk=6), 0).problem(objective.node)
+    problem = dual_of(lp(network, around_middle(network), k=3, partition_size=6), 0).problem(objective.node)
     problem = with_output_constraints(problem, output_constraints)
     reference = problem.start(objective, problem.exchange(objective)).reference
     cold = torch.full((objective.count,), 1e-12, dtype=torch.float64)
@@ -321,7 +323,7 @@ def test_the_gradient_is_a_supergradient(network: kd.Network, output_constraints
 def test_multipliers_mean_the_same_without_reference(output_constraints: bool) -> None:
     network = NETWORKS["dense"]
     objective = outputs(network).pulled_back(network)
-    problem = dual_of(lp(network, around_middle(network), k=3, chunk=6), 0).problem(objective.node)
+    problem = dual_of(lp(network, around_middle(network), k=3, partition_size=6), 0).problem(objective.node)
     problem = with_output_constraints(problem, output_constraints)
     weight = problem.exchange(objective)
     reference = problem.start(objective, weight).reference
@@ -337,7 +339,7 @@ def test_multipliers_mean_the_same_without_reference(output_constraints: bool) -
 
 @networks
 def test_batched_and_one_by_one(network: kd.Network) -> None:
-    dual = dual_of(lp(network, around_middle(network), k=3, chunk=6), 40)
+    dual = dual_of(lp(network, around_middle(network), k=3, partition_size=6), 40)
     objective = outputs(network, 5)
     together = dual.minimise(objective).lower
     alone = torch.cat([dual.minimise(objective.rows(i, i + 1)).lower for i in range(5)], dim=1)
@@ -348,7 +350,7 @@ def test_batched_and_one_by_one(network: kd.Network) -> None:
 def test_a_certificate_is_worth_the_same_among_many(count: int) -> None:
     """However many objectives there are decides how they lie in memory, and nothing else."""
     network = NETWORKS["dense"]
-    problem = dual_of(lp(network, around_middle(network), k=3, chunk=6), 0).problem(network.output.name)
+    problem = dual_of(lp(network, around_middle(network), k=3, partition_size=6), 0).problem(network.output.name)
     objective, multipliers = outputs(network, count), random_multipliers(problem, count, seed=4, size=0.3)
     together = problem.certified(objective, multipliers)
     for row in range(count):
@@ -380,17 +382,17 @@ def test_no_vertex_is_lost_where_groups_with_few_stand_apart() -> None:
 
 def test_little_memory_changes_nothing() -> None:
     network = NETWORKS["dense"]
-    program, objective = lp(network, around_middle(network), k=3, chunk=6), outputs(network, 1000)
+    program, objective = lp(network, around_middle(network), k=3, partition_size=6), outputs(network, 1000)
     small, large = (ComputeOptions("float64", memory_mb=mb) for mb in (1, 1000))
     problem = dual_of(program, 0).problem(network.output.name)
     assert small.rows(problem) < 1000 < large.rows(problem)
-    few, many = (dual_of(program, 10, machine).minimise(objective).lower for machine in (small, large))
+    few, many = (dual_of(program, 10, compute).minimise(objective).lower for compute in (small, large))
     torch.testing.assert_close(few, many, rtol=1e-6, atol=1e-6)
 
 
 def test_float32_steps_are_as_good() -> None:
     network = NETWORKS["dense"]
-    program, objective = lp(network, around_middle(network), k=3, chunk=6), outputs(network)
+    program, objective = lp(network, around_middle(network), k=3, partition_size=6), outputs(network)
     single, double = (
         dual_of(program, 200, ComputeOptions(dtype)).minimise(objective).lower for dtype in ("float32", "float64")
     )
@@ -403,7 +405,7 @@ def test_groups_out_of_reach_change_nothing_that_matters(name: str) -> None:
     """Multipliers of the groups that an objective reaches prove the same in the whole network, up to rounding."""
     network = NETWORKS[name]
     node = network.pre_activations[1]
-    program = lp(network, around_middle(network), k=3, chunk=6)
+    program = lp(network, around_middle(network), k=3, partition_size=6)
     objective = Objective.neurons(network, node, torch.arange(3)).pulled_back(network)
     problem = dual_of(program, 0).problem(objective.node)
     local, kept = problem.restricted(objective)
@@ -417,7 +419,7 @@ def test_groups_out_of_reach_change_nothing_that_matters(name: str) -> None:
 def test_settled_objectives_leave() -> None:
     network = dense(6, 14, 14, 14, 2, seed=3)
     objective = outputs(network).pulled_back(network)
-    problem = dual_of(lp(network, around_middle(network, 0.3), k=3, chunk=10), 0).problem(objective.node)
+    problem = dual_of(lp(network, around_middle(network, 0.3), k=3, partition_size=10), 0).problem(objective.node)
     easy = Objective(objective.node, objective.coefficients, objective.constant + torch.tensor([[100.0, 0, 0, 0]]))
     lower, _ = maximise_dual(problem, problem, easy, DualAscent(100), lambda bounds: bounds > 0)
     full, _ = maximise_dual(problem, problem, easy, DualAscent(100))
@@ -432,7 +434,7 @@ def test_added_up_multipliers() -> None:
     """Their bound of ``x_a - x_b`` is at least the sum of the neurons' bounds, and never above what occurs."""
     network = NETWORKS["dense"]
     node, region = network.pre_activations[2], around_middle(network, 0.4)
-    program = lp(network, region, k=3, chunk=6)
+    program = lp(network, region, k=3, partition_size=6)
     dual = dual_of(program, 60)
     unstable = dual.bounds[node].unstable[0].nonzero()[:, 0]
     bounds, proofs = dual.neurons(node, unstable)
@@ -448,7 +450,7 @@ def test_added_up_multipliers() -> None:
         problem=dual.problem(pulled.node),
         proofs=proofs,
         columns=columns,
-        machine=ComputeOptions(),
+        compute=ComputeOptions(),
     )
     a, b = unstable[:2]
     row = torch.zeros(1, network.size(node), dtype=torch.float64)
@@ -495,7 +497,7 @@ def outputs_of(network: kd.Network, rows: Tensor) -> Objective:
 def test_stages_keep_what_they_do_not_change() -> None:
     """The first layer's bounds are exact from the start, so its relaxations are made once."""
     network = NETWORKS["dense"]
-    region, method = around_middle(network, 0.4), kd.KRelu(patience=math.inf)
+    region, method = around_middle(network, 0.4), kd.KRelu(gain_factor=math.inf)
     claim = kd.claim(torch.ones(1, network.size(network.output.name)), torch.tensor([-1e6]))  # never proved
     query = kd.Query(network, region, claim)
     quick = method.next_stage(method.first_stage(query), query)
@@ -536,7 +538,7 @@ def test_the_deadline_is_kept() -> None:
         ({"memory_mb": 0}, "memory_mb: 0 is not a number from 1 up"),
         ({"refine": "some"}, "refine: 'some' is not one of output, all"),
         ({"grouping": "luck"}, "grouping: 'luck' is not one of "),
-        ({"k": 5, "chunk": 3}, "grouping: k = 5, chunk = 3"),
+        ({"k": 5, "partition_size": 3}, "grouping: k = 5, partition_size = 3"),
     ],
 )
 def test_options_that_make_no_sense(options: dict[str, Any], said: str) -> None:
@@ -549,11 +551,12 @@ def test_a_grouping_of_ones_own() -> None:
     network, region = NETWORKS["dense"], around_middle(NETWORKS["dense"], 0.4)
     seen = []
 
-    def pairs(abstraction: kd.Abstraction, node: str) -> list[Tensor]:
-        seen.append(node)
-        return list(ByArea(2, 6)(abstraction, node))
+    class Pairs(kd.Grouping):
+        def groups(self, abstraction: kd.Abstraction, node: str) -> list[Tensor]:
+            seen.append(node)
+            return list(ByArea(2, 6).groups(abstraction, node))
 
-    kd.abstract(network, region, kd.KRelu(grouping=pairs))
+    kd.abstract(network, region, kd.KRelu(grouping=Pairs()))
     assert set(seen) == set(network.pre_activations)
 
 

@@ -58,8 +58,8 @@ GRAPHS = {
 METHODS: dict[str, kd.Method] = {
     **{name: method() for name, method in kd.METHODS.items()},
     "lp, all": kd.TriangleLP(refine="all"),
-    "krelu-lp, all": kd.KReluLP(k=2, chunk=6, refine="all"),
-    "krelu-lp, hulls": kd.KReluLP(k=2, chunk=6, formulation="hull"),
+    "krelu-lp, all": kd.KReluLP(k=2, partition_size=6, refine="all"),
+    "krelu-lp, hulls": kd.KReluLP(k=2, partition_size=6, formulation="hull"),
 }
 
 

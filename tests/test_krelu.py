@@ -19,6 +19,7 @@ import kreludomain as kd
 from kreludomain.groups import (
     ByArea,
     Octahedra,
+    check_groups,
     directions,
     implied_by_box,
     joint_hull,
@@ -28,7 +29,6 @@ from kreludomain.groups import (
     relax_jointly,
     sparse_cover,
 )
-from kreludomain.groups.grouping import check_groups
 
 
 def random_octahedra(k: int, count: int, seed: int, integer: bool = False, inputs: int = 4) -> tuple[Octahedra, Tensor]:
@@ -91,13 +91,13 @@ def test_by_area_takes_unstable_neurons_in_order_of_area() -> None:
     name = network.pre_activations[0]
     b = abstraction.bounds[name]
     area = (b.lower * b.upper)[0]
-    groups = ByArea(k=3, chunk=6, overlap=1)(abstraction, name)
+    groups = ByArea(k=3, partition_size=6, overlap=1).groups(abstraction, name)
     members = torch.cat([g.flatten() for g in groups]).unique()
     assert set(members.tolist()) == set(b.unstable[0].nonzero()[:, 0].tolist())
     ranked = area.argsort(stable=True).tolist()
     for group in itertools.chain(*[g.tolist() for g in groups]):
-        chunks = {ranked.index(member) // 6 for member in group}
-        assert len(chunks) == 1
+        partitions = {ranked.index(member) // 6 for member in group}
+        assert len(partitions) == 1
 
 
 def test_groups_that_are_none_are_errors() -> None:
@@ -296,7 +296,7 @@ def test_a_million_samples_of_degenerate_networks(k: int) -> None:
         corners = torch.tensor(list(itertools.product((0.0, 0.5, 1.0), repeat=4)), dtype=torch.float64)
         values = network.values(torch.cat([corners, region.sample(500_000, generator)]))
         for name in network.pre_activations:
-            for joint in relax_jointly(abstraction, name, ByArea(k=k, chunk=8, overlap=k - 1)):
+            for joint in relax_jointly(abstraction, name, ByArea(k=k, partition_size=8, overlap=k - 1)):
                 points = lifted(joint.vertices)
                 for group, lifted_vertices, vertices in zip(joint.groups, points, joint.vertices, strict=True):
                     occurring = lifted(values[name][:, group])

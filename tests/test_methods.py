@@ -11,6 +11,7 @@ from networks import CURVED, ZOO, conv, dense, residual
 from torch import Tensor
 
 import kreludomain as kd
+from kreludomain.groups import NoGroups
 from kreludomain.network.operators import Input, Linear, Relu
 from kreludomain.property import Objective
 from kreludomain.run.options import named_method
@@ -18,8 +19,11 @@ from kreludomain.run.options import named_method
 #: Options that make a method small enough to run here, and another side of it; every method also runs as it is.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "lp": [{"refine": "all"}],
-    "krelu-lp": [{"k": 2, "chunk": 6, "refine": "all"}, {"k": 3, "chunk": 5, "base": "zonotope"}],
-    "krelu": [{"preset": "fast", "k": 2, "dtype": "float64"}, {"preset": "tight", "grouping": "coupling", "chunk": 8}],
+    "krelu-lp": [{"k": 2, "partition_size": 6, "refine": "all"}, {"k": 3, "partition_size": 5, "base": "zonotope"}],
+    "krelu": [
+        {"preset": "fast", "k": 2, "dtype": "float64"},
+        {"preset": "tight", "grouping": "correlation", "partition_size": 8},
+    ],
 }
 CASES = [(name, options) for name in kd.METHODS for options in [{}, *VARIANTS.get(name, [])]]
 methods = pytest.mark.parametrize(
@@ -187,12 +191,10 @@ def test_options_are_checked_in_python_in_the_words_of_yaml(name: str, options: 
         named_method({"name": name, **options}, "x")
 
 
-def test_a_whole_number_is_a_number_and_a_function_an_object() -> None:
-    def no_groups(abstraction: kd.Abstraction, node: str) -> list[torch.Tensor]:
-        return []
-
-    made = kd.KRelu(patience=2, grouping=no_groups)
-    assert isinstance(made.patience, float)
-    assert made.grouping is no_groups
+def test_a_whole_number_is_a_number_and_a_grouping_an_object() -> None:
+    grouping = NoGroups()
+    made = kd.KRelu(gain_factor=2, grouping=grouping)
+    assert isinstance(made.gain_factor, float)
+    assert made.grouping is grouping
     with pytest.raises(kd.InputError, match=r"^refinement: input should be a function, not 3"):
         kd.Refined(3)  # type: ignore[arg-type]

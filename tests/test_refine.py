@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -21,13 +22,13 @@ from kreludomain.programs import Program, Solution, build_program
 from kreludomain.property import Objective
 
 
-class Nested:
+@dataclass(frozen=True)
+class Nested(kd.Grouping):
     """All groups of one neuron, then also all pairs, then also all triples of the first ``most`` unstable neurons."""
 
-    def __init__(self, k: int, most: int = 6) -> None:
-        self.k, self.most = k, most
+    most: int = 6
 
-    def __call__(self, abstraction: Abstraction, node: str) -> Sequence[Tensor]:
+    def groups(self, abstraction: Abstraction, node: str) -> Sequence[Tensor]:
         unstable = abstraction.bounds[node].unstable[0].flatten().nonzero()[:, 0].tolist()[: self.most]
         sizes = range(1, min(self.k, len(unstable)) + 1)
         return [torch.tensor(list(itertools.combinations(unstable, size))) for size in sizes]
@@ -89,22 +90,22 @@ def test_refining_inner_bounds(seed: int) -> None:
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_both_formulations_agree(k: int) -> None:
     network, region, rows = problem(7, 4, 8, 6, 2)
-    vertex = minima(kd.KReluLP(k=k, chunk=8), network, region, rows)
-    hull = minima(kd.KReluLP(k=k, chunk=8, formulation="hull"), network, region, rows)
+    vertex = minima(kd.KReluLP(k=k, partition_size=8), network, region, rows)
+    hull = minima(kd.KReluLP(k=k, partition_size=8, formulation="hull"), network, region, rows)
     torch.testing.assert_close(vertex, hull, rtol=1e-5, atol=1e-5)
 
 
 def test_groups_of_one_are_triangles() -> None:
     network, region, rows = problem(3, 4, 8, 6, 2)
-    one = minima(kd.KReluLP(k=1, chunk=8, overlap=0), network, region, rows)
+    one = minima(kd.KReluLP(k=1, partition_size=8, overlap=0), network, region, rows)
     torch.testing.assert_close(one, minima(kd.TriangleLP(), network, region, rows), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("solver", ["auto", "highspy", "highs", "HIGHS", "clarabel", "scipy"])
 def test_every_solver_gives_the_same(solver: str) -> None:
     network, region, rows = problem(5, 4, 8, 6, 2)
-    reference = minima(kd.KReluLP(k=2, chunk=8), network, region, rows)
-    got = minima(kd.KReluLP(k=2, chunk=8, solver=solver), network, region, rows)
+    reference = minima(kd.KReluLP(k=2, partition_size=8), network, region, rows)
+    got = minima(kd.KReluLP(k=2, partition_size=8, solver=solver), network, region, rows)
     torch.testing.assert_close(got, reference, rtol=1e-5, atol=1e-5)
 
 
@@ -113,7 +114,9 @@ def test_other_architectures(network: kd.Network) -> None:
     x = torch.full((1, *network.input.shape), 0.4, dtype=torch.float64)
     region = kd.ball(x, 0.1, clip=(0, 1))
     rows = torch.eye(network.size(network.output.name), dtype=torch.float64)
-    values = [minima(m, network, region, rows) for m in (kd.DeepPoly(), kd.TriangleLP(), kd.KReluLP(k=2, chunk=6))]
+    values = [
+        minima(m, network, region, rows) for m in (kd.DeepPoly(), kd.TriangleLP(), kd.KReluLP(k=2, partition_size=6))
+    ]
     sampled = network(region.sample(4000, torch.Generator().manual_seed(0))).amin(0)
     for loose, tight in itertools.pairwise([*values, sampled]):
         assert (loose <= tight + 1e-7).all()
@@ -152,7 +155,7 @@ def test_solvers_refuse_what_they_cannot_take(solver: str) -> None:
 def test_any_multipliers_certify_a_sound_value(seed: int, size: float) -> None:
     """Weak duality: random multipliers, even of the wrong sign or infinite, never pass the sampled minimum."""
     network, region, rows = problem(3, 3, 6, 4, 2)
-    abstraction = kd.KReluLP(k=2, chunk=6).abstract(kd.Query(network, region))
+    abstraction = kd.KReluLP(k=2, partition_size=6).abstract(kd.Query(network, region))
     program = build_program(abstraction.base, abstraction.joint)
     costs, constants = program.costs(Objective.linear(network, network.output.name, rows))
     generator = np.random.default_rng(seed)
@@ -211,14 +214,17 @@ def test_time_is_respected_and_said() -> None:
 # ---- a user's own ---------------------------------------------------------------------------------------------------
 
 
-def test_a_grouping_may_be_a_function() -> None:
-    network, region, rows = problem(3, 4, 8, 6, 2)
+class FirstTwo(kd.Grouping):
+    """One group: the first two unstable neurons."""
 
-    def first_two(abstraction: Abstraction, node: str) -> list[Tensor]:
+    def groups(self, abstraction: Abstraction, node: str) -> list[Tensor]:
         unstable = abstraction.bounds[node].unstable[0].nonzero()[:, 0]
         return [unstable[None, :2]] if len(unstable) > 1 else []
 
-    got = minima(kd.KReluLP(grouping=first_two), network, region, rows)
+
+def test_a_grouping_of_ones_own() -> None:
+    network, region, rows = problem(3, 4, 8, 6, 2)
+    got = minima(kd.KReluLP(grouping=FirstTwo()), network, region, rows)
     assert (got >= minima(kd.TriangleLP(), network, region, rows) - 1e-7).all()
 
 
@@ -253,7 +259,7 @@ def test_a_batch_is_refused() -> None:
     ("options", "message"),
     [
         ({"k": 0}, "k = 0"),
-        ({"chunk": 2}, "chunk = 2"),
+        ({"partition_size": 2}, "partition_size = 2"),
         ({"overlap": 3}, "overlap = 3"),
         ({"refine": "some"}, "refine: 'some' is not one of output, all"),
         ({"formulation": "dual"}, "formulation: 'dual'"),

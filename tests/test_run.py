@@ -215,7 +215,7 @@ def test_output_is_the_files_or_the_command_lines(tmp_path: Path) -> None:
     ("item", "label"),
     [
         ("krelu-lp", "krelu-lp"),
-        ({"name": "krelu-lp", "k": 3, "chunk": 20, "overlap": 1, "refine": "output"}, "krelu-lp k=3"),
+        ({"name": "krelu-lp", "k": 3, "partition_size": 20, "overlap": 1, "refine": "output"}, "krelu-lp k=3"),
         ({"name": "krelu-lp", "k": 2, "refine": "all"}, "krelu-lp k=2 refine=all"),
         ({"name": "lp", "label": "triangles"}, "triangles"),
     ],
@@ -417,7 +417,7 @@ def test_the_stored_configuration_runs_again_to_the_same_rows(tmp_path: Path) ->
     stored = tmp_path / "there" / "first" / "config.yaml"
     assert str(tmp_path) not in stored.read_text()
     values = yaml.safe_load(stored.read_text())
-    assert values["methods"][1]["chunk"] == 20
+    assert values["methods"][1]["partition_size"] == 20
     assert set(values["versions"]) >= {"kreludomain", "torch", "numpy"}
     commands.certify(stored, Options(tmp_path / "second"))
     assert answers(stored.parent) == answers(tmp_path / "second")

@@ -27,7 +27,7 @@ from kreludomain.domain import (
 )
 from kreludomain.domain.relaxation import refinable_neurons
 from kreludomain.errors import InputError
-from kreludomain.groups import Grouping, JointRelaxation, make_grouping, relax_jointly
+from kreludomain.groups import Grouping, GroupingOptions, JointRelaxation, NoGroups, relax_jointly
 from kreludomain.programs.program import FORMULATIONS, Program, build_program
 from kreludomain.programs.solvers import Session, Solver, check_solver, make_solver
 from kreludomain.property import Objective
@@ -93,21 +93,18 @@ def _late(count: int) -> str:
 
 
 @dataclass(frozen=True)
-class KReluLP(Method):
+class KReluLP(GroupingOptions, Method):
     """k-ReLU: joint relaxations of groups of neurons, and a linear program over them.
 
-    ``k`` neurons a group, chosen by ``grouping`` (a name, or a function: a :class:`Grouping`) in
-    chunks of ``chunk`` with pairwise ``overlap``. ``refine``: ``output`` leaves the inner bounds to ``base``, ``all``
-    also refines the bounds of every unstable neuron of every layer by two LPs each, layer by layer, with ``base`` and
-    the octahedra recomputed from them. ``formulation``: ``vertex`` or ``hull``. ``solver``: ``auto``, ``highspy``, or
-    any solver of cvxpy.
+    ``k``, ``partition_size``, ``overlap`` and ``grouping``: as in :class:`GroupingOptions`. ``refine``: ``output``
+    leaves the inner bounds to ``base``, ``all`` also refines the bounds of every unstable neuron of every layer by two
+    LPs each, layer by layer, with ``base`` and the octahedra recomputed from them. ``formulation``: ``vertex`` or
+    ``hull``. ``solver``: ``auto``, ``highspy``, or any solver of cvxpy.
     """
 
-    k: int = 3
-    chunk: int = 20
-    overlap: int = 1
-    refine: str = "output"
+    partition_size: int = 20
     grouping: str | Grouping = "area"
+    refine: str = "output"
     formulation: str = "vertex"
     solver: str | Solver = "auto"
     base: str = "deeppoly"
@@ -125,14 +122,6 @@ class KReluLP(Method):
             raise InputError(f"memory_mb: {self.memory_mb} is not a number from 1 up")
         if isinstance(self.solver, str):
             check_solver(self.solver)
-        self._grouping()  # raises for what makes no groups
-
-    @property
-    def group_size(self) -> int:
-        return self.k
-
-    def _grouping(self) -> Grouping:
-        return make_grouping(self.grouping, self.k, self.chunk, self.overlap)
 
     @torch.no_grad()
     def abstract(self, query: Query) -> LPAbstraction:
@@ -161,7 +150,7 @@ class KReluLP(Method):
                 notes += said
                 again = BASES[self.base].abstract(query.knowing({**base.bounds, node: bounds}))
                 base = Intersection(network, region, again.bounds, members=(first, again))
-            joint[node] = relax_jointly(base, node, self._grouping(), self.memory_mb, deadline)
+            joint[node] = relax_jointly(base, node, self.make_grouping(), self.memory_mb, deadline)
         return refinement()
 
 
@@ -194,13 +183,8 @@ class TriangleLP(Method):
 
     def _as_krelu(self) -> KReluLP:
         return KReluLP(
-            refine=self.refine, solver=self.solver, base=self.base, memory_mb=self.memory_mb, grouping=no_groups
+            refine=self.refine, solver=self.solver, base=self.base, memory_mb=self.memory_mb, grouping=NoGroups()
         )
 
     def abstract(self, query: Query) -> LPAbstraction:
         return self._as_krelu().abstract(query)
-
-
-def no_groups(abstraction: Abstraction, node: str) -> list[Tensor]:
-    """The grouping without groups."""
-    return []

@@ -69,11 +69,11 @@ class _Way:
 
 @dataclass(frozen=True, eq=False)
 class RefinedBranching:
-    """``method`` bounds the parts; what is left of one goes to ``branching``, on ``machine``."""
+    """``method`` bounds the parts; what is left of one goes to ``branching``, on ``compute``."""
 
     method: KRelu
     branching: Branching
-    machine: ComputeOptions
+    compute: ComputeOptions
 
     @torch.no_grad()
     def prove(
@@ -188,7 +188,7 @@ class _Search:
 
     def _branched(self, here: DualAbstraction, part: _Part, seconds: float) -> Searched:
         """The row in a part with fixed bounds: to the end where that is expected to be quicker than splits are."""
-        dual = SplitDual.of(here.problem(self.row.node), self.options.machine)
+        dual = SplitDual.of(here.problem(self.row.node), self.options.compute)
         start = time.monotonic()
         after_first, limit = start, 0.0
 

@@ -43,6 +43,6 @@ def relax_jointly(
     """
     if not abstraction.network.feeds_relu(node):
         return ()
-    groups = check_groups(grouping(abstraction, node), abstraction.network.size(node), node)
+    groups = check_groups(grouping.groups(abstraction, node), abstraction.network.size(node), node)
     found = (octahedra(abstraction, node, same, memory_mb, deadline) for same in groups)
     return tuple(JointRelaxation(o, piece_vertices(o)) for o in found)

@@ -36,12 +36,12 @@ from kreludomain.verify.decision import Decider, Decision, Question
 class Complete(Decider):
     """Proves or refutes a claim, in whatever time that takes.
 
-    A short attack; the stages of :class:`KRelu`, from quick to thorough, with ``patience`` infinite, and after each of
-    them branch and bound over the signs of neurons, as long as that promises to end; after the first, a long attack;
-    then, one clause after the other, bounds of the inputs where it fails, and branch and bound there with all bounds
-    made anew.
+    A short attack; the stages of :class:`KRelu`, from quick to thorough, with an infinite ``gain_factor``, and after
+    each of them branch and bound over the signs of neurons, as long as that promises to end; after the first, a long
+    attack; then, one clause after the other, bounds of the inputs where it fails, and branch and bound there with all
+    bounds made anew.
 
-    ``preset``, ``k``, ``chunk``, ``grouping``, ``dtype`` and ``device``: as in :class:`KRelu`. ``batch`` and
+    ``preset``, ``k``, ``partition_size``, ``grouping``, ``dtype`` and ``device``: as in :class:`KRelu`. ``batch`` and
     ``branch_steps``: as ``batch`` and ``steps`` in :class:`Branching`. A box of at most ``few_inputs`` inputs is split
     itself instead, see :mod:`kreludomain.branching.inputs`. ``memory_mb`` bounds what is held at once, and
     what waits in memory.
@@ -49,7 +49,7 @@ class Complete(Decider):
 
     preset: str = "balanced"
     k: int = 3
-    chunk: int | None = None
+    partition_size: int | None = None
     grouping: str | Grouping = "auto"
     batch: int = 32
     branch_steps: int = 30
@@ -70,16 +70,16 @@ class Complete(Decider):
         return KRelu(
             preset=self.preset,
             k=self.k,
-            chunk=self.chunk,
+            partition_size=self.partition_size,
             grouping=self.grouping,
             steps=_STEPS,
-            patience=float("inf"),
+            gain_factor=float("inf"),
             dtype=self.dtype,
             device=self.device,
             memory_mb=self.memory_mb,
         )
 
-    def _machine(self) -> ComputeOptions:
+    def _compute(self) -> ComputeOptions:
         return ComputeOptions(self.dtype, self.device, self.memory_mb)
 
     def _branching(self) -> Branching:
@@ -137,8 +137,8 @@ class _Cascade:
                 decision = replace(decision, counterexample=found)
             if self._open(decision):
                 decision = self._branched(reached, decision)
-                minima = LowerBounds(decision.lower[None].to(reached.minima.lower), reached.minima.notes)
-                reached = replace(reached, minima=minima)
+                minima = LowerBounds(decision.lower[None].to(reached.lower_bounds.lower), reached.lower_bounds.notes)
+                reached = replace(reached, lower_bounds=minima)
         if reached.dual is not None:
             failing = _Failing(reached.dual, self.options, q)
             for stage, step in (
@@ -151,8 +151,8 @@ class _Cascade:
         return replace(decision, seconds=self.seconds)
 
     def _with(self, reached: StageResult, notes: tuple[str, ...] = ()) -> Decision:
-        notes = (*notes, *reached.abstraction.notes, *reached.minima.notes)
-        lower = reached.minima.lower[0].cpu()
+        notes = (*notes, *reached.abstraction.notes, *reached.lower_bounds.notes)
+        lower = reached.lower_bounds.lower[0].cpu()
         return Decision(lower, reached.abstraction.bounds, None, tuple(dict.fromkeys(notes)))
 
     def _branched(self, reached: StageResult, decision: Decision) -> Decision:
@@ -168,7 +168,7 @@ class _Cascade:
         if not len(rows) or reached.dual is None:
             return decision
         objective = q.claim.objective(q.network).select(rows).pulled_back(q.network)
-        dual = SplitDual.of(reached.dual.problem(objective.node), self.options._machine())
+        dual = SplitDual.of(reached.dual.problem(objective.node), self.options._compute())
         deadline = self._within(most)
         with self._timed("branching"):
             found = branch_and_bound(
@@ -265,7 +265,7 @@ class _Failing:
 
     def __init__(self, reached: DualAbstraction, options: Complete, question: Question) -> None:
         self.reached, self.question = reached, question
-        self.method, self.branching, self.machine = options._krelu(), options._branching(), options._machine()
+        self.method, self.branching, self.compute = options._krelu(), options._branching(), options._compute()
         self.assumed: dict[int, ConstrainedBounds] = {}
 
     def by_contradiction(self, decision: Decision) -> Decision:
@@ -278,7 +278,7 @@ class _Failing:
 
     def by_refined_branching(self, decision: Decision) -> Decision:
         """Likewise; what bounds alone do not prove is branched on, until a clause cannot be decided in time."""
-        q, refined_branching = self.question, RefinedBranching(self.method, self.branching, self.machine)
+        q, refined_branching = self.question, RefinedBranching(self.method, self.branching, self.compute)
         for clause in _open_clauses(q.claim, decision.lower):
             if clause not in self.assumed:
                 decision = self._assume(decision, clause)

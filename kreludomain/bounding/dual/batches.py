@@ -58,7 +58,7 @@ def bound(
     problem: DualProblem,
     objective: Objective,
     ascent: DualAscent,
-    machine: ComputeOptions = ComputeOptions(),
+    compute: ComputeOptions = ComputeOptions(),
     stop_rule: StopRule | None = None,
     deadline: Deadline = Deadline(),
     block: int = 1,
@@ -70,13 +70,13 @@ def bound(
     """
     lower = problem.region.lower.new_empty(objective.count)
     proofs = Multipliers.zeros(problem.slots, problem.constraint_count, objective.count, lower)
-    for rows in _runs(objective, machine.rows(problem), block):
+    for rows in _runs(objective, compute.rows(problem), block):
         if deadline.passed:
             lower[rows] = -torch.inf
             continue
         part = objective.select(rows)
         local, kept = problem.restricted(part)
-        lower[rows], found = maximise_dual(local, machine.fast(local), part, ascent, stop_rule, deadline)
+        lower[rows], found = maximise_dual(local, compute.fast(local), part, ascent, stop_rule, deadline)
         proofs.put(rows, found, kept)
     return lower, proofs
 

@@ -28,7 +28,7 @@ from kreludomain.domain import (
 )
 from kreludomain.domain.relaxation import refinable_neurons
 from kreludomain.errors import InputError
-from kreludomain.groups import Grouping, JointRelaxation, make_grouping, relax_jointly
+from kreludomain.groups import GroupingOptions, JointRelaxation, relax_jointly
 from kreludomain.options import Unlimited
 from kreludomain.property import Objective
 
@@ -43,7 +43,7 @@ class DualAbstraction(Abstraction):
     base: Abstraction = field(kw_only=True)
     joint: Mapping[str, tuple[JointRelaxation, ...]] = field(kw_only=True)
     ascent: DualAscent = field(kw_only=True)
-    machine: ComputeOptions = field(kw_only=True)
+    compute: ComputeOptions = field(kw_only=True)
     _problems: dict[str, DualProblem] = field(default_factory=dict, kw_only=True)
 
     def problem(self, node: str) -> DualProblem:
@@ -95,12 +95,12 @@ class DualAbstraction(Abstraction):
         both = Objective(node, coefficients, constant)
         objective = both.pulled_back(self.network)
         problem = self.problem_of(objective, output_constraints)
-        lower, proofs = bound(problem, objective, self.ascent, self.machine, stop_rule, deadline, block=2)
+        lower, proofs = bound(problem, objective, self.ascent, self.compute, stop_rule, deadline, block=2)
         return Bounds(lower[None, 0::2], -lower[None, 1::2]), proofs
 
     def _bounded(self, objective: Objective, stop_rule: StopRule | None, deadline: Deadline) -> LowerBounds:
         objective = objective.pulled_back(self.network)
-        lower, _ = bound(self.problem(objective.node), objective, self.ascent, self.machine, stop_rule, deadline)
+        lower, _ = bound(self.problem(objective.node), objective, self.ascent, self.compute, stop_rule, deadline)
         return LowerBounds(lower[None])
 
 
@@ -123,7 +123,7 @@ class CombinedMultipliers(Abstraction):
     problem: DualProblem = field(kw_only=True)
     proofs: Multipliers = field(kw_only=True)
     columns: Tensor = field(kw_only=True)
-    machine: ComputeOptions = field(kw_only=True)
+    compute: ComputeOptions = field(kw_only=True)
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> LowerBounds:
         return self._lower(objective, objective.pulled_back(self.network), deadline)
@@ -138,7 +138,7 @@ class CombinedMultipliers(Abstraction):
         known = self.base.minimise(ahead, deadline)
         if objective.node != self.node or deadline.passed:
             return known
-        most = self.machine.rows(self.problem)
+        most = self.compute.rows(self.problem)
         parts = zip(objective.chunks(most), ahead.chunks(most), strict=True)
         return known | LowerBounds(torch.cat([self._added_up(*part) for part in parts])[None])
 
@@ -168,14 +168,35 @@ class _Stage:
 
 #: What the presets set, from quick to thorough.
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"refine": "output", "chunk": 20, "inner_steps": 0, "octahedron_steps": 0, "passes": 0, "steps": 100},
-    "balanced": {"refine": "all", "chunk": 20, "inner_steps": 60, "octahedron_steps": 0, "passes": 3, "steps": 200},
-    "tight": {"refine": "all", "chunk": 15, "inner_steps": 60, "octahedron_steps": 20, "passes": 6, "steps": 200},
+    "fast": {
+        "refine": "output",
+        "partition_size": 20,
+        "inner_steps": 0,
+        "octahedron_steps": 0,
+        "passes": 0,
+        "steps": 100,
+    },
+    "balanced": {
+        "refine": "all",
+        "partition_size": 20,
+        "inner_steps": 60,
+        "octahedron_steps": 0,
+        "passes": 3,
+        "steps": 200,
+    },
+    "tight": {
+        "refine": "all",
+        "partition_size": 15,
+        "inner_steps": 60,
+        "octahedron_steps": 20,
+        "passes": 6,
+        "steps": 200,
+    },
 }
 
 
 @dataclass(frozen=True)
-class KRelu(Method):
+class KRelu(GroupingOptions, Method):
     """k-ReLU by the vertex dual: the bounds of the linear program over joint hulls, without hulls and without a
     program.
 
@@ -183,15 +204,15 @@ class KRelu(Method):
 
     ``refine``: ``output`` leaves inner bounds to DeepPoly, ``all`` also bounds every unstable neuron by the dual, layer
     by layer, which is where most of the precision comes from, and of the time goes.
-    ``k``, ``chunk``, ``overlap``: as in :class:`KReluLP`; time grows with the number of groups. ``grouping``: ``area``,
-    ``coupling``, ``auto`` (coupling in convolutions, area elsewhere), or a function.
+    ``k``, ``partition_size``, ``overlap`` and ``grouping``: as in :class:`GroupingOptions`; time grows with the number
+    of groups.
     ``steps``, ``inner_steps``: of the ascent for outputs and for inner neurons. 60 close about 93 % of the gap between
     triangles and the linear program, 100 97 %, 200 99 %.
     ``octahedron_steps``: of the ascent for each direction of an octahedron; 0 adds up what bounds the neurons, which
     takes one step's time. Precise octahedra are worth more than many groups, and cost the most.
     ``passes``: how many times all layers are bounded anew under the assumption that a row of the claim fails, at most;
     only where there is a claim, and only for rows that come near (:meth:`refine_under`).
-    ``patience``: a stage is not begun when the claim lacks more than this many times what such a stage is expected to
+    ``gain_factor``: a stage is begun when the worst row lacks at most this many times what such a stage is expected to
     gain; at 1e9, say, all stages are gone through, unless the claim is proved.
     ``dtype``, ``device``: of the steps, ``float32`` or ``float64``; whatever they are, bounds are certified in float64.
     ``memory_mb`` bounds what is held at once: more makes larger batches.
@@ -199,15 +220,11 @@ class KRelu(Method):
 
     preset: str = "balanced"
     refine: str | None = None
-    k: int = 3
-    chunk: int | None = None
-    overlap: int = 1
-    grouping: str | Grouping = "auto"
     steps: int | None = None
     inner_steps: int | None = None
     octahedron_steps: int | None = None
     passes: int | None = None
-    patience: Unlimited = 1.0
+    gain_factor: Unlimited = 1.0
     dtype: str = "float32"
     device: str = "cpu"
     memory_mb: int = 512
@@ -224,19 +241,13 @@ class KRelu(Method):
         for name in ("steps", "inner_steps", "octahedron_steps", "passes"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: {getattr(self, name)} is not a number from 0 up")
-        if not self.patience >= 0:
-            raise InputError(f"patience: {self.patience} is not a number from 0 up")
-        self._grouping(), self._machine()  # raise for what they do not take
+        if not self.gain_factor >= 0:
+            raise InputError(f"gain_factor: {self.gain_factor} is not a number from 0 up")
+        self.make_grouping()  # raises if the preset's partitions are smaller than k
+        self._compute()  # raises for a dtype or device that cannot be used
 
-    @property
-    def group_size(self) -> int:
-        return self.k
-
-    def _machine(self) -> ComputeOptions:
+    def _compute(self) -> ComputeOptions:
         return ComputeOptions(self.dtype, self.device, self.memory_mb)
-
-    def _grouping(self) -> Grouping:
-        return make_grouping(self.grouping, self.k, self.chunk or 0, self.overlap)
 
     @torch.no_grad()
     def abstract(self, query: Query) -> DualAbstraction:
@@ -252,7 +263,7 @@ class KRelu(Method):
         reached: StageResult | None = self.first_stage(query)
         while reached is not None:
             last, reached = reached, self.next_stage(reached, query)
-        return last.abstraction, last.minima
+        return last.abstraction, last.lower_bounds
 
     @torch.no_grad()
     def first_stage(self, query: Query) -> StageResult:
@@ -267,12 +278,12 @@ class KRelu(Method):
 
         Only the objectives that ``reached`` leaves open are bounded.
         """
-        objective, deadline, minima = query.objective, query.deadline, reached.minima
+        objective, deadline, minima = query.objective, query.deadline, reached.lower_bounds
         rows = (~(minima.lower[0] > 0)).nonzero()[:, 0]
         if not reached.stages_left or not len(rows) or deadline.passed:
             return None
         stage, worst = self._stages()[-reached.stages_left], float(minima.lower.min())
-        if worst < -stage.hope * self.patience * reached.gain:
+        if worst < -stage.hope * self.gain_factor * reached.gain:
             return None
         open_ = objective.select(rows)
         here = self._refined(self._over(reached.abstraction, deadline), stage, deadline, reached.dual, open_)
@@ -414,7 +425,7 @@ class KRelu(Method):
                     directions = self._superposed(base, node, unstable, below, proofs, output_constraints)
             elif before is not None and node in joint and _same(before.bounds[node], base.bounds[node]):
                 continue
-            joint[node] = relax_jointly(directions, node, self._grouping(), self.memory_mb, deadline)
+            joint[node] = relax_jointly(directions, node, self.make_grouping(), self.memory_mb, deadline)
         return self._dual(base, joint, self.steps or 0)
 
     def _worth(self, base: Abstraction, node: str, unstable: Tensor) -> bool:
@@ -450,7 +461,7 @@ class KRelu(Method):
             problem=problem,
             proofs=proofs,
             columns=columns,
-            machine=self._machine(),
+            compute=self._compute(),
         )
 
     def _dual(self, base: Abstraction, joint: Mapping[str, tuple[JointRelaxation, ...]], steps: int) -> DualAbstraction:
@@ -462,7 +473,7 @@ class KRelu(Method):
             base=base,
             joint=dict(joint),
             ascent=DualAscent(steps),
-            machine=self._machine(),
+            compute=self._compute(),
         )
 
 
@@ -472,7 +483,7 @@ class StageResult:
     many are left."""
 
     abstraction: Abstraction
-    minima: LowerBounds
+    lower_bounds: LowerBounds
     gain: float
     stages_left: int
 

@@ -35,8 +35,8 @@ class SplitDual:
     fast: DualProblem
 
     @classmethod
-    def of(cls, problem: DualProblem, machine: ComputeOptions) -> SplitDual:
-        return cls(problem, machine.fast(problem))
+    def of(cls, problem: DualProblem, compute: ComputeOptions) -> SplitDual:
+        return cls(problem, compute.fast(problem))
 
     @cached_property
     def neurons(self) -> int:

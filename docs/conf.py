@@ -50,7 +50,7 @@ MODULES = (
     "kreludomain",
     *(f"kreludomain.{room}" for room in ("network", "network.operators", "spec", "domain", "krelu", "refine")),
     *(f"kreludomain.bounding.{room}" for room in ("program", "solvers", "dual", "milp")),
-    *(f"kreludomain.{room}" for room in ("verify", "run.pool", "run.worker")),
+    *(f"kreludomain.{room}" for room in ("verify", "run.engine.pool", "run.engine.worker")),
     *(f"kreludomain.analysis.{room}" for room in ("lipschitz", "invert", "moments", "show")),
 )
 

@@ -47,10 +47,15 @@ class Keys(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
 
+    @classmethod
+    def key_order(cls) -> tuple[str, ...]:
+        """The keys in the order in which messages and written files list them."""
+        return tuple(cls.model_fields)
+
     @model_validator(mode="before")
     @classmethod
     def _known(cls, value: Any) -> Any:
-        fields = cls.model_fields
+        fields = cls.key_order()
         if not isinstance(value, Mapping):
             raise wrong({(): f"should be a mapping of keys ({', '.join(fields)}), not {shown(value)}"})
         unknown = [key for key in value if key not in fields]

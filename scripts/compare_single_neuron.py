@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.table import Table
 
 import kreludomain as kd
-from kreludomain.run.options import NamedMethod, named_method
-from kreludomain.run.yaml_text import parse_yaml
+from kreludomain.run.config.methods import NamedMethod, named_method
+from kreludomain.run.config.yaml_text import parse_yaml
 from kreludomain.verify import predict
 
 

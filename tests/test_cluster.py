@@ -16,10 +16,10 @@ from test_pool import misbehave
 from test_resume import lines, slow_project, started, wait_until
 from test_run import answers, project, rows_of
 
-from kreludomain.run import commands
-from kreludomain.run.cluster import ray_pool
-from kreludomain.run.commands import Options
-from kreludomain.run.worker import Done, Failure, Kind, Limits
+from kreludomain.run.certify import commands
+from kreludomain.run.certify.commands import Options
+from kreludomain.run.engine.cluster import ray_pool
+from kreludomain.run.engine.worker import Done, Failure, Kind, Limits
 from kreludomain.verify import METHODS
 
 #: Workers that are not last in line where other tests run too.

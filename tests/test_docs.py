@@ -18,8 +18,9 @@ from pages import Desk, agrees
 import kreludomain as kd
 from kreludomain import domain, krelu, network, refine, spec, verify
 from kreludomain.analysis import invert, lipschitz, moments, show
-from kreludomain.run.config import Config, load_config
-from kreludomain.run.runner import prepare
+from kreludomain.run.certify.config import Config
+from kreludomain.run.config.files import load_config
+from kreludomain.run.engine.runner import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

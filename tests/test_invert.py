@@ -488,7 +488,7 @@ def test_an_interrupted_run_says_what_is_saved(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("invert*.yaml")), ids=lambda path: path.stem)
 def test_the_configurations_are_ready_to_run(path: Path) -> None:
-    from kreludomain.run.config import load_config
+    from kreludomain.run.config.files import load_config
     from kreludomain.run.invert import InvertConfig, prepare_invert
 
     assert len(list(prepare_invert(load_config(path, InvertConfig)).tasks())) > 0

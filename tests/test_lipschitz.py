@@ -45,7 +45,7 @@ from kreludomain.analysis.lipschitz import (
 from kreludomain.analysis.lipschitz.semidefinite import certified_constant, chain_weights
 from kreludomain.network import Runtime
 from kreludomain.network.operators import Conv2d, Linear, Scale, Sum
-from kreludomain.run.config import load_config
+from kreludomain.run.config.files import load_config
 from kreludomain.run.lipschitz_config import LipschitzConfig
 from kreludomain.run.lipschitz_measure import prepare
 from kreludomain.run.lipschitz_rows import NetworkRow, Report, SampleRow

@@ -14,7 +14,7 @@ import kreludomain as kd
 from kreludomain.groups import NoGroups
 from kreludomain.network.operators import Input, Linear, Relu
 from kreludomain.property import Objective
-from kreludomain.run.options import named_method
+from kreludomain.run.config.methods import named_method
 
 #: Options that make a method small enough to run here, and another side of it; every method also runs as it is.
 VARIANTS: dict[str, list[dict[str, Any]]] = {

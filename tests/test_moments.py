@@ -47,7 +47,7 @@ from kreludomain.analysis.moments import (
     sparse_attack,
 )
 from kreludomain.analysis.moments.network import _jvp, _values
-from kreludomain.run.config import load_config
+from kreludomain.run.config.files import load_config
 from kreludomain.run.moments_config import MomentsConfig
 from kreludomain.run.moments_study import image_shape, prepare
 

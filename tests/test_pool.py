@@ -14,10 +14,10 @@ import pytest
 from test_run import project, run
 
 from kreludomain import Interval, Query, Verdict
-from kreludomain.run.machine import cores, free_mb, share
-from kreludomain.run.pool import local_pool
-from kreludomain.run.schedule import Schedule
-from kreludomain.run.worker import Done, Failure, Kind, Limits
+from kreludomain.run.engine.machine import cores, free_mb, share
+from kreludomain.run.engine.pool import local_pool
+from kreludomain.run.engine.schedule import Schedule
+from kreludomain.run.engine.worker import Done, Failure, Kind, Limits
 from kreludomain.verify import METHODS
 
 LIMITS = Limits(seconds=2, memory_mb=200)

@@ -16,9 +16,9 @@ from networks import conv, dense
 from test_cli import call, is_refused
 from test_run import project, rows_of
 
-from kreludomain.run import commands
-from kreludomain.run.report_data import as_image, closest, longest, read_runs
-from kreludomain.run.report_plots import image
+from kreludomain.run.certify import commands
+from kreludomain.run.report.data import as_image, closest, longest, read_runs
+from kreludomain.run.report.plots import image
 
 VOID = {"img", "meta", "br"}
 

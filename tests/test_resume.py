@@ -24,10 +24,10 @@ from test_cli import ENVIRONMENT, call, is_refused, process
 from test_run import answers, project, rows_of
 
 from kreludomain import InputError, to_onnx
-from kreludomain.run import commands
-from kreludomain.run.commands import Options
-from kreludomain.run.results import LOCK, Folder
-from kreludomain.run.session import Session
+from kreludomain.run.certify import commands
+from kreludomain.run.certify.commands import Options
+from kreludomain.run.engine.folder import LOCK, Folder
+from kreludomain.run.engine.session import Session
 from kreludomain.verify import METHODS
 
 PATHS = os.pathsep.join([ENVIRONMENT["PYTHONPATH"], str(Path(__file__).parent)])
@@ -245,7 +245,7 @@ def test_quiet_says_its_last_line_and_the_log_goes_where_it_is_sent(
     arguments: list[Any] = ["certify", path, "--quiet", "--log-level", "info", "--log-file", tmp_path / "log"]
     assert call(capfd, *arguments) == (0, line, "")
     log = (tmp_path / "log").read_text().splitlines()
-    assert sum(" INFO kreludomain.run.runner: sample " in entry for entry in log) == 6
+    assert sum(" INFO kreludomain.run.engine.runner: sample " in entry for entry in log) == 6
     code, _, err = call(capfd, "certify", path, "--overwrite", "--log-level", "info")
     assert (code, err.count("\n")) == (0, len(log))
     is_refused(call(capfd, "certify", path, "--resume", "--overwrite"), "--overwrite and --resume: give one of them")

@@ -14,18 +14,21 @@ import yaml
 from networks import conv, dense
 
 from kreludomain import InputError, Interval, Network, Verdict, to_onnx
-from kreludomain.run import commands
-from kreludomain.run.commands import Options
-from kreludomain.run.config import Config, CsvData, DigitsData, load_config
-from kreludomain.run.data import load_csv, load_digits
-from kreludomain.run.options import named_method
-from kreludomain.run.pool import local_pool
-from kreludomain.run.results import Folder, Row, finite, json_line
-from kreludomain.run.runner import Run, Work, prepare
-from kreludomain.run.schema import check
-from kreludomain.run.summary import in_order, joint_gains, summarise
-from kreludomain.run.tables import margins_table, summary_table
-from kreludomain.run.yaml_text import parse_yaml
+from kreludomain.run.certify import commands
+from kreludomain.run.certify.commands import Options
+from kreludomain.run.certify.config import Config
+from kreludomain.run.certify.rows import Row
+from kreludomain.run.certify.summary import in_order, joint_gains, summarise
+from kreludomain.run.certify.tables import margins_table, summary_table
+from kreludomain.run.config.data import load_csv, load_digits
+from kreludomain.run.config.fields import CsvData, DigitsData
+from kreludomain.run.config.files import load_config
+from kreludomain.run.config.methods import named_method
+from kreludomain.run.config.schema import check
+from kreludomain.run.config.yaml_text import parse_yaml
+from kreludomain.run.engine.folder import Folder, finite, json_line
+from kreludomain.run.engine.pool import local_pool
+from kreludomain.run.engine.runner import Run, Work, prepare
 from kreludomain.verify import METHODS, predict
 
 GOOD: dict[str, Any] = {
@@ -172,7 +175,7 @@ def test_yaml_errors_name_the_file_and_the_line(text: str | bytes, message: str)
         ({"methods": [{"name": "lp", "refine": "inner"}]}, "methods[0].refine: 'inner' is not one of output, all"),
         ({"methods": [{"name": "lp", "solver": "gurobbi"}]}, "methods[0].solver: 'gurobbi' is not one of auto, "),
         ({"methods": [{"name": "krelu-lp", "k": 0}]}, "methods[0].grouping: k = 0"),
-        ({"methods": ["lp", "lp"]}, "methods[1]: 'lp' is what methods[0] is called; give it another label"),
+        ({"methods": ["lp", "lp"]}, "methods[1]: 'lp' is the label of item 0 too; give it another label"),
         ({"methods": [{"name": "lp", "label": ""}]}, "methods[0].label: should not be empty"),
         ({"timeout_s": 0}, "timeout_s: input should be greater than 0, not 0"),
         ({"timeout_s": "60s"}, "timeout_s: input should be a number, not '60s'"),

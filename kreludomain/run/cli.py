@@ -14,19 +14,20 @@ import typer
 
 import kreludomain
 from kreludomain.errors import InputError
-from kreludomain.run import commands, machine
-from kreludomain.run.benchmark import Placement, Selection
-from kreludomain.run.benchmark import benchmark as run_benchmark
-from kreludomain.run.bounds import Request, show_bounds
-from kreludomain.run.commands import Options
-from kreludomain.run.instance import Solver
+from kreludomain.run.bounds.command import Request, show_bounds
+from kreludomain.run.certify import commands
+from kreludomain.run.certify.commands import Options
+from kreludomain.run.engine import machine
+from kreludomain.run.engine.progress import Mode
 from kreludomain.run.invert import invert as run_invert
 from kreludomain.run.lipschitz import lipschitz as run_lipschitz
 from kreludomain.run.moments import moments as run_moments
-from kreludomain.run.progress import Mode
-from kreludomain.run.screen import errors, screen
+from kreludomain.run.output.screen import errors, screen
 from kreludomain.run.show import show as run_show
-from kreludomain.run.verify import verify as run_verify
+from kreludomain.run.vnncomp.benchmark import Placement, Selection
+from kreludomain.run.vnncomp.benchmark import benchmark as run_benchmark
+from kreludomain.run.vnncomp.instance import Solver
+from kreludomain.run.vnncomp.verify import verify as run_verify
 
 #: The exit code after Ctrl-C, as in shells: 128 and the number of the signal.
 INTERRUPTED = 130
@@ -120,7 +121,7 @@ def report(
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to, instead of the first RUN.")] = None,
 ) -> None:
     """Write one HTML page about runs, which needs no network to be read, and its tables as CSV files."""
-    from kreludomain.run.report_page import report as write_report  # matplotlib: imports for a second, and only here
+    from kreludomain.run.report.page import report as write_report  # matplotlib: imports for a second, and only here
 
     write_report(runs, output)
 

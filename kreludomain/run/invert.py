@@ -27,13 +27,14 @@ from kreludomain.analysis.invert import (
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
 from kreludomain.run import invert_tables
-from kreludomain.run.config import ConfigFile, Data, FilePath, Interval, Norm, Numbers, Text, load_config
-from kreludomain.run.data import load_samples
-from kreludomain.run.options import MethodItem, NamedMethod, parse_method
-from kreludomain.run.results import CONFIG, ROWS, Folder, versions
-from kreludomain.run.schema import Keys, wrong
-from kreludomain.run.screen import progress, screen
-from kreludomain.run.session import Session
+from kreludomain.run.config.data import load_samples
+from kreludomain.run.config.fields import Data, FilePath, Interval, Norm, Numbers, Text
+from kreludomain.run.config.files import ConfigFile, load_config
+from kreludomain.run.config.methods import MethodItem, NamedMethod, parse_method
+from kreludomain.run.config.schema import Keys, wrong
+from kreludomain.run.engine.folder import CONFIG, ROWS, Folder, versions
+from kreludomain.run.engine.session import Session
+from kreludomain.run.output.screen import progress, screen
 
 #: What this command writes beside rows and configuration.
 WRITTEN = ("radii.csv", "radii.png", "radii.svg", "plane.png", "plane.svg")

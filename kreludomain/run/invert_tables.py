@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from kreludomain.run.tables import csv_text, plain_table, shown
+from kreludomain.run.output.tables import csv_text, plain_table, shown
 
 if TYPE_CHECKING:
     from kreludomain.run.invert import Row

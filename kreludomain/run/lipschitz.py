@@ -7,13 +7,13 @@ from pathlib import Path
 import typer
 
 from kreludomain.run import lipschitz_tables as tables
-from kreludomain.run.config import load_config
+from kreludomain.run.config.files import load_config
+from kreludomain.run.engine.folder import CONFIG, ROWS, Folder, versions
+from kreludomain.run.engine.session import Session
 from kreludomain.run.lipschitz_config import LipschitzConfig
 from kreludomain.run.lipschitz_measure import Plan, prepare
 from kreludomain.run.lipschitz_rows import ALL, ArchitectureRow, Report, Row
-from kreludomain.run.results import CONFIG, ROWS, Folder, versions
-from kreludomain.run.screen import errors, progress, screen
-from kreludomain.run.session import Session
+from kreludomain.run.output.screen import errors, progress, screen
 
 #: What only these runs write: an earlier run's are removed when a folder is used again.
 WRITTEN = ("networks.csv", "samples.csv", "architectures.*", "lipschitz.png", "lipschitz.svg")

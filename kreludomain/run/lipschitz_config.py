@@ -9,9 +9,9 @@ from pydantic import BeforeValidator, Field, Strict, field_validator, model_vali
 
 from kreludomain.analysis.lipschitz import ALIASES, INITIALISATIONS, Architecture, Conv, Dense
 from kreludomain.errors import InputError
-from kreludomain.run.config import Data, FilePath, RegionConfig, Text
-from kreludomain.run.options import MethodItem, NamedMethod, parse_method
-from kreludomain.run.schema import Keys, wrong
+from kreludomain.run.config.fields import Data, FilePath, RegionConfig, Text
+from kreludomain.run.config.methods import MethodItem, NamedMethod, parse_method
+from kreludomain.run.config.schema import Keys, wrong
 
 Count = Annotated[int, Field(ge=1)]
 

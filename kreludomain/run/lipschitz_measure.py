@@ -30,16 +30,13 @@ from kreludomain.domain import Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime, load
 from kreludomain.property import Region, ball, robustness
-from kreludomain.run.config import Config, ConfigFile, RegionConfig
-from kreludomain.run.data import Sample, load_samples
-from kreludomain.run.lipschitz_config import (
-    ArchitectureKeys,
-    LipschitzConfig,
-    NetworkKeys,
-    RadiusKeys,
-)
+from kreludomain.run.certify.config import Config
+from kreludomain.run.config.data import Sample, load_samples
+from kreludomain.run.config.fields import RegionConfig
+from kreludomain.run.config.files import ConfigFile
+from kreludomain.run.engine.runner import rehearse
+from kreludomain.run.lipschitz_config import ArchitectureKeys, LipschitzConfig, NetworkKeys, RadiusKeys
 from kreludomain.run.lipschitz_rows import ALL, LOCAL, ArchitectureRow, NetworkRow, Row, SampleRow
-from kreludomain.run.runner import rehearse
 from kreludomain.verify import predict
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from kreludomain.run.lipschitz_rows import ALL, NetworkRow, Report, SampleRow
-from kreludomain.run.tables import csv_text, plain_table, shown
+from kreludomain.run.output.tables import csv_text, plain_table, shown
 
 #: Samples shown on screen one by one; of more there are medians, and everything is in samples.csv.
 MOST = 20

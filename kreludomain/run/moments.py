@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from kreludomain.run.config import load_config
+from kreludomain.run.config.files import load_config
+from kreludomain.run.engine.folder import CONFIG, ROWS, Folder, versions
+from kreludomain.run.engine.session import Session
 from kreludomain.run.moments_config import MomentsConfig
 from kreludomain.run.moments_study import Attacked, AttackRow, MomentRow, Portrait, Study, prepare
 from kreludomain.run.moments_tables import attacks_csv, attacks_table, cheap_line, error_table, moments_csv
-from kreludomain.run.results import CONFIG, ROWS, Folder, versions
-from kreludomain.run.screen import progress, screen
-from kreludomain.run.session import Session
+from kreludomain.run.output.screen import progress, screen
 
 #: What a run writes besides what every run writes: removed, and nothing else, when a folder is used again.
 WRITTEN = ("moments.csv", "attacks.csv", "errors.*", "displacements.*", "outputs.*", "attacks.*", "attacks/*.npz")

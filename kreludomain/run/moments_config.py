@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
 
-from kreludomain.run.config import Data, FilePath, Interval, Text
-from kreludomain.run.schema import Keys, wrong
+from kreludomain.run.config.fields import Data, FilePath, Interval, Text
+from kreludomain.run.config.schema import Keys, wrong
 
 
 def _listed(value: Any) -> Any:

@@ -33,9 +33,9 @@ from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
 from kreludomain.network.operators import Shape
-from kreludomain.run.bounds import read_array
-from kreludomain.run.config import ConfigFile
-from kreludomain.run.data import Sample, load_samples
+from kreludomain.run.bounds.command import read_array
+from kreludomain.run.config.data import Sample, load_samples
+from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.moments_config import AttackConfig, MomentsConfig
 
 #: What the estimates that keep no layer, and every layer, are called.

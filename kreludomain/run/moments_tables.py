@@ -9,7 +9,7 @@ from statistics import median
 from rich.table import Table
 
 from kreludomain.run.moments_study import AttackRow, MomentRow
-from kreludomain.run.tables import csv_text, plain_table, shown
+from kreludomain.run.output.tables import csv_text, plain_table, shown
 
 
 def error_table(rows: Sequence[MomentRow], field: str, rule: str, chance: str | None = None) -> Table:

@@ -28,12 +28,12 @@ from kreludomain.domain import Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.property import Region
-from kreludomain.run.options import NamedMethod
-from kreludomain.run.results import CONFIG, ROWS, Folder, versions
-from kreludomain.run.screen import progress, screen
-from kreludomain.run.session import Session
+from kreludomain.run.config.methods import NamedMethod
+from kreludomain.run.engine.folder import CONFIG, ROWS, Folder, versions
+from kreludomain.run.engine.session import Session
+from kreludomain.run.output.screen import progress, screen
+from kreludomain.run.output.tables import Cell, csv_text, plain_table, shown
 from kreludomain.run.show_config import GroupShow, PlaneShow, ShowFile, load_show
-from kreludomain.run.tables import Cell, csv_text, plain_table, shown
 
 #: What the truth is called in rows and tables.
 TRUTH = "truth"

@@ -18,21 +18,12 @@ from kreludomain.analysis.reachable import RELAXATIONS, NeuronPair, Plane
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
 from kreludomain.property import Region, ball, box
-from kreludomain.run.config import (
-    ConfigFile,
-    CsvData,
-    Data,
-    DigitsData,
-    FilePath,
-    Interval,
-    Numbers,
-    RegionConfig,
-    Text,
-)
-from kreludomain.run.data import load_samples
-from kreludomain.run.options import MethodItem, NamedMethod, parse_method
-from kreludomain.run.schema import Keys, check, wrong
-from kreludomain.run.yaml_text import read_yaml
+from kreludomain.run.config.data import load_samples
+from kreludomain.run.config.fields import CsvData, Data, DigitsData, FilePath, Interval, Numbers, RegionConfig, Text
+from kreludomain.run.config.files import ConfigFile
+from kreludomain.run.config.methods import MethodItem, NamedMethod, parse_method
+from kreludomain.run.config.schema import Keys, check, wrong
+from kreludomain.run.config.yaml_text import read_yaml
 from kreludomain.verify import abstract
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from kreludomain.errors import InputError
 from kreludomain.network.operators import Shape
-from kreludomain.run.config import ConfigFile, CsvData, DigitsData
+from kreludomain.run.config.fields import CsvData, DigitsData
+from kreludomain.run.config.files import ConfigFile
 
 #: How many of scikit-learn's digits are for training; the rest are for tests.
 DIGITS_TRAIN = 1437

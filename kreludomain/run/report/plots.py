@@ -15,10 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
-from kreludomain.run.plots import draw_margins, draw_widths
-from kreludomain.run.report_data import SOLVED
-from kreludomain.run.results import Row
-from kreludomain.run.summary import Summary
+from kreludomain.run.certify.plots import draw_margins, draw_widths
+from kreludomain.run.certify.rows import Row
+from kreludomain.run.certify.summary import Summary
+from kreludomain.run.report.data import SOLVED
 from kreludomain.verify import Verdict
 
 #: Colours that are told apart on white and on black, also without red and green.

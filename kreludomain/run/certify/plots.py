@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from kreludomain.run.results import Row
-from kreludomain.run.summary import Summary
-from kreludomain.run.tables import all_layers
+from kreludomain.run.certify.rows import Row
+from kreludomain.run.certify.summary import Summary
+from kreludomain.run.certify.tables import all_layers
 
 MARKERS = "osD^vPX*<>"
 

@@ -8,8 +8,8 @@ from types import TracebackType
 
 import typer
 
-from kreludomain.run.results import ROWS, Folder
-from kreludomain.run.screen import errors
+from kreludomain.run.engine.folder import ROWS, Folder
+from kreludomain.run.output.screen import errors
 
 #: The exit code after Ctrl-C: 128 and the number of the signal, as shells have it.
 INTERRUPTED = 130

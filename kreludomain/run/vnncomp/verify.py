@@ -10,11 +10,11 @@ from pathlib import Path
 import typer
 
 from kreludomain.errors import InputError
-from kreludomain.run import machine
-from kreludomain.run.instance import Finding, Solver, finding, limits, solve
-from kreludomain.run.screen import errors
-from kreludomain.run.session import INTERRUPTED
-from kreludomain.run.worker import Failure, Kind, Worker
+from kreludomain.run.engine import machine
+from kreludomain.run.engine.session import INTERRUPTED
+from kreludomain.run.engine.worker import Failure, Kind, Worker
+from kreludomain.run.output.screen import errors
+from kreludomain.run.vnncomp.instance import Finding, Solver, finding, limits, solve
 from kreludomain.verify import Verdict
 
 

@@ -18,8 +18,8 @@ from kreludomain.domain import Method
 from kreludomain.errors import InputError
 from kreludomain.network import Runtime, load
 from kreludomain.property import load_vnnlib
-from kreludomain.run.options import NamedMethod, method_from_arguments
-from kreludomain.run.worker import HAS_MEMORY_LIMIT, Done, Failure, Kind, Limits
+from kreludomain.run.config.methods import NamedMethod, method_from_arguments
+from kreludomain.run.engine.worker import HAS_MEMORY_LIMIT, Done, Failure, Kind, Limits
 from kreludomain.verify import Verdict, counterexample_text, decide
 
 #: The first line of a results file: what is asked is whether the assertions can be satisfied.

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kreludomain.run.options import NamedMethod
-from kreludomain.run.results import Row
+from kreludomain.run.certify.rows import Row
+from kreludomain.run.config.methods import NamedMethod
 from kreludomain.verify import Verdict
 
 

@@ -1,7 +1,7 @@
 """Calls of one function side by side, here or on a cluster: a call and its limits in, a value or a reason out.
 
 A pool knows nothing of what is called. It hands calls to *callers*: objects that make one call at a time under hard
-limits. :class:`~kreludomain.run.worker.Worker`, a process on this machine, is one; ``cluster`` has one on Ray.
+limits. :class:`~kreludomain.run.engine.worker.Worker`, a process on this machine, is one; ``cluster`` has one on Ray.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Protocol
 
-from kreludomain.run.worker import Done, Failure, Limits, Worker
+from kreludomain.run.engine.worker import Done, Failure, Limits, Worker
 
 LOG = logging.getLogger(__name__)
 

@@ -20,13 +20,15 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network, Node, Runtime, load
 from kreludomain.network.operators import Input, Linear, Relu
 from kreludomain.property import Claim, Region, ball, claim, robustness
-from kreludomain.run.config import Config, ConfigFile
-from kreludomain.run.data import Sample, load_samples
-from kreludomain.run.options import NamedMethod
-from kreludomain.run.pool import Pool
-from kreludomain.run.results import Folder, Row, finite
-from kreludomain.run.schedule import Schedule
-from kreludomain.run.worker import HAS_MEMORY_LIMIT, Done, Failure, Kind, Limits
+from kreludomain.run.certify.config import Config
+from kreludomain.run.certify.rows import Row
+from kreludomain.run.config.data import Sample, load_samples
+from kreludomain.run.config.files import ConfigFile
+from kreludomain.run.config.methods import NamedMethod
+from kreludomain.run.engine.folder import Folder, finite
+from kreludomain.run.engine.pool import Pool
+from kreludomain.run.engine.schedule import Schedule
+from kreludomain.run.engine.worker import HAS_MEMORY_LIMIT, Done, Failure, Kind, Limits
 from kreludomain.verify import Verdict, certify, predict
 
 LOG = logging.getLogger(__name__)

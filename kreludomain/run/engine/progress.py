@@ -12,9 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
 
-from kreludomain.run.results import Row, json_line
-from kreludomain.run.runner import Work
-from kreludomain.run.screen import progress
+from kreludomain.run.certify.rows import Row
+from kreludomain.run.engine.folder import json_line
+from kreludomain.run.engine.runner import Work
+from kreludomain.run.output.screen import progress
 from kreludomain.verify import Verdict
 
 LOG = logging.getLogger(__name__)

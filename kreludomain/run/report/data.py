@@ -12,12 +12,15 @@ import numpy as np
 import torch
 
 from kreludomain.errors import InputError
-from kreludomain.run.config import Config, ConfigFile, CsvData, RegionConfig, load_config
-from kreludomain.run.options import NamedMethod
-from kreludomain.run.record import Record
-from kreludomain.run.results import CONFIG, ROWS, Row, read_rows
-from kreludomain.run.runner import Run, prepare
-from kreludomain.run.summary import Summary, in_order, summarise
+from kreludomain.run.certify.config import Config
+from kreludomain.run.certify.rows import Row
+from kreludomain.run.certify.summary import Summary, in_order, summarise
+from kreludomain.run.config.fields import CsvData, RegionConfig
+from kreludomain.run.config.files import ConfigFile, load_config
+from kreludomain.run.config.methods import NamedMethod
+from kreludomain.run.engine.folder import CONFIG, ROWS, read_rows
+from kreludomain.run.engine.record import Record
+from kreludomain.run.engine.runner import Run, prepare
 from kreludomain.verify import Verdict, predict
 
 LOG = logging.getLogger(__name__)

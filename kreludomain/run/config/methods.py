@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, PlainSerializer, PlainValidator, ValidationError, create_model
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, Strict, ValidationError, create_model
 
 from kreludomain.domain import Method
 from kreludomain.errors import InputError
@@ -25,7 +25,7 @@ from kreludomain.options import (
     option_model,
     wrong,
 )
-from kreludomain.run.yaml_text import parse_yaml
+from kreludomain.run.config.yaml_text import parse_yaml
 from kreludomain.verify import METHODS
 
 #: The option that labels name even where it is the default: how many neurons are relaxed jointly.
@@ -81,6 +81,26 @@ def _given(kind: type[Options], options: Mapping[str, Any], item: Mapping[str, A
 
 #: A key that holds a method.
 MethodItem = Annotated[NamedMethod, PlainValidator(parse_method), PlainSerializer(NamedMethod.resolved)]
+
+
+def _distinct(methods: tuple[NamedMethod, ...]) -> tuple[NamedMethod, ...]:
+    labels = [method.label for method in methods]
+    for position, label in enumerate(labels):
+        first = labels.index(label)
+        if first != position:
+            raise wrong({(position,): f"'{label}' is the label of item {first} too; give it another label"})
+    return methods
+
+
+def _not_empty(methods: tuple[NamedMethod, ...]) -> tuple[NamedMethod, ...]:
+    if not methods:
+        raise wrong({(): "should have at least one item"})
+    return methods
+
+
+#: A key that holds methods, each with a label of its own; the second kind holds at least one.
+AnyMethods = Annotated[tuple[MethodItem, ...], Strict(False), AfterValidator(_distinct)]
+Methods = Annotated[AnyMethods, AfterValidator(_not_empty)]
 
 
 def named_method(value: Any, source: str) -> NamedMethod:

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kreludomain.run.instances import Outcome
+from kreludomain.run.vnncomp.instances import Outcome
 
 
 def save_cactus(path: Path, outcomes: Sequence[Outcome]) -> None:

@@ -10,13 +10,14 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from kreludomain.run import report_data as data
-from kreludomain.run import tables
-from kreludomain.run.config import CsvData
-from kreludomain.run.report_data import Broken, Hard, Told
-from kreludomain.run.report_plots import image, plots
-from kreludomain.run.results import Row
-from kreludomain.run.screen import screen
+from kreludomain.run.certify import tables
+from kreludomain.run.certify.rows import Row
+from kreludomain.run.config.fields import CsvData
+from kreludomain.run.output.screen import screen
+from kreludomain.run.output.tables import shown
+from kreludomain.run.report import data as data
+from kreludomain.run.report.data import Broken, Hard, Told
+from kreludomain.run.report.plots import image, plots
 from kreludomain.verify import Verdict
 
 PAGE = "report.html"
@@ -58,7 +59,7 @@ def report(folders: Sequence[Path], output: Path | None) -> None:
 def page(runs: Sequence[Told]) -> str:
     """The whole page as HTML that needs nothing besides."""
     environment = Environment(
-        loader=PackageLoader("kreludomain.run", "templates"),
+        loader=PackageLoader("kreludomain.run.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -77,7 +78,7 @@ def page(runs: Sequence[Told]) -> str:
         margins=_margins(runs),
         most=data.MOST_MARGINS,
         widths=[
-            [layer, *(tables.shown(summary.widths.get(layer)) for summary in summaries)]
+            [layer, *(shown(summary.widths.get(layer)) for summary in summaries)]
             for layer in tables.all_layers(summaries)
         ],
         stages=_stages([summary.method for summary in summaries], rows),
@@ -85,7 +86,7 @@ def page(runs: Sequence[Told]) -> str:
         longest=[_hard(hard) for hard in data.longest(runs)],
         falsified=[_falsified(item) for item in falsified[: data.MOST_FALSIFIED]],
         falsified_more=max(0, len(falsified) - data.MOST_FALSIFIED),
-        shown=tables.shown,
+        shown=shown,
     )
 
 
@@ -111,7 +112,7 @@ def _margins(runs: Sequence[Told]) -> list[list[str]]:
     labels = [method.label for told in runs for method in told.methods]
     found: dict[tuple[int, int], dict[str, str]] = {}
     for row in data.every_row(runs):
-        said = row.verdict.value if row.margin is None else tables.shown(row.margin)
+        said = row.verdict.value if row.margin is None else shown(row.margin)
         found.setdefault((row.index, row.label), {})[row.method] = said
     return [
         [str(index), str(label), *(cells.get(name, "-") for name in labels)]
@@ -121,7 +122,7 @@ def _margins(runs: Sequence[Told]) -> list[list[str]]:
 
 def _hard(hard: Hard) -> Card:
     row = hard.row
-    facts = (f"{row.method}: {row.verdict.value}", f"margin {tables.shown(row.margin)}", f"{row.seconds:.3g} s")
+    facts = (f"{row.method}: {row.verdict.value}", f"margin {shown(row.margin)}", f"{row.seconds:.3g} s")
     pictures = () if hard.x is None else _pictures(hard, {f"label {row.label}": hard.x})
     return Card(f"Sample {row.index}", (*facts, row.reason) if row.margin is None else facts, pictures)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from kreludomain.run.instances import Outcome
-from kreludomain.run.tables import csv_text, plain_table, shown
+from kreludomain.run.output.tables import csv_text, plain_table, shown
+from kreludomain.run.vnncomp.instances import Outcome
 
 #: The results that the table counts; the others where they occur.
 ALWAYS, PERHAPS = ("unsat", "sat", "timeout"), ("unknown", "error")

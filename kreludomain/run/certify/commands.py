@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from kreludomain.errors import InputError
-from kreludomain.run import machine, tables
-from kreludomain.run.cluster import ray_pool
-from kreludomain.run.config import Config, ConfigFile, load_config
-from kreludomain.run.pool import Pool, local_pool
-from kreludomain.run.progress import Mode, log_to, watched
-from kreludomain.run.record import Record
-from kreludomain.run.results import CONFIG, RECORD, ROWS, Folder, Row, json_line, versions
-from kreludomain.run.runner import Run, Work, prepare
-from kreludomain.run.screen import screen
-from kreludomain.run.session import Session
-from kreludomain.run.summary import Summary, in_order, joint_gains, summarise
-from kreludomain.run.worker import warm_up
+from kreludomain.run.certify import tables
+from kreludomain.run.certify.config import Config
+from kreludomain.run.certify.rows import Row
+from kreludomain.run.certify.summary import Summary, in_order, joint_gains, summarise
+from kreludomain.run.config.files import ConfigFile, load_config
+from kreludomain.run.engine import machine
+from kreludomain.run.engine.cluster import ray_pool
+from kreludomain.run.engine.folder import CONFIG, RECORD, ROWS, Folder, json_line, versions
+from kreludomain.run.engine.pool import Pool, local_pool
+from kreludomain.run.engine.progress import Mode, log_to, watched
+from kreludomain.run.engine.record import Record
+from kreludomain.run.engine.runner import Run, Work, prepare
+from kreludomain.run.engine.session import Session
+from kreludomain.run.engine.worker import warm_up
+from kreludomain.run.output.screen import screen
 
 LOG = logging.getLogger(__name__)
 
@@ -62,7 +65,7 @@ def compare(path: Path, options: Options = Options()) -> None:
 
     Margins are made to be compared: each method's best, not the first that is positive.
     """
-    from kreludomain.run.plots import save_comparison  # matplotlib: imports for a second, and only here
+    from kreludomain.run.certify.plots import save_comparison  # matplotlib: imports for a second, and only here
 
     done = _run("compare", path, options, {"tight": True})
     for name, text in tables.csv_files(done.summaries, done.rows).items():

@@ -12,17 +12,17 @@ from pathlib import Path
 import typer
 
 from kreludomain.errors import InputError
-from kreludomain.run import machine
-from kreludomain.run.benchmark_tables import families_table, outcomes_csv
-from kreludomain.run.instance import WORDS, Solver, finding, limits, solve
-from kreludomain.run.instances import Instance, Outcome, read_instances
-from kreludomain.run.options import NamedMethod
-from kreludomain.run.pool import local_pool
-from kreludomain.run.record import Record
-from kreludomain.run.results import RECORD, ROWS, Folder
-from kreludomain.run.screen import errors, screen
-from kreludomain.run.session import Session
-from kreludomain.run.worker import Done, Failure, warm_up
+from kreludomain.run.config.methods import NamedMethod
+from kreludomain.run.engine import machine
+from kreludomain.run.engine.folder import RECORD, ROWS, Folder
+from kreludomain.run.engine.pool import local_pool
+from kreludomain.run.engine.record import Record
+from kreludomain.run.engine.session import Session
+from kreludomain.run.engine.worker import Done, Failure, warm_up
+from kreludomain.run.output.screen import errors, screen
+from kreludomain.run.vnncomp.instance import WORDS, Solver, finding, limits, solve
+from kreludomain.run.vnncomp.instances import Instance, Outcome, read_instances
+from kreludomain.run.vnncomp.tables import families_table, outcomes_csv
 
 TABLE = "results.csv"
 
@@ -153,7 +153,7 @@ def _line(outcome: Outcome, place: str) -> str:
 
 
 def _say(outcomes: Sequence[Outcome], output: Path) -> None:
-    from kreludomain.run.benchmark_plots import save_cactus  # matplotlib: imports for a second, and only here
+    from kreludomain.run.vnncomp.plots import save_cactus  # matplotlib: imports for a second, and only here
 
     save_cactus(output, outcomes)
     screen().print(families_table(outcomes))

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from kreludomain.errors import InputError
-from kreludomain.run.pool import Pool
-from kreludomain.run.worker import Done, Failure, Kind, Limits, Worker
+from kreludomain.run.engine.pool import Pool
+from kreludomain.run.engine.worker import Done, Failure, Kind, Limits, Worker
 
 
 def ray_pool(function: Callable[..., Any], size: int | None, threads: int, tasks: int) -> Pool:

@@ -13,10 +13,10 @@ from typing import Any
 
 from kreludomain.errors import InputError
 from kreludomain.network import Network, to_onnx
-from kreludomain.run.config import Config
-from kreludomain.run.data import Sample
-from kreludomain.run.machine import describe
-from kreludomain.run.results import RECORD, versions
+from kreludomain.run.certify.config import Config
+from kreludomain.run.config.data import Sample
+from kreludomain.run.engine.folder import RECORD, versions
+from kreludomain.run.engine.machine import describe
 
 LOG = logging.getLogger(__name__)
 

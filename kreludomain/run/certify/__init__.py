@@ -1,0 +1,1 @@
+"""``kreludomain certify`` and ``kreludomain compare``."""

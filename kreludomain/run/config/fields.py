@@ -1,0 +1,90 @@
+"""Keys that configurations of several commands have: files, data, regions, claims."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    Strict,
+    field_validator,
+    model_validator,
+)
+
+from kreludomain.run.config.schema import Keys, wrong
+
+
+def _moved(path: str, info: SerializationInfo) -> str:
+    return path if info.context is None else info.context(path)  # from ConfigFile.resolved
+
+
+Text = Annotated[str, Field(min_length=1)]
+#: A file's path, relative to the configuration's file.
+FilePath = Annotated[Text, PlainSerializer(_moved)]
+Numbers = Annotated[tuple[float, ...], Strict(False)]
+Interval = Annotated[tuple[float, float], Strict(False)]
+Norm = Annotated[Literal["inf", "1", "2"], BeforeValidator(lambda v: {"1.0": "1", "2.0": "2"}.get(str(v), str(v)))]
+
+
+class CsvData(Keys):
+    """A CSV file with a row a sample: label, values. Values are divided by ``scale``."""
+
+    csv: FilePath
+    scale: float = Field(1.0, gt=0)
+    layout: Literal["hwc", "chw"] = "chw"
+    first: int = Field(0, ge=0)
+    count: int | None = Field(None, ge=1)
+
+
+class DigitsData(Keys):
+    """The handwritten digits that ship with scikit-learn: the first 1,437 images are ``train``, the others ``test``."""
+
+    name: Literal["digits"]
+    split: Literal["train", "test", "all"] = "test"
+    first: int = Field(0, ge=0)
+    count: int | None = Field(None, ge=1)
+
+
+def _data(value: Any) -> CsvData | DigitsData:
+    if not isinstance(value, dict) or not {"csv", "name"} & value.keys():
+        raise wrong({(): "give {csv: FILE, ...} or {name: digits, ...}"})
+    return (CsvData if "csv" in value else DigitsData).model_validate(value)
+
+
+Data = Annotated[CsvData | DigitsData, BeforeValidator(_data)]
+
+
+class RegionConfig(Keys):
+    """All inputs within ``epsilon`` of a sample, each entry within ``clip``."""
+
+    norm: Norm = "inf"
+    epsilon: float = Field(ge=0)
+    clip: Interval | None = None
+
+    @field_validator("clip")
+    @classmethod
+    def _not_empty(cls, clip: tuple[float, float] | None) -> tuple[float, float] | None:
+        if clip is not None and clip[0] > clip[1]:
+            raise wrong({(): f"[{clip[0]:g}, {clip[1]:g}] is empty"})
+        return clip
+
+
+class ClaimConfig(Keys):
+    """The claim ``C f(x) + d > 0`` for every sample, whatever its label."""
+
+    C: Annotated[tuple[Numbers, ...], Strict(False)]
+    d: Numbers | None = None
+
+    @model_validator(mode="after")
+    def _rectangular(self) -> ClaimConfig:
+        if not self.C:
+            raise wrong({("C",): "should have at least one row"})
+        widths = {len(row) for row in self.C}
+        if len(widths) > 1:
+            raise wrong({("C",): f"rows of different lengths ({', '.join(map(str, sorted(widths)))})"})
+        if self.d is not None and len(self.d) != len(self.C):
+            raise wrong({("d",): f"should have {len(self.C)} numbers, one a row of C, not {len(self.d)}"})
+        return self

@@ -1,0 +1,35 @@
+"""Tables on the screen and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.table import Table
+
+Cell = str | int | float | None
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def plain_table(first: str, *columns: str, title: str | None = None) -> Table:
+    """A table whose first column is text and whose others are numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=title)
+    table.title_justify = table.caption_justify = "left"
+    table.add_column(first, overflow="fold")
+    for column in columns:  # where it is narrow, headers wrap between words and the first column folds
+        table.add_column(column, justify="right", overflow="fold", min_width=max(map(len, column.split())))
+    return table
+
+
+def shown(value: float | None) -> str:
+    """A number with four significant digits; a dash where there is none."""
+    return "-" if value is None else f"{value:.4g}"

@@ -1,0 +1,1 @@
+"""``kreludomain report``: an HTML page about runs of ``certify`` and ``compare``."""

@@ -1,0 +1,1 @@
+"""``kreludomain verify`` and ``kreludomain benchmark``: instances of the verifier competition."""

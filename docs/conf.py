@@ -48,10 +48,13 @@ python_maximum_signature_line_length = 100
 #: The modules of the reference in their order; what an earlier one has is described there, and only there.
 MODULES = (
     "kreludomain",
-    *(f"kreludomain.{room}" for room in ("network", "network.operators", "spec", "domain", "krelu", "refine")),
-    *(f"kreludomain.bounding.{room}" for room in ("program", "solvers", "dual", "milp")),
-    *(f"kreludomain.{room}" for room in ("verify", "run.engine.pool", "run.engine.worker")),
-    *(f"kreludomain.analysis.{room}" for room in ("lipschitz", "invert", "moments", "show")),
+    *(
+        f"kreludomain.{room}"
+        for room in ("network", "network.operators", "property", "domain", "groups", "programs", "bounding")
+    ),
+    *(f"kreludomain.{room}" for room in ("programs.program", "programs.solvers", "bounding.dual", "bounding.milp")),
+    *(f"kreludomain.{room}" for room in ("branching", "attack", "verify", "run.engine.pool", "run.engine.worker")),
+    *(f"kreludomain.analysis.{room}" for room in ("lipschitz", "invert", "moments", "reachable")),
 )
 
 

@@ -5,11 +5,11 @@ from kreludomain.domain.backward import BackwardRelaxation, back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.deeppoly import BackwardAbstraction, DeepPoly
 from kreludomain.domain.intersection import Intersection
-from kreludomain.domain.interval import Interval
+from kreludomain.domain.interval import Interval, IntervalAbstraction
 from kreludomain.domain.method import Method, PriorBounds, Query
 from kreludomain.domain.relu import LOWER_SLOPES
 from kreludomain.domain.rounding import Rounding
-from kreludomain.domain.zonotope import Zonotope
+from kreludomain.domain.zonotope import Zonotope, ZonotopeAbstraction
 
 __all__ = [
     "LOWER_SLOPES",
@@ -21,6 +21,7 @@ __all__ = [
     "InfeasibleBoundsError",
     "Intersection",
     "Interval",
+    "IntervalAbstraction",
     "LayerBounds",
     "LowerBounds",
     "Method",
@@ -28,5 +29,6 @@ __all__ = [
     "Query",
     "Rounding",
     "Zonotope",
+    "ZonotopeAbstraction",
     "back_substitute",
 ]

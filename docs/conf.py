@@ -23,12 +23,13 @@ project = "kreludomain"
 version = release = kreludomain.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 highlight_language = "none"
 nitpicky = True
 #: What is not ours is a name without a link: the site is built and read without a network.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(torch|nn|np|numpy|scipy|sparse|collections|concurrent|pathlib|onnx|onnxruntime)\..*"),
+    (r"py:.*", r"(torch|nn|np|numpy|scipy|sparse|collections|concurrent|pathlib|onnx|onnxruntime|pydantic)\..*"),
     (r"py:class", r"Tensor|Shape|(tuple|dict|list)\[.*|.*\._\w+"),
 ]
 
@@ -45,17 +46,14 @@ autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 
-#: The modules of the reference in their order; what an earlier one has is described there, and only there.
-MODULES = (
-    "kreludomain",
-    *(
-        f"kreludomain.{room}"
-        for room in ("network", "network.operators", "property", "domain", "groups", "programs", "bounding")
-    ),
-    *(f"kreludomain.{room}" for room in ("programs.program", "programs.solvers", "bounding.dual", "bounding.milp")),
-    *(f"kreludomain.{room}" for room in ("branching", "attack", "verify", "run.engine.pool", "run.engine.worker")),
-    *(f"kreludomain.analysis.{room}" for room in ("lipschitz", "invert", "moments", "reachable")),
+#: The modules of the reference in their order; a name that several of them have is described at the first one only.
+ROOMS = (
+    *("network", "network.operators", "property", "domain", "groups"),
+    *("programs", "programs.program", "programs.solvers", "bounding", "bounding.dual", "bounding.milp"),
+    *("branching", "attack", "verify", "run.engine.pool", "run.engine.worker"),
+    *("analysis.lipschitz", "analysis.invert", "analysis.moments", "analysis.reachable"),
 )
+MODULES = ("kreludomain", *(f"kreludomain.{room}" for room in ROOMS))
 
 
 def described_before(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:

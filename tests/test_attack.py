@@ -12,8 +12,9 @@ from networks import conv, dense, residual
 from torch import Tensor
 
 import kreludomain as kd
+from kreludomain.activations import Relu
 from kreludomain.network import Network, Node, Runtime
-from kreludomain.network.operators import Input, Linear, Relu
+from kreludomain.network.operators import Activation, Input, Linear
 from kreludomain.verify import counterexample_text, find_counterexample
 
 
@@ -77,7 +78,7 @@ def plateau(inputs: int) -> tuple[Network, kd.Region, kd.Claim]:
     nodes = (
         Node("in", Input((inputs,))),
         Node("sum", Linear(ones, torch.tensor([0.3 - inputs], dtype=torch.float64), (inputs,)), ("in",)),
-        Node("relu", Relu((1,)), ("sum",)),
+        Node("relu", Activation(Relu(), (1,)), ("sum",)),
         Node("out", Linear(one, None, (1,)), ("relu",)),
     )
     claim = kd.claim(torch.tensor([[-1.0]]), torch.tensor([0.1]))
@@ -109,7 +110,7 @@ def test_what_does_not_replay_is_followed_deeper() -> None:
 
 def test_claims_that_hold_have_no_counterexample() -> None:
     network, region = dense(3, 6, 2, seed=1), kd.ball(torch.zeros(1, 3), 0.5)
-    network = Network((*network.nodes, Node("last", Relu((2,)), (network.output.name,))))
+    network = Network((*network.nodes, Node("last", Activation(Relu(), (2,)), (network.output.name,))))
     zero = torch.zeros(2, dtype=torch.float64)
     non_strict = kd.claim(
         torch.eye(2), zero, non_strict=torch.tensor([True, True])

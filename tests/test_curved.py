@@ -10,19 +10,17 @@ from networks import CURVED, ZOO, activated, inputs
 from torch import Tensor, nn
 
 import kreludomain as kd
+from kreludomain.activations import TANGENTS, Sigmoid, SShaped, Tanh
 from kreludomain.analysis.invert import InvertibilityOptions, pair_radius
 from kreludomain.analysis.lipschitz import LocalBounds, jacobian_bounds
 from kreludomain.analysis.moments import gaussian, propagated_moments
 from kreludomain.analysis.reachable import linear_pieces
 from kreludomain.domain import Bounds
-from kreludomain.domain.interval import interval
 from kreludomain.domain.relaxation import maximum_relaxation
-from kreludomain.domain.sshaped import TANGENTS, Line, parallel_band, polygon, tangent_band, tangent_bands
 from kreludomain.groups import ByArea, relax_jointly
-from kreludomain.network.operators import Sigmoid, SShaped, Tanh
 from kreludomain.property import Objective
 
-CURVES: list[SShaped] = [Sigmoid(()), Tanh(())]
+CURVES: list[SShaped] = [Sigmoid(), Tanh()]
 curves = pytest.mark.parametrize("curve", CURVES, ids=lambda c: type(c).__name__)
 #: Where intervals begin, and how wide they are: nothing, less than rounding, ordinary, and far beyond saturation.
 PLACES = [-1e9, -41.0, -19.0, -3.0, -1.0, -1e-9, 0.0, 1e-12, 0.4, 2.0, 18.0, 40.0, 1e6]
@@ -48,12 +46,12 @@ def test_lines_below_are_below_and_lines_above_are_above(curve: SShaped) -> None
     bounds = every_interval()
     x = grid(bounds)
     y = curve(x)
-    bands = tangent_bands(curve, bounds)
-    several = [
-        (Line(bands.below.slope[i], bands.below.intercept[i]), Line(bands.above.slope[i], bands.above.intercept[i]))
-        for i in range(TANGENTS)
+    bands = curve.tangents(bounds.lower, bounds.upper)
+    several = [(bands.below[i], bands.above[i]) for i in range(TANGENTS)]
+    single = [
+        (band.below, band.above)
+        for band in (make(bounds.lower, bounds.upper) for make in (curve.lines, curve.parallel_lines))
     ]
-    single = [(band.below, band.above) for band in (tangent_band(curve, bounds), parallel_band(curve, bounds))]
     for below, above in several + single:
         slack = 2e-16 * (below.slope * x).abs()  # of evaluating the line here
         assert (below(x) <= y + slack).all()
@@ -65,7 +63,7 @@ def test_lines_below_are_below_and_lines_above_are_above(curve: SShaped) -> None
 def test_lines_of_any_interval(curve: SShaped, lower: float, width: float) -> None:
     bounds = Bounds(torch.tensor([lower]).double(), torch.tensor([lower + width]).double())
     x = grid(bounds)
-    band = tangent_band(curve, bounds)
+    band = curve.lines(bounds.lower, bounds.upper)
     assert (band.below(x) <= curve(x)).all()
     assert (band.above(x) >= curve(x)).all()
     # they touch: nothing can be moved
@@ -77,16 +75,16 @@ def test_lines_of_any_interval(curve: SShaped, lower: float, width: float) -> No
 def test_one_line_is_no_worse_than_the_ends(curve: SShaped) -> None:
     """In the middle, where the area between both lines is half their distance times the width."""
     bounds = every_interval()
-    band, middle = tangent_band(curve, bounds), (bounds.lower + bounds.upper) / 2
-    ends = interval(curve, bounds)
-    assert (band.above(middle) - band.below(middle) <= ends.upper - ends.lower + 1e-6).all()
+    band, middle = curve.lines(bounds.lower, bounds.upper), (bounds.lower + bounds.upper) / 2
+    least, most = curve.range(bounds.lower, bounds.upper)
+    assert (band.above(middle) - band.below(middle) <= most - least + 1e-6).all()
 
 
 @curves
 def test_the_polygon_holds_the_curve(curve: SShaped) -> None:
     """Every direction's minimum over the polygon is at most the curve's, and hardly less where the curve is kinked."""
     bounds = every_interval()
-    x, y = polygon(curve, bounds)
+    x, y = curve.polygon(bounds.lower, bounds.upper)
     assert x.shape == (2 * TANGENTS + 2, len(bounds.lower))
     assert ((x >= bounds.lower) & (x <= bounds.upper)).all()
     points = grid(bounds)

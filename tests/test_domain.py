@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from networks import CURVED, ZOO, dense, inputs
 from torch import Tensor, nn
 
+from kreludomain.activations import Relu
 from kreludomain.domain import LOWER_SLOPES, Abstraction, Bounds, DeepPoly, Interval, Query, Zonotope
-from kreludomain.domain.relu import ConstantRelaxation, linear_relu
+from kreludomain.domain.relaxation import ConstantRelaxation
 from kreludomain.errors import InputError
 from kreludomain.network import Network, from_torch
 from kreludomain.property import Objective, Region, ball, box, robustness
@@ -459,7 +460,7 @@ ends = st.floats(-1e4, 1e4, allow_subnormal=False)
 @given(st.sampled_from(sorted(LOWER_SLOPES)), st.lists(st.tuples(ends, ends), min_size=1, max_size=8))
 def test_lines_lie_below_and_above(rule: str, pairs: list[tuple[float, float]]) -> None:
     lower, upper = torch.tensor([sorted(p) for p in pairs], dtype=torch.float64).unbind(1)
-    lines = linear_relu(Bounds(lower[None], upper[None]), rule)
+    lines = Relu().relax(lower[None], upper[None], rule)
     for share in torch.linspace(0, 1, 11, dtype=torch.float64):
         x = lower + share * (upper - lower)
         slack = 1e-12 * (lower.abs() + upper.abs())
@@ -474,9 +475,9 @@ def test_lines_lie_below_and_above(rule: str, pairs: list[tuple[float, float]]) 
 
 def test_lower_slopes_by_rule() -> None:
     bounds = Bounds(torch.tensor([[-1.0, -3.0]]).double(), torch.tensor([[3.0, 1.0]]).double())
-    slopes = {rule: linear_relu(bounds, rule).lower_slope[0].tolist() for rule in LOWER_SLOPES}
+    slopes = {rule: Relu().relax(bounds.lower, bounds.upper, rule).lower_slope[0].tolist() for rule in LOWER_SLOPES}
     assert slopes == {"area": [1.0, 0.0], "parallel": [0.75, 0.25], "zero": [0.0, 0.0]}
-    lines = linear_relu(bounds, "zero")
+    lines = Relu().relax(bounds.lower, bounds.upper, "zero")
     assert lines.upper_slope[0].tolist() == [0.75, 0.25]
     assert lines.intercept[0].tolist() == [0.75, 0.75]
 
@@ -490,13 +491,14 @@ def test_expressions_stay_below_when_pushed_through_relu(rule: str) -> None:
     x = lower + torch.rand(50, 3, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * bounds.width
     x = torch.cat([x, lower[None], upper[None]])
     for a in (draw(1, 4, 5), draw(3, 4, 5)):
-        (passed,), constant = linear_relu(bounds, rule).backward(a)
+        relaxation = Relu().relax(bounds.lower, bounds.upper, rule)
+        (passed,), constant = relaxation.backward(a)
         value = torch.einsum("bmn,sbn->sbm", a.expand(3, -1, -1), x.clamp(min=0))
         line = torch.einsum("bmn,sbn->sbm", passed, x) + constant
         assert (value >= line - 1e-12).all()
         if rule == "parallel":
             continue
-        tight = linear_relu(bounds, rule).backward(a.abs().neg())  # the chord alone: met at both ends
+        tight = relaxation.backward(a.abs().neg())  # the chord alone: met at both ends
         at_ends = torch.einsum("bmn,sbn->sbm", tight[0][0], x[-2:]) + tight[1]
         expected = torch.einsum("bmn,sbn->sbm", -a.abs().expand(3, -1, -1), x[-2:].clamp(min=0))
         torch.testing.assert_close(at_ends, expected)

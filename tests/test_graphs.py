@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 import kreludomain as kd
+from kreludomain.activations import Relu
 from kreludomain.groups import implied_by_box, lifted, piece_vertices
-from kreludomain.network.operators import Input, Linear, Relu, Sum
+from kreludomain.network.operators import Activation, Input, Linear, Sum
 from kreludomain.property import Objective
 
 
@@ -20,24 +21,24 @@ def linear(out: int, size: int, seed: int, shift: float = 0.0) -> Linear:
 
 X = kd.Node("x", Input((3,)))
 A = kd.Node("a", linear(4, 3, 1), ("x",))
-R = kd.Node("r", Relu((4,)), ("a",))
+R = kd.Node("r", Activation(Relu(), (4,)), ("a",))
 GRAPHS = {
     "no relu": (X, A),
-    "relu on the input": (X, kd.Node("r", Relu((3,)), ("x",)), kd.Node("y", linear(2, 3, 2), ("r",))),
-    "relu after relu": (X, A, R, kd.Node("s", Relu((4,)), ("r",)), kd.Node("y", linear(2, 4, 2), ("s",))),
+    "relu on the input": (X, kd.Node("r", Activation(Relu(), (3,)), ("x",)), kd.Node("y", linear(2, 3, 2), ("r",))),
+    "relu after relu": (X, A, R, kd.Node("s", Activation(Relu(), (4,)), ("r",)), kd.Node("y", linear(2, 4, 2), ("s",))),
     "output is a relu": (X, A, R),
     "output is the input": (X,),
     "a value twice": (X, A, R, kd.Node("two", Sum((1, 1), (4,)), ("r", "r")), kd.Node("y", linear(2, 4, 3), ("two",))),
     "a value less itself": (X, A, R, kd.Node("none", Sum((1, -1), (4,)), ("r", "r"))),
     "two relus of one value": (
-        *(X, A, R, kd.Node("s", Relu((4,)), ("a",)), kd.Node("d", Sum((1, -1), (4,)), ("r", "s"))),
+        *(X, A, R, kd.Node("s", Activation(Relu(), (4,)), ("a",)), kd.Node("d", Sum((1, -1), (4,)), ("r", "s"))),
         kd.Node("y", linear(2, 4, 2), ("d",)),
     ),
     "all inactive": (
         *(X, kd.Node("a", linear(4, 3, 1, shift=-50.0), ("x",)), R),
         *(
             kd.Node("b", linear(4, 4, 2), ("r",)),
-            kd.Node("s", Relu((4,)), ("b",)),
+            kd.Node("s", Activation(Relu(), (4,)), ("b",)),
             kd.Node("y", linear(2, 4, 3), ("s",)),
         ),
     ),
@@ -45,13 +46,13 @@ GRAPHS = {
         *(X, kd.Node("a", linear(4, 3, 1, shift=50.0), ("x",)), R),
         *(
             kd.Node("b", linear(4, 4, 2), ("r",)),
-            kd.Node("s", Relu((4,)), ("b",)),
+            kd.Node("s", Activation(Relu(), (4,)), ("b",)),
             kd.Node("y", linear(2, 4, 3), ("s",)),
         ),
     ),
     "skip from the input": (
-        *(X, kd.Node("a", linear(3, 3, 1), ("x",)), kd.Node("r", Relu((3,)), ("a",))),
-        *(kd.Node("sum", Sum((1, 1), (3,)), ("x", "r")), kd.Node("s", Relu((3,)), ("sum",))),
+        *(X, kd.Node("a", linear(3, 3, 1), ("x",)), kd.Node("r", Activation(Relu(), (3,)), ("a",))),
+        *(kd.Node("sum", Sum((1, 1), (3,)), ("x", "r")), kd.Node("s", Activation(Relu(), (3,)), ("sum",))),
         kd.Node("y", linear(2, 3, 3), ("s",)),
     ),
 }

@@ -11,8 +11,9 @@ from networks import CURVED, ZOO, conv, dense, residual
 from torch import Tensor
 
 import kreludomain as kd
+from kreludomain.activations import Relu
 from kreludomain.groups import NoGroups
-from kreludomain.network.operators import Input, Linear, Relu
+from kreludomain.network.operators import Activation, Input, Linear
 from kreludomain.property import Objective
 from kreludomain.run.config.methods import named_method
 
@@ -142,7 +143,7 @@ def test_a_clause_is_proved_by_one_row(name: str, options: dict[str, Any]) -> No
     nodes = (
         kd.Node("input", Input((1,))),
         kd.Node("hidden", Linear(torch.ones(2, 1).double(), torch.tensor([0.0, 4.0]).double(), (1,)), ("input",)),
-        kd.Node("relu", Relu((2,)), ("hidden",)),
+        kd.Node("relu", Activation(Relu(), (2,)), ("hidden",)),
         kd.Node("output", Linear(torch.eye(2).double(), None, (2,)), ("relu",)),
     )
     network, region = kd.Network(nodes), kd.box(-torch.ones(1, 1), torch.ones(1, 1))

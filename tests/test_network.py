@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from networks import conv_module, dense_module, inputs, matrix, residual_module
 from torch import Tensor, nn
 
+from kreludomain.activations import Relu, Sigmoid, Tanh
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Node, Runtime, from_torch, load, parse_onnx, to_onnx
 from kreludomain.network.lowering import Decomposition, Window, average_pool, chain, clip, leaky_relu, max_pool
 from kreludomain.network.operators import (
+    Activation,
     AffineOperator,
     Concat,
     Conv2d,
@@ -28,13 +30,10 @@ from kreludomain.network.operators import (
     Pad,
     PairMaximum,
     Permute,
-    Relu,
     Reshape,
     Scale,
     Shape,
-    Sigmoid,
     Sum,
-    Tanh,
 )
 
 
@@ -197,9 +196,9 @@ def test_dtype_changes_all_weights() -> None:
     ("nodes", "message"),
     [
         ((), "starts with its input"),
-        ((Node("y", Relu((2,)), ()),), "starts with its input"),
-        ((Node("x", Input((2,))), Node("y", Relu((2,)), ("z",))), "'y'.*'z'"),
-        ((Node("x", Input((2,))), Node("x", Relu((2,)), ("x",))), "two nodes"),
+        ((Node("y", Activation(Relu(), (2,)), ()),), "starts with its input"),
+        ((Node("x", Input((2,))), Node("y", Activation(Relu(), (2,)), ("z",))), "'y'.*'z'"),
+        ((Node("x", Input((2,))), Node("x", Activation(Relu(), (2,)), ("x",))), "two nodes"),
         ((Node("x", Input((1,))), Node("w", Linear(torch.tensor([[torch.nan]]), None, (1,)), ("x",))), "'w'.*NaN"),
     ],
 )
@@ -274,7 +273,7 @@ def test_poolings_are_torch_s(
 
 
 def test_a_chain_names_its_parts() -> None:
-    nodes = chain(Relu((2,)), Relu((2,)), Relu((2,)))("y", "x")
+    nodes = chain(Activation(Relu(), (2,)), Activation(Relu(), (2,)), Activation(Relu(), (2,)))("y", "x")
     assert [(n.name, n.inputs) for n in nodes] == [("y/1", ("x",)), ("y/2", ("y/1",)), ("y", ("y/2",))]
 
 
@@ -359,7 +358,9 @@ class InPlace(nn.Module):
 @pytest.mark.parametrize(
     ("module", "shape", "message"),
     [
-        (nn.Sequential(nn.Linear(2, 2), nn.GELU()), (2,), r"'_1' \(GELU\).*not supported.*Linear"),
+        (nn.Sequential(nn.Linear(2, 2), nn.Mish()), (2,), r"'_1' \(Mish\).*not supported.*Linear"),
+        (nn.Sequential(nn.Linear(2, 2), nn.GELU("tanh")), (2,), r"'_1' \(GELU\): approximate 'tanh'"),
+        (nn.Sequential(nn.Softplus(threshold=1)), (2,), r"'_0' \(Softplus\): threshold 1;"),
         (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), (1, 4, 4), r"MaxPool2d.*return_indices"),
         (nn.Sequential(nn.AdaptiveAvgPool2d(2)), (1, 4, 4), "output_size 2"),
         (nn.Sequential(nn.MaxPool2d(5)), (1, 4, 4), r"MaxPool2d.*larger"),
@@ -463,13 +464,13 @@ def test_every_operator_survives_the_writer(sign: int) -> None:
         Node("pad", Pad((2, 3, 4), (0, 1, 0), (0, 0, 2)), ("x",)),
         Node("permute", Permute((2, 4, 6), (2, 0, 1)), ("pad",)),
         Node("linear", Linear(draw(4, 4), draw(4), (6, 2, 4)), ("permute",)),
-        Node("relu", Relu((6, 2, 4)), ("linear",)),
+        Node("relu", Activation(Relu(), (6, 2, 4)), ("linear",)),
         Node("scale", Scale(draw(6, 1, 1), draw(4), (6, 2, 4)), ("permute",)),
         Node("bare", Scale(draw(1), None, (6, 2, 4)), ("scale",)),
         Node("sum", Sum((sign, 1, -1), (6, 2, 4)), ("relu", "bare", "permute")),
         Node("again", Gather((6, 2, 4), torch.tensor([5, -1, 47, 0, 5])), ("sum",)),
-        Node("sigmoid", Sigmoid((6, 2, 4)), ("sum",)),
-        Node("tanh", Tanh((6, 2, 4)), ("sigmoid",)),
+        Node("sigmoid", Activation(Sigmoid(), (6, 2, 4)), ("sum",)),
+        Node("tanh", Activation(Tanh(), (6, 2, 4)), ("sigmoid",)),
         Node("reshape", Reshape((6, 2, 4), (48,)), ("tanh",)),
         Node("joined", Concat(((48,), (5,)), 0), ("reshape", "again")),
         Node("product", Linear(draw(3, 53), None, (53,)), ("joined",)),

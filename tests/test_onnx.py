@@ -15,6 +15,7 @@ from networks import inputs
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from kreludomain.activations import ACTIVATIONS
 from kreludomain.errors import InputError
 from kreludomain.network import Runtime, load, parse_onnx, read_onnx
 from kreludomain.network.onnx.operators import READERS
@@ -63,6 +64,7 @@ def values(*shape: int) -> np.ndarray:
 NORM = {"s": values(2), "b": values(2), "m": values(2), "v": values(2) ** 2}
 PADS = np.array([0, 0, 1, 2, 0, 1, 0, 3])
 CASES: list[tuple[str, bytes]] = [
+    *((name, model([op(name, "x")], opset=max(17, kind.onnx_opset))) for name, kind in ACTIVATIONS.items()),
     ("Add", model([op("Add", "x", "c")], {"c": values(2, 1, 1)})),
     ("Add", model([op("Add", "c", "x")], {"c": values(1, 2, 4, 5)})),
     ("Add", model([op("Add", "x", "c")], {"c": values(3, 6)}, (1, 1, 6))),
@@ -241,6 +243,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "not a valid ONNX model"),
     "invalid": (model([op("Relu", "nowhere")]), "not a valid ONNX model.*nowhere"),
     "operator": (model([op("Softmax", "x")]), r"node 'my_softmax' \(Softmax\): operator not supported"),
+    "another gelu": (model([op("Gelu", "x", approximate="tanh")], opset=20), r"\(Gelu\): approximate 'tanh'"),
     "two inputs": (model([op("Add", "x", "z")], names=("x", "z")), "2 inputs and 1 outputs"),
     "constant output": (model([op("Relu", "c")], {"c": values(2)}), "'y' does not depend on the input"),
     "shape of a weight": (model([op("MatMul", "x", "w")], W, (1, 7)), r"my_matmul.*\(3, 6\).*\(7,\)"),

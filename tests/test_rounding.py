@@ -15,12 +15,13 @@ from networks import residual_module
 from torch import Tensor, nn
 
 import kreludomain as kd
+from kreludomain.activations import SShaped
 from kreludomain.bounding.milp import MilpAbstraction
 from kreludomain.branching.inputs import InputSplitting, prove_by_input_splitting
 from kreludomain.deadline import Deadline
 from kreludomain.domain import back_substitute
 from kreludomain.network import Network, from_torch
-from kreludomain.network.operators import AffineOperator, SShaped
+from kreludomain.network.operators import Activation, AffineOperator
 from kreludomain.property import Objective
 
 
@@ -232,15 +233,15 @@ def exact_values(network: Network, x: Rationals) -> dict[str, Rationals]:
         inputs = [values[name] for name in node.inputs]
         if isinstance(node.operator, AffineOperator):
             values[node.name] = _affine(node.operator, [Pair([ZERO] * len(v), v) for v in inputs]).shifts
-        elif isinstance(node.operator, SShaped):
-            values[node.name] = [_curve(node.operator, v) for v in inputs[0]]
+        elif isinstance(node.operator, Activation) and isinstance(node.operator.function, SShaped):
+            values[node.name] = [_curve(node.operator.function, v) for v in inputs[0]]
         else:
             values[node.name] = [max(v, ZERO) for v in inputs[0]]
     return values
 
 
-def _curve(operator: SShaped, x: Fraction) -> Fraction:
-    offset, height, rate = (Fraction(v) for v in operator.form)
+def _curve(function: SShaped, x: Fraction) -> Fraction:
+    offset, height, rate = (Fraction(v) for v in function.form)
     with localcontext() as context:
         context.prec = 80
         power = (Decimal((2 * rate * x).numerator) / Decimal((2 * rate * x).denominator)).exp()

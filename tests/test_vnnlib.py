@@ -19,8 +19,9 @@ from networks import dense
 from torch import Tensor
 
 import kreludomain as kd
+from kreludomain.activations import Relu
 from kreludomain.network import Network, Node, Runtime, parse_onnx, to_onnx, with_input
-from kreludomain.network.operators import Input, Linear
+from kreludomain.network.operators import Activation, Input, Linear
 from kreludomain.property.vnnlib import parse_vnnlib
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -285,7 +286,7 @@ def test_what_relates_outputs_to_inputs_is_decided(method: str) -> None:
     """y = ReLU(x_0) + ReLU(x_1) is never below x_0 + x_1, and is it at times below x_0 + x_1 + 1."""
     nodes = (
         Node("in", Input((2,))),
-        Node("hidden", kd.network.operators.Relu((2,)), ("in",)),
+        Node("hidden", Activation(Relu(), (2,)), ("in",)),
         Node("out", Linear(torch.ones(1, 2).double(), None, (2,)), ("hidden",)),
     )
     network = Network(nodes)

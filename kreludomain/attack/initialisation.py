@@ -7,7 +7,6 @@ from torch import Tensor
 
 from kreludomain.domain import LayerBounds
 from kreludomain.network import Network
-from kreludomain.network.operators import Relu
 from kreludomain.property import Region
 
 #: The share of a random point's entries that is at a bound.
@@ -36,7 +35,7 @@ def linearised(
     values = {network.input.name: x}
     for node in network.nodes[1:]:
         inputs = [values[name] for name in node.inputs]
-        if isinstance(node.operator, Relu):
+        if node.is_relu:
             known = bounds[node.inputs[0]]
             slope = torch.rand((len(rows), *node.shape), generator=generator).to(x)
             stable = (known.lower >= 0).to(x)

@@ -13,10 +13,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from kreludomain.activations import LOWER_SLOPES
 from kreludomain.attack.confirm import confirmed
 from kreludomain.deadline import Deadline
 from kreludomain.domain.batched_crown import LinearForms, RootRelaxation, batched_crown, neuron_count
-from kreludomain.domain.relu import LOWER_SLOPES
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
 from kreludomain.options import Options

@@ -23,7 +23,6 @@ from kreludomain.bounding.milp import MilpAbstraction, Status
 from kreludomain.branching.neurons import Branching, Progress, Refute, Searched, branch_and_bound
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Bounds, InfeasibleBoundsError
-from kreludomain.network.operators import Relu
 from kreludomain.property import Box, L1Ball, Objective
 
 #: Subproblems with fixed bounds by which it is seen what they gain, in every part.
@@ -173,7 +172,7 @@ class _Search:
         below = here.network.ancestors(self.row.node)
         activations = [node for node in below if node in here.network.activations]
         unstable = sum(int(here.bounds[node.inputs[0]].unstable.sum()) for node in activations)
-        relus = all(isinstance(node.operator, Relu) for node in activations)
+        relus = all(node.is_relu for node in activations)
         return relus and isinstance(here.region, Box | L1Ball) and unstable <= _FEW
 
     def _solved(self, here: DualAbstraction, lower: float) -> tuple[float, bool]:
@@ -227,7 +226,7 @@ class _Search:
             source, scores = activation.inputs[0], promise[first : first + len(relaxation.unit)]
             first += len(relaxation.unit)
             scores = torch.where(here.bounds[source].unstable.flatten(), scores, 0.0) * _EARLIER**later
-            if isinstance(activation.operator, Relu) and float(scores.max()) > best:
+            if activation.is_relu and float(scores.max()) > best:
                 best, chosen = float(scores.max()), (source, scores.argmax())
         if chosen is None:
             return []

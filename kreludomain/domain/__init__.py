@@ -1,13 +1,13 @@
 """Sound bounds of all nodes: interval, zonotope, DeepPoly, and the interfaces every method shares."""
 
+from kreludomain.activations import LOWER_SLOPES, BackwardRelaxation
 from kreludomain.domain.abstraction import Abstraction, InfeasibleBoundsError, LowerBounds
-from kreludomain.domain.backward import BackwardRelaxation, back_substitute
+from kreludomain.domain.backward import back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.deeppoly import BackwardAbstraction, DeepPoly
 from kreludomain.domain.intersection import Intersection
 from kreludomain.domain.interval import Interval, IntervalAbstraction
 from kreludomain.domain.method import Method, PriorBounds, Query
-from kreludomain.domain.relu import LOWER_SLOPES
 from kreludomain.domain.rounding import Rounding
 from kreludomain.domain.zonotope import Zonotope, ZonotopeAbstraction
 

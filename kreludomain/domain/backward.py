@@ -9,29 +9,16 @@ fixed slopes (DeepPoly; Singh et al., POPL 2019, section 4; CROWN; Zhang et al.,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from kreludomain.activations import BackwardRelaxation
 from kreludomain.domain.rounding import Rounding
 from kreludomain.network import Network, Node
 from kreludomain.network.operators import AffineOperator, Input
 from kreludomain.property import Objective, Region
 from kreludomain.rounding import ROUNDING
-
-
-class BackwardRelaxation(Protocol):
-    """What stands for a node while expressions are pushed through it from above to below.
-
-    ``backward`` takes ``a`` of shape ``(B or 1, m, *shape of the node)`` and returns coefficients for each of the
-    node's inputs (none: nothing goes further) and a constant ``c`` of shape ``(B or 1, m)``, such that for all inputs
-    ``x_i`` and values ``y`` of the node that can occur, ``a . y >= sum_i a_i . x_i + c``.
-    """
-
-    def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        """For ``a``, ``(B or 1, m, *shape)``: an ``a_i`` for each input of the node, and ``c``, ``(B or 1, m)``."""
-        ...
 
 
 @torch.no_grad()
@@ -82,4 +69,4 @@ def _step(node: Node, steps: Mapping[str, BackwardRelaxation], region: Region) -
         return region
     if isinstance(node.operator, AffineOperator):
         return node.operator
-    raise TypeError(f"node '{node.name}': {type(node.operator).__name__} needs a relaxation to be passed backwards")
+    raise TypeError(f"node '{node.name}': {node.operator.kind} needs a relaxation to be passed backwards")

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kreludomain.domain.backward import BackwardRelaxation, back_substitute
-from kreludomain.domain.bounds import Bounds
+from kreludomain.activations import BackwardRelaxation, Relu, ReluRelaxation
+from kreludomain.domain.backward import back_substitute
 from kreludomain.domain.deeppoly import DeepPoly
 from kreludomain.domain.method import Query
-from kreludomain.domain.relu import ReluRelaxation, linear_relu
 from kreludomain.domain.rounding import Rounding
 from kreludomain.errors import InputError
 from kreludomain.network import Network
-from kreludomain.network.operators import Relu
 from kreludomain.property import Objective, Region
 
 
@@ -166,9 +164,10 @@ class BatchedCrown:
 def neuron_count(network: Network) -> int:
     """How many signs a box has. Raises :class:`InputError` where an activation is no ReLU."""
     for node in network.activations:
-        if not isinstance(node.operator, Relu):
-            kind = type(node.operator).__name__
-            raise InputError(f"node '{node.name}': splitting inputs takes ReLU networks, this is a {kind}")
+        if not node.is_relu:
+            raise InputError(
+                f"node '{node.name}': splitting inputs takes ReLU networks, this is a {node.operator.kind}"
+            )
     return sum(network.size(name) for name in network.pre_activations)
 
 
@@ -210,7 +209,7 @@ def batched_crown(
         for node in network.activations:
             if node.inputs[0] == name:
                 shape = (region.batch, *node.shape)
-                steps[node.name] = linear_relu(Bounds(lower.reshape(shape), upper.reshape(shape)), lower_slope)
+                steps[node.name] = Relu().relax(lower.reshape(shape), upper.reshape(shape), lower_slope)
                 shares[node.name] = _Shares(positions, parts)
     return BatchedCrown(network, region, whole, torch.cat([signs[:, :0], *found], dim=1), finite, steps, shares)
 

@@ -9,24 +9,24 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from kreludomain.activations import LOWER_SLOPES, BackwardRelaxation
 from kreludomain.deadline import Deadline
 from kreludomain.domain.abstraction import Abstraction, LowerBounds, intersect
-from kreludomain.domain.backward import BackwardRelaxation, back_substitute
+from kreludomain.domain.backward import back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.interval import interval
 from kreludomain.domain.method import Method, Query
 from kreludomain.domain.relaxation import (
+    ConstantRelaxation,
     cut_nodes,
-    linear_relaxation,
     maximum_relaxation,
     maxpool_differences,
     refinable_neurons,
 )
-from kreludomain.domain.relu import LOWER_SLOPES, ConstantRelaxation
 from kreludomain.domain.rounding import Rounding
 from kreludomain.errors import InputError
 from kreludomain.network import Network
-from kreludomain.network.operators import AffineOperator, Input, PairMaximum
+from kreludomain.network.operators import Activation, AffineOperator, Input, PairMaximum
 from kreludomain.property import Box, Objective, Region, chunk_rows
 
 
@@ -103,8 +103,9 @@ class DeepPoly(Method):
             if node.inputs:
                 bounds[node.name] = interval(node.operator, *(bounds[name] for name in node.inputs))
             bounds[node.name] = intersect(node.name, bounds[node.name], query.prior_bounds)
-            if node in network.activations:
-                steps[node.name] = linear_relaxation(node.operator, bounds[node.inputs[0]], self.lower_slope)
+            if isinstance(node.operator, Activation):
+                pre = bounds[node.inputs[0]]
+                steps[node.name] = node.operator.function.relax(pre.lower, pre.upper, self.lower_slope)
             if isinstance(node.operator, PairMaximum):
                 a, b, relu = node.inputs
                 steps[node.name] = maximum_relaxation(bounds[a], bounds[b], bounds[network[relu].inputs[0]])

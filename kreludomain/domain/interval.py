@@ -12,9 +12,8 @@ from kreludomain.domain.abstraction import Abstraction, LowerBounds, intersect
 from kreludomain.domain.backward import back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.method import Method, Query
-from kreludomain.domain.relaxation import cut_nodes
-from kreludomain.domain.relu import ConstantRelaxation
-from kreludomain.network.operators import AffineOperator, Operator, PairMaximum, Relu, SShaped
+from kreludomain.domain.relaxation import ConstantRelaxation, cut_nodes
+from kreludomain.network.operators import Activation, AffineOperator, Operator, PairMaximum
 from kreludomain.property import Objective
 from kreludomain.rounding import ROUNDING, gamma
 
@@ -36,13 +35,8 @@ def _(operator: AffineOperator, *inputs: Bounds) -> Bounds:
 
 
 @interval.register
-def _(operator: Relu, *inputs: Bounds) -> Bounds:
-    return Bounds(operator(inputs[0].lower), operator(inputs[0].upper))
-
-
-@interval.register
-def _(operator: SShaped, *inputs: Bounds) -> Bounds:
-    return Bounds(operator(inputs[0].lower) - ROUNDING, operator(inputs[0].upper) + ROUNDING)
+def _(operator: Activation, *inputs: Bounds) -> Bounds:
+    return Bounds(*operator.function.range(inputs[0].lower, inputs[0].upper))
 
 
 @interval.register

@@ -3,56 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import singledispatch
 
 import torch
 from torch import Tensor
 
-from kreludomain.domain.backward import BackwardRelaxation
+from kreludomain.activations import Relu
 from kreludomain.domain.bounds import Bounds
-from kreludomain.domain.relu import linear_relu
-from kreludomain.domain.sshaped import tangent_band
-from kreludomain.network import Network
-from kreludomain.network.operators import Activation, Operator, PairMaximum, Relu, SShaped
+from kreludomain.network import Network, Node
+from kreludomain.network.operators import Activation, PairMaximum
+from kreludomain.rounding import gamma
 
 
 @dataclass(frozen=True, eq=False)
-class LinearRelaxation:
-    """``lower_slope * x + lower_intercept <= y <= upper_slope * x + upper_intercept``, entry by entry.
+class ConstantRelaxation:
+    """``lower <= value <= upper`` and nothing about the input: what interval analysis knows of an activation."""
 
-    All are ``(B, *shape)``.
-    """
-
-    lower_slope: Tensor
-    lower_intercept: Tensor
-    upper_slope: Tensor
-    upper_intercept: Tensor
+    bounds: Bounds
 
     def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        positive, negative = coefficients.clamp(min=0), coefficients.clamp(max=0)
-        passed = (positive * self.lower_slope[:, None]).addcmul_(negative, self.upper_slope[:, None])
-        below, above = (v.flatten(1)[:, :, None] for v in (self.lower_intercept, self.upper_intercept))
-        return (passed,), (positive.flatten(2) @ below + negative.flatten(2) @ above)[..., 0]
-
-
-@singledispatch
-def linear_relaxation(operator: Operator, bounds: Bounds, lower_slope: str) -> BackwardRelaxation:
-    """One line below and one above an activation whose input is in ``bounds``. A new activation registers here.
-
-    ``lower_slope`` is the rule for ReLUs.
-    """
-    raise TypeError(f"no lines below and above {type(operator).__name__}")
-
-
-@linear_relaxation.register
-def _(operator: Relu, bounds: Bounds, lower_slope: str) -> BackwardRelaxation:
-    return linear_relu(bounds, lower_slope)
-
-
-@linear_relaxation.register
-def _(operator: SShaped, bounds: Bounds, lower_slope: str) -> BackwardRelaxation:
-    band = tangent_band(operator, bounds)
-    return LinearRelaxation(band.below.slope, band.below.intercept, band.above.slope, band.above.intercept)
+        a = coefficients.flatten(2)
+        lower, upper = self.bounds.lower.flatten(1), self.bounds.upper.flatten(1)
+        slack = gamma(a.shape[2]) * torch.maximum(lower.abs(), upper.abs())  # terms of both signs may cancel
+        positive, negative = a.clamp(min=0), a.clamp(max=0)
+        return (), torch.einsum("bmn,bn->bm", positive, lower - slack) + torch.einsum(
+            "bmn,bn->bm", negative, upper + slack
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +53,7 @@ def maximum_relaxation(a: Bounds, b: Bounds, difference: Bounds) -> MaximumRelax
     nearly always, and the back-substitution ends in corners.
     """
     cap = torch.maximum(a.upper, b.upper)
-    chord = linear_relu(difference, "zero")
+    chord = Relu().relax(difference.lower, difference.upper, "zero")
 
     def above(x: Tensor, y: Tensor) -> Tensor:
         return y + chord.upper_slope * (x - y) + chord.intercept
@@ -91,11 +66,12 @@ def maximum_relaxation(a: Bounds, b: Bounds, difference: Bounds) -> MaximumRelax
 def maxpool_differences(network: Network) -> frozenset[str]:
     """The nodes ``a - b`` of which nothing matters but ``ReLU(a - b)`` in a maximum of ``a`` and ``b``."""
 
-    def only(name: str, kind: type[Operator]) -> bool:
-        return all(isinstance(taker.operator, kind) for taker in network.consumers(name))
+    def compared(relu: Node) -> bool:
+        maxima = network.consumers(relu.name)
+        alone = all(node.is_relu for node in network.consumers(relu.inputs[0]))
+        return alone and bool(maxima) and all(isinstance(node.operator, PairMaximum) for node in maxima)
 
-    relus = [node for node in network.activations if isinstance(node.operator, Relu) and network.consumers(node.name)]
-    return frozenset(n.inputs[0] for n in relus if only(n.name, PairMaximum) and only(n.inputs[0], Relu))
+    return frozenset(node.inputs[0] for node in network.activations if node.is_relu and compared(node))
 
 
 def refinable_neurons(network: Network, node: str, bounds: Bounds) -> Tensor:

@@ -29,9 +29,9 @@ from kreludomain.rounding import gamma
 class Rounding:
     """What each node's step may be off by, for values within ``bounds``; their lengths are computed when first needed.
 
-    A step is an affine operator's transpose, an activation's lines, with slopes from -1 to 1, or a maximum's sum and
-    the larger upper bound of what it compares. What regions, constants and vertices are off by is allowed for where
-    they are.
+    A step is an affine operator's transpose, an activation's lines, which are no steeper than its function, or a
+    maximum's sum and the larger upper bound of what it compares. What regions, constants and vertices are off by is
+    allowed for where they are.
 
     An activation below affine operators only is accounted for with the coefficients above those: its own are at most
     theirs through the absolute weights. That is one product a layer instead of two.
@@ -96,7 +96,8 @@ class Rounding:
 
     def _of_activation(self, node: Node) -> Tensor:
         # Slopes and what lines are worth at zero are rounded, and the latter are added up over the layer.
-        reach = sum((self.reach(name) for name in node.inputs), start=self.reach(node.name))
+        steepest = node.operator.function.lipschitz if isinstance(node.operator, Activation) else 1.0
+        reach = self.reach(node.name) + steepest * self.reach(node.inputs[0])
         return gamma(math.prod(node.shape)) * reach
 
     def _goes_with_what_is_above(self, node: Node) -> bool:

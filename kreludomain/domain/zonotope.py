@@ -22,9 +22,7 @@ from kreludomain.domain.abstraction import Abstraction, LowerBounds, intersect
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.interval import interval
 from kreludomain.domain.method import Method, Query
-from kreludomain.domain.relu import linear_relu
-from kreludomain.domain.sshaped import parallel_band
-from kreludomain.network.operators import AffineOperator, Operator, Relu, SShaped
+from kreludomain.network.operators import Activation, AffineOperator, Operator
 from kreludomain.property import Objective, Region
 from kreludomain.rounding import ROUNDING, gamma
 
@@ -98,15 +96,9 @@ def _(operator: AffineOperator, pre: Bounds, symbols: int, *inputs: AffineForm) 
 
 
 @affine_form.register
-def _(operator: Relu, pre: Bounds, symbols: int, *inputs: AffineForm) -> AffineForm:
-    # Lines of the chord's slope above and below: y = slope x + intercept / 2 + (intercept / 2) e, e fresh.
-    lines = linear_relu(pre, "parallel")
-    return _between(inputs[0], pre, lines.upper_slope, lines.intercept / 2, lines.intercept / 2, symbols)
-
-
-@affine_form.register
-def _(operator: SShaped, pre: Bounds, symbols: int, *inputs: AffineForm) -> AffineForm:
-    band = parallel_band(operator, pre)
+def _(operator: Activation, pre: Bounds, symbols: int, *inputs: AffineForm) -> AffineForm:
+    # y lies between two parallel lines: y = slope x + middle + half e, e fresh.
+    band = operator.function.parallel_lines(pre.lower, pre.upper)
     middle = (band.above.intercept + band.below.intercept) / 2
     half = (band.above.intercept - band.below.intercept) / 2
     return _between(inputs[0], pre, band.below.slope, middle, half, symbols)
@@ -123,8 +115,8 @@ def _between(form: AffineForm, pre: Bounds, slope: Tensor, middle: Tensor, half:
     kept = _lengthen(form.noise, symbols) * slope[:, None]
     noise = torch.cat([kept, added.unflatten(2, half.shape[1:])], dim=1)
     reach = torch.maximum(pre.lower.abs(), pre.upper.abs())  # the lines' own rounding; there is none without a fresh e
-    rounded = slope * form.magnitude + middle.abs() + half + torch.where(half > 0, reach, 0.0)
-    error = slope * form.error + gamma(1) * rounded
+    rounded = slope.abs() * form.magnitude + middle.abs() + half + torch.where(half > 0, reach, 0.0)
+    error = slope.abs() * form.error + gamma(1) * rounded
     return AffineForm(form.constant * slope + middle, form.linear * slope[:, None], noise, error, form.reach)
 
 

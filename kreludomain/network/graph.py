@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kreludomain.errors import InputError
-from kreludomain.network.operators import Activation, Input, Operator, Relu, Shape
+from kreludomain.network.operators import Activation, Input, Operator, Shape
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Node:
     def shape(self) -> Shape:
         """Shape of the node's value, without batch."""
         return self.operator.out_shape
+
+    @property
+    def is_relu(self) -> bool:
+        """Whether the operator is a ReLU."""
+        return isinstance(self.operator, Activation) and self.operator.function.is_relu
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,22 +108,22 @@ class Network:
 
     def feeds_relu(self, name: str) -> bool:
         """Whether a ReLU takes the value of a node: what joint relaxations, signs and pieces are about."""
-        return any(isinstance(node.operator, Relu) for node in self.consumers(name))
+        return any(node.is_relu for node in self.consumers(name))
 
     def feeds_smooth(self, name: str) -> bool:
-        """Whether an activation other than a ReLU takes the value of a node: then more than its sign matters."""
-        return any(
-            isinstance(node.operator, Activation) and not isinstance(node.operator, Relu)
-            for node in self.consumers(name)
-        )
+        """Whether an activation takes the value of a node that is not linear on either side of zero, as a ReLU is: then
+        more than the value's sign matters."""
+        activations = (node.operator for node in self.consumers(name) if isinstance(node.operator, Activation))
+        return any(not operator.function.linear_by_sign for operator in activations)
 
     def require_relus(self, purpose: str) -> None:
         """Raises :class:`InputError` that names the first activation which is not a ReLU; ``purpose`` is its
         subject."""
         for node in self.activations:
-            if not isinstance(node.operator, Relu):
-                kind = type(node.operator).__name__
-                raise InputError(f"node '{node.name}' ({kind}): {purpose} take networks whose activations are ReLUs")
+            if not node.is_relu:
+                raise InputError(
+                    f"node '{node.name}' ({node.operator.kind}): {purpose} take networks whose activations are ReLUs"
+                )
 
     def ancestors(self, name: str) -> tuple[Node, ...]:
         """The node and everything its value depends on, in topological order."""

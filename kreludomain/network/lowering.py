@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from kreludomain.activations import Relu
 from kreludomain.errors import InputError
 from kreludomain.network.graph import Node
-from kreludomain.network.operators import Conv2d, Gather, Operator, Pad, PairMaximum, Relu, Scale, Shape, Sum
+from kreludomain.network.operators import Activation, Conv2d, Gather, Operator, Pad, PairMaximum, Scale, Shape, Sum
 
 #: ``(name, source) -> nodes`` that compute a function of the node ``source``; the last one is called ``name``.
 Decomposition = Callable[[str, str], tuple[Node, ...]]
@@ -43,7 +44,7 @@ def leaky_relu(shape: Shape, slope: float | Tensor) -> Decomposition:
 
     def nodes(name: str, source: str) -> tuple[Node, ...]:
         return (
-            Node(f"{name}/relu", Relu(shape), (source,)),
+            Node(f"{name}/relu", Activation(Relu(), shape), (source,)),
             Node(f"{name}/above", Scale(1 - factor, None, shape), (f"{name}/relu",)),
             Node(f"{name}/below", Scale(factor, None, shape), (source,)),
             Node(name, Sum((1, 1), shape), (f"{name}/above", f"{name}/below")),
@@ -64,7 +65,7 @@ def clip(shape: Shape, lower: float, upper: float) -> Decomposition:
         factor, added = (torch.tensor(v, dtype=torch.float64) for v in (multiplier, shift))
         return Scale(factor, added, shape)
 
-    relu = Relu(shape)
+    relu = Activation(Relu(), shape)
     if upper == torch.inf and lower == -torch.inf:
         return chain(scale(1.0, 0.0))
     if upper == torch.inf:
@@ -183,7 +184,7 @@ def maximum(shape: Shape) -> Callable[[str, str, str], tuple[Node, ...]]:
     def nodes(name: str, a: str, b: str) -> tuple[Node, ...]:
         return (
             Node(f"{name}/difference", Sum((1, -1), shape), (a, b)),
-            Node(f"{name}/relu", Relu(shape), (f"{name}/difference",)),
+            Node(f"{name}/relu", Activation(Relu(), shape), (f"{name}/difference",)),
             Node(name, PairMaximum(shape), (a, b, f"{name}/relu")),
         )
 

@@ -12,21 +12,20 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from kreludomain.activations import ActivationFunction, Gelu, HardSwish, Relu, Sigmoid, Softplus, Tanh
 from kreludomain.errors import InputError
 from kreludomain.network.graph import Network, Node, trim
-from kreludomain.network.lowering import Decomposition, Window, average_pool, clip, leaky_relu, max_pool
+from kreludomain.network.lowering import Decomposition, Window, average_pool, chain, clip, leaky_relu, max_pool
 from kreludomain.network.operators import (
     Activation,
     Conv2d,
     Input,
     Linear,
     Operator,
-    Relu,
     Reshape,
+    Scale,
     Shape,
-    Sigmoid,
     Sum,
-    Tanh,
     channel_scale,
 )
 from kreludomain.network.operators.convolution import Pair
@@ -154,6 +153,22 @@ def _adaptive_avg_pool(module: nn.AdaptiveAvgPool2d, shape: Shape) -> Converted:
     return average_pool(shape, Window((shape[1], shape[2]), (1, 1)), True)
 
 
+def _softplus(shape: Shape, beta: float = 1.0, threshold: float = 20.0) -> Converted:
+    """``log(1 + exp(beta x)) / beta``. From ``threshold`` on torch takes ``x``, which is then as good."""
+    if threshold < 20:
+        raise InputError(f"threshold {threshold:g}; from 20 up is supported, where it changes nothing")
+    if beta == 1:
+        return Activation(Softplus(), shape)
+    factor = torch.tensor(float(beta), dtype=torch.float64)
+    return chain(Scale(factor, None, shape), Activation(Softplus(), shape), Scale(1 / factor, None, shape))
+
+
+def _gelu(shape: Shape, approximate: str = "none") -> Converted:
+    if approximate != "none":
+        raise InputError(f"approximate '{approximate}' is another function; 'none' is supported")
+    return Activation(Gelu(), shape)
+
+
 def _flatten(module: nn.Flatten, shape: Shape) -> Operator:
     return _flattened(shape, module.start_dim, module.end_dim)
 
@@ -167,7 +182,7 @@ def _flattened(shape: Shape, start: int = 0, end: int = -1) -> Operator:
 MODULES: dict[type[nn.Module], Callable[[Any, Shape], Converted]] = {
     nn.Linear: _linear,
     nn.Conv2d: _conv,
-    nn.ReLU: lambda module, shape: Relu(shape),
+    nn.ReLU: lambda module, shape: Activation(Relu(), shape),
     nn.Flatten: _flatten,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
@@ -177,8 +192,11 @@ MODULES: dict[type[nn.Module], Callable[[Any, Shape], Converted]] = {
     nn.LeakyReLU: lambda module, shape: leaky_relu(shape, module.negative_slope),
     nn.Hardtanh: lambda module, shape: clip(shape, module.min_val, module.max_val),
     nn.ReLU6: lambda module, shape: clip(shape, 0.0, 6.0),
-    nn.Sigmoid: lambda module, shape: Sigmoid(shape),
-    nn.Tanh: lambda module, shape: Tanh(shape),
+    nn.Sigmoid: lambda module, shape: Activation(Sigmoid(), shape),
+    nn.Tanh: lambda module, shape: Activation(Tanh(), shape),
+    nn.Softplus: lambda module, shape: _softplus(shape, module.beta, module.threshold),
+    nn.GELU: lambda module, shape: _gelu(shape, module.approximate),
+    nn.Hardswish: lambda module, shape: Activation(HardSwish(), shape),
     nn.Identity: lambda module, shape: None,
     nn.Dropout: lambda module, shape: None,
 }
@@ -211,18 +229,26 @@ def _functional_flatten(step: fx.Node, shapes: list[Shape]) -> Operator:
     return _flattened(shapes[0], arguments.get("start_dim", 0), arguments.get("end_dim", -1))
 
 
-def _entrywise(kind: type[Activation]) -> Callable[[fx.Node, list[Shape]], Operator]:
-    return lambda step, shapes: kind(shapes[0])
+def _entrywise(function: ActivationFunction) -> Callable[[fx.Node, list[Shape]], Operator]:
+    return lambda step, shapes: Activation(function, shapes[0])
 
 
-FUNCTIONS: dict[Any, Callable[[fx.Node, list[Shape]], Operator]] = {
+def _functional(read: Callable[..., Converted]) -> Callable[[fx.Node, list[Shape]], Converted]:
+    """``read(shape, ...)`` with the arguments that a function is called with after its input."""
+    return lambda step, shapes: read(shapes[0], *step.args[1:], **step.kwargs)
+
+
+FUNCTIONS: dict[Any, Callable[[fx.Node, list[Shape]], Converted]] = {
     python_operator.add: lambda step, shapes: _added(step, shapes, 1),
     python_operator.iadd: lambda step, shapes: _added(step, shapes, 1),
     python_operator.sub: lambda step, shapes: _added(step, shapes, -1),
     torch.add: lambda step, shapes: _added(step, shapes, 1),
-    **dict.fromkeys((torch.relu, functional.relu, "relu"), _entrywise(Relu)),
-    **dict.fromkeys((torch.sigmoid, functional.sigmoid, "sigmoid"), _entrywise(Sigmoid)),
-    **dict.fromkeys((torch.tanh, functional.tanh, "tanh"), _entrywise(Tanh)),
+    **dict.fromkeys((torch.relu, functional.relu, "relu"), _entrywise(Relu())),
+    **dict.fromkeys((torch.sigmoid, functional.sigmoid, "sigmoid"), _entrywise(Sigmoid())),
+    **dict.fromkeys((torch.tanh, functional.tanh, "tanh"), _entrywise(Tanh())),
+    functional.softplus: _functional(_softplus),
+    functional.gelu: _functional(_gelu),
+    functional.hardswish: _entrywise(HardSwish()),
     **dict.fromkeys((torch.flatten, "flatten"), _functional_flatten),
     **dict.fromkeys((torch.reshape, "view", "reshape"), _sized),
 }

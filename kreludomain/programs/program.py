@@ -19,10 +19,9 @@ from scipy import sparse
 
 from kreludomain.domain import Abstraction, Bounds, Rounding
 from kreludomain.domain.interval import interval
-from kreludomain.domain.sshaped import TANGENTS, tangent_bands
 from kreludomain.groups import JointRelaxation, joint_hull, lifted
 from kreludomain.network import Network
-from kreludomain.network.operators import AffineOperator, Operator, PairMaximum, Relu, SShaped
+from kreludomain.network.operators import Activation, AffineOperator, Operator, PairMaximum
 from kreludomain.property import Objective, Region
 from kreludomain.rounding import ROUNDING, gamma
 
@@ -326,8 +325,12 @@ def _(operator: PairMaximum, builder: _Builder, inputs: tuple[str, ...]) -> Expr
 
 
 @encode.register
-def _(operator: Relu, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
-    name = inputs[0]
+def _(operator: Activation, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
+    return _relu(builder, inputs[0]) if operator.function.is_relu else _curve(operator, builder, inputs[0])
+
+
+def _relu(builder: _Builder, name: str) -> Expression:
+    """A ReLU's joint relaxations, and triangles of the unstable neurons in none."""
     bounds, x = builder.abstraction.bounds[name][0], builder.pre_activation(name)
     lower, upper = (v.flatten().cpu().numpy() for v in (bounds.lower, bounds.upper))
     unstable = (lower < 0) & (upper > 0)
@@ -355,15 +358,14 @@ def _(operator: Relu, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
     return builder.selection(y[kept], len(y), kept)
 
 
-@encode.register
-def _(operator: SShaped, builder: _Builder, inputs: tuple[str, ...]) -> Expression:
-    bounds, x = builder.abstraction.bounds[inputs[0]][0], builder.pre_activation(inputs[0])
-    lower, upper = bounds.lower.flatten(), bounds.upper.flatten()
+def _curve(operator: Activation, builder: _Builder, name: str) -> Expression:
+    """Any other activation: lines below and above each neuron."""
+    bounds, x = builder.abstraction.bounds[name][0], builder.pre_activation(name)
     y = builder.variables(interval(operator, bounds))
-    bands, at = tangent_bands(operator, Bounds(lower, upper)), np.arange(len(x))
+    bands, at = operator.function.tangents(bounds.lower.flatten(), bounds.upper.flatten()), np.arange(len(x))
     for lines, below in ((bands.below, True), (bands.above, False)):
         slope, intercept = (v.cpu().numpy() for v in (lines.slope, lines.intercept))
-        for i in range(TANGENTS):  # y - slope x, against the intercept; lines that are the one before are left out
+        for i in range(len(slope)):  # y - slope x, against the intercept; lines that are the one before are left out
             new = np.flatnonzero((slope[i] != slope[i - 1]) | (i == 0))
             columns, values = np.stack([y[new], x[new]], 1), np.stack([np.ones(len(new)), -slope[i, new]], 1)
             rows = builder.triplets(at[: len(new), None], columns, values, len(new))

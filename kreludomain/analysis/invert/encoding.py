@@ -22,7 +22,7 @@ from kreludomain.analysis.invert.milp import Affine, Milp, stacked
 from kreludomain.domain import Bounds, LayerBounds
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Node
-from kreludomain.network.operators import AffineOperator, Relu
+from kreludomain.network.operators import AffineOperator
 from kreludomain.programs.program import sparse_matrix
 from kreludomain.rounding import ROUNDING
 
@@ -118,10 +118,10 @@ def _walk(network: Network, x: Affine, relu: Callable[[Node, Affine], Affine], o
     for node in network.nodes[1:]:
         if isinstance(node.operator, AffineOperator):
             values[node.name] = _affine(network, node.operator, [values[name] for name in node.inputs], offsets)
-        elif isinstance(node.operator, Relu):
+        elif node.is_relu:
             values[node.name] = relu(node, values[node.inputs[0]])
         else:
-            kind = type(node.operator).__name__
+            kind = node.operator.kind
             raise InputError(f"node '{node.name}': {kind} is neither affine nor a ReLU, which is all a program can say")
     return values
 

@@ -20,9 +20,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from kreludomain.activations import Relu
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Node
-from kreludomain.network.operators import AffineOperator, Conv2d, Input, Linear, Relu, Reshape, Shape
+from kreludomain.network.operators import Activation, AffineOperator, Conv2d, Input, Linear, Reshape, Shape
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ class Architecture:
             weight = chosen.draw(chosen.sigma(*_fans(blank)), tuple(blank.shape), generator)
             nodes.append(Node(f"layer{position}", _weighted(operator, weight), (below.name,)))
             if position + 1 < len(self.operators):
-                nodes.append(Node(f"relu{position}", Relu(nodes[-1].shape), (nodes[-1].name,)))
+                nodes.append(Node(f"relu{position}", Activation(Relu(), nodes[-1].shape), (nodes[-1].name,)))
         return Network(tuple(nodes))
 
 
@@ -195,7 +196,7 @@ def estimate_of(network: Network, name: str) -> Estimate:
         operator = node.operator
         if isinstance(operator, Linear) or (isinstance(operator, Conv2d) and operator.groups == 1):
             layers.append((node.name, operator))
-        elif not isinstance(operator, Input | Relu | Reshape):
+        elif not (node.is_relu or isinstance(operator, Input | Reshape)):
             raise InputError(f"architecture: node '{node.name}' is no dense layer and no convolution of one group")
     if not layers:
         raise InputError("architecture: the network has no dense or convolutional layer")

@@ -21,7 +21,7 @@ from kreludomain.analysis.moments.gaussian import Gaussian, Moments, square_root
 from kreludomain.analysis.moments.relu import active_probability, relu_mean, rule_named
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Node
-from kreludomain.network.operators import AffineOperator, Relu
+from kreludomain.network.operators import AffineOperator
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Linearised:
 
 def relu_layers(network: Network) -> tuple[str, ...]:
     """The names of the ReLU layers, in topological order: each can be the one that is kept."""
-    return tuple(node.name for node in network.nodes if isinstance(node.operator, Relu))
+    return tuple(node.name for node in network.nodes if node.is_relu)
 
 
 def network_moments(
@@ -146,7 +146,7 @@ def _linear_moments(network: Network, x: Gaussian, point: Tensor | None) -> Mome
 
 def _relu(network: Network, layer: str) -> Node:
     node = network[layer]
-    if not isinstance(node.operator, Relu):
+    if not node.is_relu:
         known = ", ".join(relu_layers(network)) or "none"
         raise InputError(f"layer '{layer}' is not a ReLU of the network; its ReLU layers are {known}")
     return node
@@ -228,7 +228,7 @@ def _vjp(network: Network, values: Mapping[str, Tensor], layer: str) -> Tensor:
 
 def _slope(node: Node, values: Mapping[str, Tensor]) -> Tensor:
     """The derivative of a ReLU, entry by entry. Raises :class:`InputError` for another activation."""
-    if not isinstance(node.operator, Relu):
-        raise InputError(f"node '{node.name}': moments know no {type(node.operator).__name__}, only ReLU")
+    if not node.is_relu:
+        raise InputError(f"node '{node.name}': moments know no {node.operator.kind}, only ReLU")
     source = values[node.inputs[0]]
     return (source > 0).to(source)

@@ -16,9 +16,9 @@ from scipy.optimize import linprog
 from scipy.spatial import ConvexHull, HalfspaceIntersection, QhullError
 from torch import Tensor
 
+from kreludomain.activations import Relu
 from kreludomain.analysis.reachable.polygon import convex_hull
 from kreludomain.domain import Abstraction, Bounds
-from kreludomain.domain.relu import linear_relu
 from kreludomain.errors import InputError
 from kreludomain.groups import Octahedra, directions, implied_by_box, lifted, octahedra, piece_vertices
 
@@ -134,7 +134,7 @@ def _linear_bounds(lower_slope: str) -> Callable[[NeuronPair], HalfSpaces]:
     """For each neuron one linear lower bound, by its rule's name, and the chord above."""
 
     def rows(pair: NeuronPair) -> HalfSpaces:
-        relaxation = linear_relu(pair.bounds, lower_slope)
+        relaxation = Relu().relax(pair.bounds.lower, pair.bounds.upper, lower_slope)
         low, high, intercept = (
             v[0].numpy() for v in (relaxation.lower_slope, relaxation.upper_slope, relaxation.intercept)
         )

@@ -20,7 +20,6 @@ from torch import Tensor
 from kreludomain.analysis.reachable.plane import Plane
 from kreludomain.analysis.reachable.polygon import convex_hull, split
 from kreludomain.network import Network
-from kreludomain.network.operators import Relu
 from kreludomain.property import Box, Region
 
 #: Values this close to zero, relative to the layer's largest, do not count as a change of sign.
@@ -70,7 +69,7 @@ def linear_pieces(network: Network, region: Region, max_pieces: int = 20_000) ->
     ``None`` for other regions, for networks with other activations than ReLU, and where there are more than
     ``max_pieces``.
     """
-    if not all(isinstance(node.operator, Relu) for node in network.activations):
+    if not all(node.is_relu for node in network.activations):
         return None
     free = (region.lower < region.upper).flatten().nonzero()[:, 0]
     if not isinstance(region, Box) or region.batch != 1 or len(free) != 2:

@@ -7,9 +7,9 @@ Coefficients ``A_j`` on the post-activations of a layer are split among the grou
 
 because the difference is linear on each piece. So the layer is replaced by coefficients ``s`` on the pre-activations
 and a constant. Every choice of splits and slopes is sound; the best is worth as much as the linear program over the
-joint hulls. An unstable neuron in no group is a group of its own with the vertices ``l``, 0 and ``u``. A neuron of an
-S-shaped activation is one too: its vertices are those of a polygon around the curve, so that its best slopes are found
-as all others are.
+joint hulls. An unstable neuron in no group is a group of its own with the vertices ``l``, 0 and ``u``. A neuron of any
+other activation is one too: its vertices are those of a polygon around the curve, so that its best slopes are found as
+all others are.
 
 A *slot* is one neuron of one group. Multipliers are kept slot by slot, ``(S, m)`` for ``m`` objectives, and in units of
 the neuron's half width, so that a step of one size means the same everywhere.
@@ -20,16 +20,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, singledispatch
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from kreludomain.activations import ActivationFunction, Relu
 from kreludomain.domain import Bounds
-from kreludomain.domain.relu import linear_relu
-from kreludomain.domain.sshaped import polygon, tangent_band
 from kreludomain.groups import JointRelaxation, lifted
-from kreludomain.network.operators import Operator, Relu, SShaped
 
 #: Products of multipliers and vertices that are worked on at once, in MiB: what a core's cache holds.
 CACHE_MB = 2
@@ -176,31 +174,25 @@ class GroupedRelu:
         return dataclasses.replace(self, blocks=tuple(blocks), share=_share(blocks, self.unit)), torch.cat(kept)
 
 
-@singledispatch
-def grouped(operator: Operator, bounds: Bounds, joint: Sequence[JointRelaxation]) -> GroupedRelu:
-    """The dual relaxation of an activation from its input's ``bounds`` (batch of one). A new one registers here.
+def grouped(function: ActivationFunction, bounds: Bounds, joint: Sequence[JointRelaxation]) -> GroupedRelu:
+    """The dual relaxation of an activation from its input's ``bounds`` (batch of one).
 
     ``joint`` are the joint relaxations of groups at that input, which are those of a ReLU.
     """
-    raise TypeError(f"no dual relaxation of {type(operator).__name__}")
+    return grouped_relu(bounds, joint) if function.is_relu else grouped_curve(function, bounds)
 
 
-@grouped.register
-def _(operator: Relu, bounds: Bounds, joint: Sequence[JointRelaxation]) -> GroupedRelu:
-    return grouped_relu(bounds, joint)
-
-
-@grouped.register
-def _(operator: SShaped, bounds: Bounds, joint: Sequence[JointRelaxation]) -> GroupedRelu:
+def grouped_curve(function: ActivationFunction, bounds: Bounds) -> GroupedRelu:
+    """The dual relaxation of an activation whose neurons are one group each, with the vertices of its polygon."""
     lower, upper = bounds.lower.flatten(), bounds.upper.flatten()
-    x, y = polygon(operator, Bounds(lower, upper))
+    x, y = function.polygon(lower, upper)
     # Where a neuron hardly moves, units are not so small that float32 cannot tell its vertices apart.
     reach = torch.maximum(x.abs(), y.abs()).amax(0)
     unit = torch.maximum((upper - lower) / 2, _COARSE * reach).clamp(min=_LEAST)
     groups = torch.arange(len(lower), device=lower.device)[:, None]
     none = torch.zeros(len(lower), len(x), 2, device=lower.device)
     block = _block(groups, x.T[:, :, None], y.T[:, :, None], unit, none)
-    band = tangent_band(operator, Bounds(lower, upper))
+    band = function.lines(lower, upper)
     return GroupedRelu(
         blocks=(block,),
         unit=unit,
@@ -227,7 +219,7 @@ def grouped_relu(bounds: Bounds, joint: Sequence[JointRelaxation]) -> GroupedRel
         low, high = lower[alone], upper[alone]
         vertices = torch.stack([low, torch.zeros_like(low), high], dim=1)
         blocks.insert(0, _joint_block(alone, vertices, unit, reach))
-    lines = linear_relu(Bounds(lower[None], upper[None]), "area")
+    lines = Relu().relax(lower[None], upper[None], "area")
     return GroupedRelu(
         blocks=tuple(blocks),
         unit=unit,

@@ -29,6 +29,7 @@ from kreludomain.domain import (
 from kreludomain.domain.relaxation import refinable_neurons
 from kreludomain.errors import InputError
 from kreludomain.groups import GroupingOptions, JointRelaxation, relax_jointly
+from kreludomain.network.operators import Activation
 from kreludomain.options import Unlimited
 from kreludomain.property import Objective
 
@@ -51,10 +52,10 @@ class DualAbstraction(Abstraction):
         if node not in self._problems:
             relaxations = {}
             for activation in self.network.ancestors(node):
-                if activation in self.network.activations:
-                    source = activation.inputs[0]
+                if isinstance(activation.operator, Activation):
+                    source, function = activation.inputs[0], activation.operator.function
                     joint = self.joint.get(source, ())
-                    relaxations[activation.name] = grouped(activation.operator, self.bounds[source], joint)
+                    relaxations[activation.name] = grouped(function, self.bounds[source], joint)
             self._problems[node] = DualProblem(self.network, self.region, relaxations, self.rounding)
         return self._problems[node]
 

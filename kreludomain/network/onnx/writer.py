@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kreludomain.network.graph import Network, Node
 from kreludomain.network.operators import (
+    Activation,
     Concat,
     Conv2d,
     Gather,
@@ -23,19 +24,17 @@ from kreludomain.network.operators import (
     Pad,
     PairMaximum,
     Permute,
-    Relu,
     Reshape,
     Scale,
-    Sigmoid,
     Sum,
-    Tanh,
 )
 
+#: The opset of a model whose activations need no later one.
 OPSET = 17
 
 
 def to_onnx(network: Network) -> bytes:
-    """The network as a serialised float32 ONNX model (opset 17) with a batch dimension of one."""
+    """The network as a serialised float32 ONNX model with a batch dimension of one."""
     writer = _Writer()
     for node in network.nodes:
         WRITERS[type(node.operator)](writer, node, node.operator)
@@ -46,7 +45,8 @@ def to_onnx(network: Network) -> bytes:
         [_value_info(network.output)],
         writer.initializers,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+    opsets = [helper.make_opsetid("", writer.opset)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets))
     onnx.checker.check_model(model)
     return model.SerializeToString()
 
@@ -59,6 +59,7 @@ def _value_info(node: Node) -> onnx.ValueInfoProto:
 class _Writer:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: list[onnx.TensorProto] = field(default_factory=list)
+    opset: int = OPSET
 
     def constant(self, name: str, value: Tensor | np.ndarray) -> str:
         array = value.detach().cpu().numpy().astype(np.float32) if isinstance(value, Tensor) else value
@@ -151,8 +152,9 @@ def _pair_maximum(writer: _Writer, node: Node, operator: PairMaximum) -> None:
     writer.add("Add", list(node.inputs[1:]), node.name)
 
 
-def _activation(kind: str) -> Callable[[_Writer, Node, Any], None]:
-    return lambda writer, node, operator: writer.add(kind, [node.inputs[0]], node.name)
+def _activation(writer: _Writer, node: Node, operator: Activation) -> None:
+    writer.add(operator.function.onnx_name, [node.inputs[0]], node.name)
+    writer.opset = max(writer.opset, operator.function.onnx_opset)
 
 
 WRITERS: dict[type[Operator], Callable[[_Writer, Node, Any], None]] = {
@@ -167,7 +169,5 @@ WRITERS: dict[type[Operator], Callable[[_Writer, Node, Any], None]] = {
     Gather: _selection,
     Concat: _concat,
     PairMaximum: _pair_maximum,
-    Relu: _activation("Relu"),
-    Sigmoid: _activation("Sigmoid"),
-    Tanh: _activation("Tanh"),
+    Activation: _activation,
 }

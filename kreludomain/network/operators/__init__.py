@@ -1,7 +1,7 @@
 """The operators a network is made of, one family a file."""
 
-from kreludomain.network.operators.activation import Relu, Sigmoid, SShaped, Tanh
-from kreludomain.network.operators.base import Activation, AffineOperator, Input, Operator, Shape
+from kreludomain.network.operators.activation import Activation
+from kreludomain.network.operators.base import AffineOperator, Input, Operator, Shape
 from kreludomain.network.operators.convolution import Conv2d
 from kreludomain.network.operators.dense import Linear
 from kreludomain.network.operators.elementwise import PairMaximum, Scale, Sum, channel_scale
@@ -19,13 +19,9 @@ __all__ = [
     "Pad",
     "PairMaximum",
     "Permute",
-    "Relu",
     "Reshape",
-    "SShaped",
     "Scale",
     "Shape",
-    "Sigmoid",
     "Sum",
-    "Tanh",
     "channel_scale",
 ]

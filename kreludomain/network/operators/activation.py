@@ -1,56 +1,33 @@
-"""Activations. A new one is a class here and an entry in the tables of :mod:`kreludomain.domain.relaxation`'s kind."""
+"""Activations as operators: a function of one number, applied to every entry."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from kreludomain.network.operators.base import Activation
+from kreludomain.activations import ActivationFunction
+from kreludomain.network.operators.base import Operator, Shape
 
 
 @dataclass(frozen=True, eq=False)
-class Relu(Activation):
-    """``y = max(x, 0)``."""
+class Activation(Operator):
+    """``function`` applied to every entry on its own: see :mod:`kreludomain.activations`."""
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        return inputs[0].clamp(min=0)
-
-
-@dataclass(frozen=True, eq=False)
-class SShaped(Activation):
-    """A function that grows from one limit to another, convex below zero and concave above: a scaled tanh.
-
-    ``y = offset + height * tanh(rate * x)``, which is all that relaxations need to know of it.
-    """
+    function: ActivationFunction
+    shape: Shape
 
     @property
-    @abstractmethod
-    def form(self) -> tuple[float, float, float]:
-        """``(offset, height, rate)``, the last two positive."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sigmoid(SShaped):
-    """``y = 1 / (1 + exp(-x))``, which is ``1/2 + tanh(x / 2) / 2``."""
+    def kind(self) -> str:
+        return type(self.function).__name__
 
     @property
-    def form(self) -> tuple[float, float, float]:
-        return 0.5, 0.5, 0.5
-
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        return torch.sigmoid(inputs[0])
-
-
-@dataclass(frozen=True, eq=False)
-class Tanh(SShaped):
-    """``y = tanh(x)``."""
+    def out_shape(self) -> Shape:
+        return self.shape
 
     @property
-    def form(self) -> tuple[float, float, float]:
-        return 0.0, 1.0, 1.0
+    def in_shapes(self) -> tuple[Shape, ...]:
+        return (self.shape,)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return torch.tanh(inputs[0])
+        return self.function(inputs[0])

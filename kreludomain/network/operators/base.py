@@ -1,8 +1,8 @@
 """Operators: the functions of a network's nodes.
 
-There are three kinds of operator: the :class:`Input`, affine operators and activations. Everything that is computed
-*about* an operator (its interval transformer, its linear relaxation, its LP rows, its ONNX form) lives in the module
-that computes it, in a table over these types; an operator itself only knows its own arithmetic.
+There are three kinds of operator: the :class:`Input`, affine operators and activations. An affine operator knows how to
+apply and transpose its matrix and the magnitudes in it, an activation knows its function's range and relaxations
+(:mod:`kreludomain.activations`). With these, methods need no table over operators.
 
 Shapes never include the batch dimension. Tensors that go in and out carry exactly one leading dimension ``N``.
 """
@@ -23,6 +23,11 @@ Shape = tuple[int, ...]
 @dataclass(frozen=True, eq=False)
 class Operator(ABC):
     """The function of a node."""
+
+    @property
+    def kind(self) -> str:
+        """What the operator is called in messages."""
+        return type(self).__name__
 
     @property
     @abstractmethod
@@ -120,18 +125,3 @@ class AffineOperator(Operator):
         else:
             constant = coefficients.flatten(2) @ self.offset.flatten()
         return tuple(a.unflatten(0, (batch, rows)) for a in inputs), constant
-
-
-@dataclass(frozen=True, eq=False)
-class Activation(Operator):
-    """A function applied to every entry on its own."""
-
-    shape: Shape
-
-    @property
-    def out_shape(self) -> Shape:
-        return self.shape
-
-    @property
-    def in_shapes(self) -> tuple[Shape, ...]:
-        return (self.shape,)

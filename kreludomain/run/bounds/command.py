@@ -104,7 +104,7 @@ def layers_table(network: Network, bounds: LayerBounds) -> Table:
         width = found.width
         table.add_row(
             node.name,
-            type(node.operator).__name__.lower(),
+            node.operator.kind.lower(),
             "x".join(map(str, node.shape)),
             str(network.size(node.name)),
             *counts,

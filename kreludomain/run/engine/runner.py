@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kreludomain.activations import Relu
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Node, Runtime, load
-from kreludomain.network.operators import Input, Linear, Relu
+from kreludomain.network.operators import Activation, Input, Linear
 from kreludomain.property import Claim, Region, ball, claim, robustness
 from kreludomain.run.certify.config import Config
 from kreludomain.run.certify.rows import Row
@@ -209,7 +210,7 @@ def rehearse(config: Config, method: NamedMethod) -> None:
     nodes = (
         Node("input", Input((2,))),
         Node("hidden", Linear(weight, None, (2,)), ("input",)),
-        Node("relu", Relu((2,)), ("hidden",)),
+        Node("relu", Activation(Relu(), (2,)), ("hidden",)),
         Node("output", Linear(weight, None, (2,)), ("relu",)),
     )
     low, high = config.region.clip or (-1.0, 1.0)

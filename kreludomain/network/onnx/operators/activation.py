@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from kreludomain.activations import ACTIVATIONS, ActivationFunction, Gelu
 from kreludomain.errors import InputError
 from kreludomain.network.lowering import clip, leaky_relu
 from kreludomain.network.onnx.operators.context import Converted, NodeContext, compact, fitted
-from kreludomain.network.operators import Activation, Relu, Sigmoid, Tanh
+from kreludomain.network.operators import Activation
 
 
-def _activation(kind: type[Activation], context: NodeContext) -> Converted:
-    return Converted(kind(compact(context.shape())), context.shape())
+def _activation(function: ActivationFunction) -> Callable[[NodeContext], Converted]:
+    return lambda context: Converted(Activation(function, compact(context.shape())), context.shape())
+
+
+def _gelu(context: NodeContext) -> Converted:
+    approximate = bytes(context.attribute("approximate", b"none")).decode()
+    if approximate != "none":
+        raise InputError(f"approximate '{approximate}' is another function; 'none' is supported")
+    return _activation(Gelu())(context)
 
 
 def _leaky_relu(context: NodeContext) -> Converted:
@@ -26,7 +36,7 @@ def _prelu(context: NodeContext) -> Converted:
 
 
 def _clip(context: NodeContext) -> Converted:
-    """RowColumnBounds are attributes before opset 11, inputs since; a side that is left out is none."""
+    """Bounds are attributes before opset 11, inputs since; a side that is left out is none."""
     sides = []
     for position, (name, none) in enumerate((("min", -np.inf), ("max", np.inf)), 1):
         given = context.optional(position, name)
@@ -39,11 +49,10 @@ def _clip(context: NodeContext) -> Converted:
     return Converted(clip(compact(context.shape()), lower, upper), context.shape())
 
 
-ACTIVATIONS = {
+ENTRYWISE: dict[str, Callable[[NodeContext], Converted]] = {
+    **{name: _activation(kind()) for name, kind in ACTIVATIONS.items()},
     "Clip": _clip,
+    "Gelu": _gelu,
     "LeakyRelu": _leaky_relu,
     "PRelu": _prelu,
-    "Relu": lambda context: _activation(Relu, context),
-    "Sigmoid": lambda context: _activation(Sigmoid, context),
-    "Tanh": lambda context: _activation(Tanh, context),
 }

@@ -1,0 +1,43 @@
+"""Activations, one a file: the function, and what every method asks of it."""
+
+from kreludomain.activations.base import (
+    TANGENTS,
+    ActivationFunction,
+    BackwardRelaxation,
+    Band,
+    Line,
+    LinearRelaxation,
+    Tangents,
+)
+from kreludomain.activations.curve import Curve
+from kreludomain.activations.gelu import Gelu
+from kreludomain.activations.hardswish import HardSwish
+from kreludomain.activations.relu import LOWER_SLOPES, Relu, ReluRelaxation
+from kreludomain.activations.softplus import Softplus
+from kreludomain.activations.sshaped import Sigmoid, SShaped, Tanh
+
+#: All activations, by the ONNX operator that computes each.
+ACTIVATIONS: dict[str, type[ActivationFunction]] = {
+    kind.onnx_name: kind for kind in (Gelu, HardSwish, Relu, Sigmoid, Softplus, Tanh)
+}
+
+__all__ = [
+    "ACTIVATIONS",
+    "LOWER_SLOPES",
+    "TANGENTS",
+    "ActivationFunction",
+    "BackwardRelaxation",
+    "Band",
+    "Curve",
+    "Gelu",
+    "HardSwish",
+    "Line",
+    "LinearRelaxation",
+    "Relu",
+    "ReluRelaxation",
+    "SShaped",
+    "Sigmoid",
+    "Softplus",
+    "Tangents",
+    "Tanh",
+]

@@ -36,7 +36,7 @@ NETWORKS = (
     ("mnist_convsmall", "mnist_test_100.csv", 0.12),
     ("cifar_convsmall", "cifar10_test_100.csv", 2 / 255),
 )
-QUICK = {
+QUICK: dict[str, dict[str, Any]] = {
     "interval": {},
     "zonotope": {},
     "deeppoly": {},
@@ -45,12 +45,12 @@ QUICK = {
     "krelu-lp ": {"k": 3},
     "krelu": {},
 }
-BENCHMARK = {
+BENCHMARK: dict[str, dict[str, Any]] = {
     "deeppoly": {"neurons": "unstable"},
     "krelu": {"preset": "fast", "refine": "all", "inner_steps": 20, "steps": 40, "_passes": 1},
 }
 #: Name, network, method with its options: what is timed, without loading.
-TIMED = (
+TIMED: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("DeepPoly, 6x200", "mnist_6x200", "deeppoly", {"neurons": "unstable"}),
     ("DeepPoly, MNIST ConvSmall", "mnist_convsmall", "deeppoly", {"neurons": "unstable"}),
     ("300 steps of the dual, 6x100", "mnist_6x100", "krelu", {"preset": "fast", "steps": 300}),
@@ -139,7 +139,7 @@ class Checkout:
         self._process.kill()
 
 
-def digits(new: Path, first: int, count: int) -> Iterable[tuple[int, int, list[float]]]:
+def digits(first: int, count: int) -> Iterable[tuple[int, int, list[float]]]:
     """Position, label and pixels of scikit-learn's digits; the test images begin at 1437."""
     from sklearn.datasets import load_digits
 
@@ -162,7 +162,7 @@ def pictures(path: Path, count: int) -> Iterable[tuple[int, int, list[float]]]:
 def questions(new: Path, benchmarks: Path, images: int) -> Iterable[Question]:
     """Everything that is asked, in order."""
     network = str((new / "configs" / "nets" / "digits_dense.onnx").resolve())
-    for index, label, x in digits(new, 0, 20):
+    for index, label, x in digits(0, 20):
         for method, options in QUICK.items():
             yield Question(f"quick start {index}, {method} {options}", network, method, options, x, label, 0.05)
     for name, data, epsilon in NETWORKS:
@@ -174,8 +174,8 @@ def questions(new: Path, benchmarks: Path, images: int) -> Iterable[Question]:
     for line in (folder / "instances.csv").read_text(encoding="utf-8").splitlines()[1:]:
         family, onnx, vnnlib, timeout_s, *_ = line.split(",")
         if family == "acasxu":
-            parts = str(folder / onnx), "complete", {}
-            yield Question(f"{onnx} {vnnlib}", *parts, specification=str(folder / vnnlib), timeout_s=float(timeout_s))
+            name, network, seconds = f"{onnx} {vnnlib}", str(folder / onnx), float(timeout_s)
+            yield Question(name, network, "complete", {}, specification=str(folder / vnnlib), timeout_s=seconds)
 
 
 def differs(old: dict[str, Any], new: dict[str, Any]) -> bool:

@@ -36,15 +36,15 @@ NETWORKS = (
     ("mnist_convsmall", "mnist_test_100.csv", 0.12),
     ("cifar_convsmall", "cifar10_test_100.csv", 2 / 255),
 )
-QUICK: dict[str, dict[str, Any]] = {
-    "interval": {},
-    "zonotope": {},
-    "deeppoly": {},
-    "lp": {"refine": "all"},
-    "krelu-lp": {"k": 2},
-    "krelu-lp ": {"k": 3},
-    "krelu": {},
-}
+QUICK: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("interval", {}),
+    ("zonotope", {}),
+    ("deeppoly", {}),
+    ("lp", {"refine": "all"}),
+    ("krelu-lp", {"k": 2}),
+    ("krelu-lp", {"k": 3}),
+    ("krelu", {}),
+)
 BENCHMARK: dict[str, dict[str, Any]] = {
     "deeppoly": {"neurons": "unstable"},
     "krelu": {"preset": "fast", "refine": "all", "inner_steps": 20, "steps": 40, "_passes": 1},
@@ -80,7 +80,7 @@ def loaded(path):
 
 for line in sys.stdin:
     q = json.loads(line)
-    network, method = loaded(q["network"]), q["method"].strip()
+    network, method = loaded(q["network"]), q["method"]
     if q["specification"]:
         found = kd.decide(network, kd.load_vnnlib(q["specification"], network), method, timeout_s=q["timeout_s"])
         answer = {"verdict": str(found.verdict), "margins": []}
@@ -163,7 +163,7 @@ def questions(new: Path, benchmarks: Path, images: int) -> Iterable[Question]:
     """Everything that is asked, in order."""
     network = str((new / "configs" / "nets" / "digits_dense.onnx").resolve())
     for index, label, x in digits(0, 20):
-        for method, options in QUICK.items():
+        for method, options in QUICK:
             yield Question(f"quick start {index}, {method} {options}", network, method, options, x, label, 0.05)
     for name, data, epsilon in NETWORKS:
         path = str((benchmarks / "eran" / "nets" / f"{name}.onnx").resolve())

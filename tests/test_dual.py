@@ -437,7 +437,7 @@ def test_added_up_multipliers() -> None:
     program = lp(network, region, k=3, partition_size=6)
     dual = dual_of(program, 60)
     unstable = dual.bounds[node].unstable[0].nonzero()[:, 0]
-    bounds, proofs = dual.neurons(node, unstable)
+    bounds, multipliers = dual.neurons(node, unstable)
     columns = torch.full((network.size(node),), -1)
     columns[unstable] = torch.arange(len(unstable))
     pulled = Objective.neurons(network, node, unstable).pulled_back(network)
@@ -448,7 +448,7 @@ def test_added_up_multipliers() -> None:
         base=program.base,
         node=node,
         problem=dual.problem(pulled.node),
-        proofs=proofs,
+        multipliers=multipliers,
         columns=columns,
         compute=ComputeOptions(),
     )

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,12 +16,12 @@ from matplotlib.patches import Patch
 from kreludomain.network import Network
 from kreludomain.run.invert import InvertRun, PlaneConfig, Row
 from kreludomain.run.invert_tables import question_of
+from kreludomain.run.output.figures import colour, norm_name, save_figure
 
 #: Points a side of the grid on which the sign of the determinant is looked at.
 _GRID = 400
 
 _TURNED, _R, _PREIMAGE, _CURVE = "#f3d9c9", "#1f5fa8", "#3a7d44", "#b3001b"
-_COLOURS = ("#1f5fa8", "#d1701a", "#3a7d44", "#8a4fa3", "#7a6a53", "#b3001b", "#4f9da6", "#555555")
 
 
 def save_radii(path: Path, rows: Sequence[Row]) -> None:
@@ -30,11 +29,11 @@ def save_radii(path: Path, rows: Sequence[Row]) -> None:
     figure = Figure(figsize=(11, 1.6 + 0.24 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     methods = list(dict.fromkeys(row.method for row in rows))
-    colours = {method: _COLOURS[i % len(_COLOURS)] for i, method in enumerate(methods)}
+    colours = {method: colour(i) for i, method in enumerate(methods)}
     for place, row in enumerate(rows):
         _bracket(left, place, row, colours[row.method])
         right.barh(place, max(row.seconds, 1e-3), color=colours[row.method], height=0.6)
-    names = [f"{question_of(row)} at {row.index}, p = {_norm(row.norm)}" for row in rows]
+    names = [f"{question_of(row)} at {row.index}, p = {norm_name(row.norm)}" for row in rows]
     shown = [name if place == 0 or names[place - 1] != name else "" for place, name in enumerate(names)]
     left.set_yticks(range(len(rows)), shown)
     left.invert_yaxis()
@@ -60,7 +59,7 @@ def save_radii(path: Path, rows: Sequence[Row]) -> None:
             Line2D([], [], color="black", marker="o", linestyle="none", label="certified for any two points")
         )
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    _save(figure, path, "radii")
+    save_figure(figure, path, "radii")
 
 
 def _bracket(axes: Axes, place: int, row: Row, colour: str) -> None:
@@ -90,11 +89,11 @@ def save_plane(path: Path, run: InvertRun, rows: Sequence[Row]) -> None:
         for row in rows:
             if row.norm == norm and row.question in ("r", "R") and row.method == run.config.methods[0].label:
                 _ball(axes, row)
-        axes.set(title=f"p = {_norm(norm)}", xlabel="x", xlim=_side(plane, 0), ylim=_side(plane, 1), aspect="equal")
+        axes.set(title=f"p = {norm_name(norm)}", xlabel="x", xlim=_side(plane, 0), ylim=_side(plane, 1), aspect="equal")
     panels[0].set_ylabel("y")
     figure.suptitle(f"{run.config.network.rpartition('/')[2]}: certified balls around points")
     figure.legend(handles=_plane_legend(run), loc="outside lower center", ncols=3, frameon=False)
-    _save(figure, path, "plane")
+    save_figure(figure, path, "plane")
 
 
 def orientation(network: Network, plane: PlaneConfig) -> np.ndarray:
@@ -169,13 +168,3 @@ def _plane_legend(run: InvertRun) -> list[Line2D | Patch]:
 
 def _side(plane: PlaneConfig, axis: int) -> tuple[float, float]:
     return plane.lower[axis], plane.upper[axis]
-
-
-def _norm(norm: str) -> str:
-    return "∞" if norm == "inf" else norm
-
-
-def _save(figure: Figure, path: Path, name: str) -> None:
-    FigureCanvasAgg(figure)  # no window system is needed
-    for suffix in ("png", "svg"):
-        figure.savefig(path / f"{name}.{suffix}", dpi=150)

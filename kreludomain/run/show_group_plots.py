@@ -15,8 +15,9 @@ from matplotlib.patches import Polygon
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 
 from kreludomain.analysis.reachable import NeuronPair, convex_hull, faces, relaxation_vertices, volume
+from kreludomain.run.output.figures import save_figure
 from kreludomain.run.show_config import GroupShow
-from kreludomain.run.show_plots import SETTINGS, TRUE, palette, save
+from kreludomain.run.show_plots import SETTINGS, TRUE, palette
 
 NAMES = {
     "interval": "interval",
@@ -70,7 +71,7 @@ def save_group(folder: Path, config: GroupShow, pair: NeuronPair, found: Mapping
             config.title or f"All over the same octahedron $P$: what each relaxation allows for {_sum('y', weights)}"
         )
         figure.text(0.5, 0.985, title, ha="center", va="top", fontsize=11)
-        save(figure, folder, "group")
+        save_figure(figure, folder, "group", dpi=200)
 
 
 def _against(own: float, best: float) -> str:

@@ -14,7 +14,6 @@ import matplotlib
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Polygon, Rectangle
@@ -22,6 +21,7 @@ from matplotlib.path import Path as Path2D
 
 from kreludomain.analysis.reachable import ReachableSet, split, violations
 from kreludomain.network import Network
+from kreludomain.run.output.figures import save_figure
 from kreludomain.run.show_config import PlaneShow, Side
 
 if TYPE_CHECKING:
@@ -35,15 +35,7 @@ TRUE = "#1b1b1b"
 FOCUS = 2.6
 #: The most points of a sampled truth that are drawn.
 DOTS = 800
-#: Without it, the picture of the same sets would be another file every time.
-SETTINGS: dict[Any, Any] = {"svg.hashsalt": "kreludomain", "font.size": 9.5, "axes.linewidth": 0.7}
-
-
-def save(figure: Figure, folder: Path, name: str) -> None:
-    """``NAME.png`` and ``NAME.svg``, the same bytes for the same picture."""
-    FigureCanvasAgg(figure)  # no window system is needed
-    figure.savefig(folder / f"{name}.png", dpi=200, metadata={"Software": None})
-    figure.savefig(folder / f"{name}.svg", dpi=200, metadata={"Date": None})
+SETTINGS: dict[Any, Any] = {"font.size": 9.5, "axes.linewidth": 0.7}
 
 
 # Reachable sets -------------------------------------------------------------------------------------------------------
@@ -67,7 +59,7 @@ def save_sets(folder: Path, config: PlaneShow, network: Network, found: Reachabl
         labels = config.plane.labels or (_name(config, network, "x"), _name(config, network, "y"))
         right.set(xlabel=labels[0], ylabel=labels[1])
         figure.suptitle(config.title or "What each method says the outputs can be", fontsize=11)
-        save(figure, folder, "reach")
+        save_figure(figure, folder, "reach", dpi=200)
 
 
 def palette(joint: Sequence[bool]) -> list[tuple[str, str]]:

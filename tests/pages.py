@@ -23,7 +23,7 @@ _MARK = "--- the next block ---"
 
 
 @dataclass(frozen=True)
-class BackwardRelaxation:
+class Step:
     """What is run at once, and what each of its blocks is said to print (``None``: nothing is said)."""
 
     language: str
@@ -39,9 +39,9 @@ class File:
     text: str
 
 
-def steps(page: str) -> Iterator[BackwardRelaxation | File]:
+def steps(page: str) -> Iterator[Step | File]:
     """What a page asks for, in its order. Raises ``AssertionError`` for output without a block that prints it."""
-    step: BackwardRelaxation | None = None
+    step: Step | None = None
     for language, text in _BLOCK.findall(page):
         name = _NAME.match(text)
         if language == "text":
@@ -49,14 +49,14 @@ def steps(page: str) -> Iterator[BackwardRelaxation | File]:
             assert step.printed[-1] is None, f"what prints this? {text}"
             step = replace(step, printed=(*step.printed[:-1], text))
         elif language == "python" and name is None and step is not None and step.language == "python":
-            step = BackwardRelaxation(language, (*step.codes, text), (*step.printed, None))
+            step = Step(language, (*step.codes, text), (*step.printed, None))
         else:
             if step is not None:
                 yield step
             step = None
             if name is None:
                 assert language != "yaml", f"a file without a name: {text}"
-                step = BackwardRelaxation(language, (text,), (None,))
+                step = Step(language, (text,), (None,))
             else:
                 yield File(name[1], text)
     if step is not None:
@@ -70,7 +70,7 @@ class Desk:
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def run(self, step: BackwardRelaxation) -> list[str]:
+    def run(self, step: Step) -> list[str]:
         """What each block of a step prints, errors too. Raises ``AssertionError`` if it fails and does not say so."""
         if step.language == "python":
             command = [sys.executable, "-c", f"\nprint({_MARK!r})\n".join(step.codes)]

@@ -61,8 +61,8 @@ def test_ctrl_c_ends_a_run_on_ray_too_with_everything_saved(tmp_path: Path, monk
     wait_until(lambda: lines(tmp_path / "out") >= 1, 120)
     start = time.monotonic()
     os.killpg(running.pid, signal.SIGINT)
-    running.wait(timeout=20)
-    assert time.monotonic() - start < 2
+    running.wait(timeout=30)
+    assert time.monotonic() - start < 10
     _, err = running.communicate(timeout=10)
     saved = lines(tmp_path / "out")
     assert running.returncode == 130

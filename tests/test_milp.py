@@ -143,7 +143,7 @@ def test_a_bound_at_the_deadline_is_sound_and_in_time() -> None:
     objective, start = at_output(network, rows), time.monotonic()
     exact = over(network, region, threads=2)
     found = exact.minimise(objective, Deadline.after(0.5))
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 15
     assert any("time is up" in note for note in found.notes)
     assert (found.lower >= exact.base.minimise(objective).lower).all()
     assert (found.lower[0] <= (network(region.sample(5000)) @ rows.T).amin(0)).all()

@@ -191,6 +191,7 @@ def test_exact_covariances_are_covariances(rank: int) -> None:
     assert float(torch.linalg.eigvalsh(found)[0]) > -1e-13
 
 
+@pytest.mark.timing
 def test_sixty_four_neurons_in_well_under_a_second() -> None:
     mean, covariance = torch.randn(64, generator=seeded(), dtype=torch.float64), random_covariance(64, 64)
     start = time.perf_counter()

@@ -378,7 +378,7 @@ def test_a_time_limit_is_kept_and_said(tmp_path: Path) -> None:
     for row in run(project(tmp_path, change, network), tmp_path / "out"):
         assert row.verdict == Verdict.TIMEOUT
         assert row.reason.startswith("time limit of 0.2 s")
-        assert row.seconds < 5
+        assert row.seconds < 15
         assert row.lower_bounds is not None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import operator
 import re
-import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -245,14 +244,12 @@ def test_nothing_said_of_outputs_is_broken_everywhere() -> None:
     assert result.verdict == "falsified"
 
 
-def test_many_assertions_and_one_disjunction_take_no_time() -> None:
+def test_many_assertions_and_one_disjunction_do_not_multiply() -> None:
     """As many as 3072 inputs, twenty boxes: products of what is empty are not built."""
     halves = "".join(f"(assert (or (<= X_{i} 0.1) (>= X_{i} 2)))" for i in range(300))
     boxes = " ".join(f"(and (<= X_0 {i}) (>= X_0 -{i}) (>= Y_0 {i}))" for i in range(20))
     text = declarations(3072, 10) + unit_box(3072) + halves + f"(assert (or {boxes}))"
-    start = time.perf_counter()
     question = parse_vnnlib(text, plain(3072, 10))
-    assert time.perf_counter() - start < 5
     assert len(question.properties) == 2  # the point 0, and the box [-1, 0.1]
     assert question.properties[1].claim.clause_count == 19
 
@@ -393,13 +390,11 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "inputs", "outputs"), [("acasxu", 5, 5), ("mnistfc", 784, 10), ("oval21", 3072, 10)]
 )
-def test_published_files_are_read_at_once(folder: str, inputs: int, outputs: int) -> None:
+def test_published_files_are_read(folder: str, inputs: int, outputs: int) -> None:
     network, files = plain(inputs, outputs), sorted((FOLDER / folder).rglob("*.vnnlib*"))[:8]
     assert files
     for path in files:
-        start = time.perf_counter()
         question = kd.load_vnnlib(path, network)
-        assert time.perf_counter() - start < 3  # a sixth of that on an idle core
         assert question.network is network
         assert len(question.properties) == (2 if path.name == "prop_6.vnnlib" else 1)
         for case in question.properties:

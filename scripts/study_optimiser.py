@@ -1,4 +1,4 @@
-"""Ways to climb the vertex dual, on the same duals with as many evaluations: what the optimiser was chosen from.
+"""Ways to maximise the vertex dual, on the same duals with as many evaluations: what the optimiser was chosen from.
 
     python scripts/study_optimiser.py FOLDER --networks mnist_6x100 mnist_convsmall cifar_convsmall --count 12
 
@@ -47,18 +47,18 @@ class Adam:
 
     def __call__(self, problem: DualProblem, objective: kd.Objective, steps: int) -> Tensor:
         walk = _Walk(problem, objective, self.per_slot, self.per_layer)
-        mean, square = torch.zeros_like(walk.theta), torch.zeros_like(walk.theta)
+        mean, square = torch.zeros_like(walk.variables), torch.zeros_like(walk.variables)
         for n in range(steps):
             done = n / max(1, steps - 1)
             temperature, step_size = (
                 first * (last / first) ** done for first, last in (self.temperature, self.step_size)
             )
-            gradient = walk.gradient(walk.theta, temperature)
+            gradient = walk.gradient(walk.variables, temperature)
             mean.lerp_(gradient, 1 - self.momentum)
             found = (gradient**2).mean(2, keepdim=True) if self.shared else gradient**2
             square.lerp_(found.expand_as(square), 0.05)
             spread = (square / (1 - 0.95 ** (n + 1))).sqrt() + 1e-8
-            walk.theta += step_size / (1 - self.momentum ** (n + 1)) * walk.scale * mean / spread
+            walk.variables += step_size / (1 - self.momentum ** (n + 1)) * walk.scale * mean / spread
         return walk.certified()
 
 
@@ -71,39 +71,41 @@ class Accelerated:
 
     def __call__(self, problem: DualProblem, objective: kd.Objective, steps: int) -> Tensor:
         walk = _Walk(problem, objective, 0.5, 1.0)
-        before, first, last = walk.theta.clone(), *self.temperature
+        before, first, last = walk.variables.clone(), *self.temperature
         for n in range(steps):
             temperature = first * (last / first) ** (n / max(1, steps - 1))
-            ahead = walk.theta + n / (n + 3) * (walk.theta - before)
-            before = walk.theta
-            walk.theta = ahead + self.length * temperature * walk.scale**2 / walk.unit * walk.gradient(
+            ahead = walk.variables + n / (n + 3) * (walk.variables - before)
+            before = walk.variables
+            walk.variables = ahead + self.length * temperature * walk.scale**2 / walk.unit * walk.gradient(
                 ahead, temperature
             )
         return walk.certified()
 
 
 class _Walk:
-    """Where a way is: ``theta`` ``(2, S, m)``, splits and offsets, in float32."""
+    """Where a way is: ``variables`` ``(2, S, m)``, allocations and slope offsets, in float32."""
 
     def __init__(self, problem: DualProblem, objective: kd.Objective, per_slot: float, per_layer: float) -> None:
         self.exact, self.objective, self.problem = problem, objective, ComputeOptions().fast(problem)
         self.rough = objective.to(self.problem.region.lower)
-        self.weight = self.problem.exchange(self.rough)
-        begin = self.problem.start(self.rough, self.weight)
-        self.reference, size = begin.reference, begin.size
+        self.constraint = self.problem.constraint_scale(self.rough)
+        reference = self.problem.reference(self.rough, self.constraint)
+        self.reference, size = reference.slope, reference.size
         self.unit = size.mean(0)
         layers = [v.mean(0, keepdim=True).expand_as(v) for v in self.problem.per_activation(size).values()]
         scale = per_slot * size + per_layer * torch.cat(layers)
         self.scale = scale if per_slot or per_layer else self.unit.expand_as(size)
-        self.theta = size.new_zeros(2, *size.shape)
+        self.variables = size.new_zeros(2, *size.shape)
 
-    def gradient(self, theta: Tensor, temperature: float) -> Tensor:
+    def gradient(self, variables: Tensor, temperature: float) -> Tensor:
         """Of the value smoothed at a temperature relative to the size of coefficients."""
-        return self.problem.ascent(self.rough, theta, self.weight, self.reference, temperature * self.unit)[1]
+        return self.problem.value_and_gradients(
+            self.rough, variables, self.constraint, self.reference, temperature * self.unit
+        )[1]
 
     def certified(self) -> Tensor:
-        split, offset = self.theta
-        found = self.problem.multipliers(self.rough, split, offset, self.weight, self.reference)
+        allocation, offset = self.variables
+        found = self.problem.multipliers(self.rough, allocation, offset, self.constraint, self.reference)
         return self.exact.certified(self.objective, found)
 
 

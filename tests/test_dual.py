@@ -70,9 +70,9 @@ def outputs(network: kd.Network, count: int = 4, seed: int = 0) -> Objective:
 
 def random_multipliers(problem: DualProblem, count: int, seed: int, size: float = 1.0) -> Multipliers:
     generator = torch.Generator().manual_seed(seed)
-    split, slope = size * torch.randn(2, problem.slots, count, generator=generator, dtype=torch.float64)
-    weight = size * torch.rand(problem.constraint_count, count, generator=generator, dtype=torch.float64)
-    return Multipliers(split, slope, weight)
+    allocation, slope = size * torch.randn(2, problem.slots, count, generator=generator, dtype=torch.float64)
+    constraint = size * torch.rand(problem.constraint_count, count, generator=generator, dtype=torch.float64)
+    return Multipliers(allocation, slope, constraint)
 
 
 def with_output_constraints(problem: DualProblem, output_constraints: bool) -> DualProblem:
@@ -269,12 +269,12 @@ def test_a_float32_network_is_certified_in_float64() -> None:
         kd.DeepPoly().abstract(kd.Query(network, point))
 
 
-# ---- the function that is climbed -----------------------------------------------------------------------------------
+# ---- the function that is maximised ----------------------------------------------------------------------------------
 
 
 @networks
-def test_any_multipliers_certify_a_sound_bound_where_a_premise_holds(network: kd.Network) -> None:
-    """Weights below zero too, which would turn the constraint around."""
+def test_any_multipliers_certify_a_sound_bound_under_output_constraints(network: kd.Network) -> None:
+    """Multipliers of the constraint below zero too, which would turn it around."""
     output_constraints = outputs(network, 1, seed=9).pulled_back(network)
     problem = dual_of(lp(network, around_middle(network), k=2, partition_size=6), 0).problem(output_constraints.node)
     values = network.values(problem.region.sample(20_000, torch.Generator().manual_seed(0)))[output_constraints.node]
@@ -283,8 +283,8 @@ def test_any_multipliers_certify_a_sound_bound_where_a_premise_holds(network: kd
     lowest = float(output_constraints.evaluate(values).min())
     for size in (0.0, 0.1):
         plain = random_multipliers(problem, 1, 0, size)
-        for weight in (-1e3, -1.0, 0.0, 0.1, 1.0, 1e3):
-            weighted = replace(plain, weight=torch.full((1, 1), weight, dtype=torch.float64))
+        for value in (-1e3, -1.0, 0.0, 0.1, 1.0, 1e3):
+            weighted = replace(plain, constraint=torch.full((1, 1), value, dtype=torch.float64))
             assert float(problem.constrained_by(output_constraints).certified(output_constraints, weighted)) <= lowest
 
 
@@ -296,7 +296,7 @@ def test_concave_along_any_segment(seed: int, name: str, part: float, output_con
     problem = dual_of(lp(network, around_middle(network), k=2, partition_size=6), 0).problem(objective.node)
     problem = with_output_constraints(problem, output_constraints)
     a, b = (random_multipliers(problem, objective.count, seed + i) for i in (0, 1))
-    pairs = ((a.split, b.split), (a.slope, b.slope), (a.weight, b.weight))
+    pairs = ((a.allocation, b.allocation), (a.slope, b.slope), (a.constraint, b.constraint))
     between = Multipliers(*(part * x + (1 - part) * y for x, y in pairs))
     ends = part * problem.certified(objective, a) + (1 - part) * problem.certified(objective, b)
     assert (problem.certified(objective, between) >= ends - 1e-9 * (1 + ends.abs())).all()
@@ -309,18 +309,18 @@ def test_the_gradient_is_a_supergradient(network: kd.Network, output_constraints
     objective = outputs(network).pulled_back(network)
     problem = dual_of(lp(network, around_middle(network), k=3, partition_size=6), 0).problem(objective.node)
     problem = with_output_constraints(problem, output_constraints)
-    reference = problem.start(objective, problem.exchange(objective)).reference
+    reference = problem.reference(objective, problem.constraint_scale(objective)).slope
     cold = torch.full((objective.count,), 1e-12, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     points = torch.randn(6, 2, *reference.shape, generator=generator, dtype=torch.float64)
-    # The reference is of one weight: what slopes and offsets mean is compared at that one.
-    weights = torch.rand(6, problem.constraint_count, objective.count, generator=generator, dtype=torch.float64)
-    proofs = [problem.multipliers(objective, *x, w, 0 * reference) for x, w in zip(points, weights, strict=True)]
-    plain = [(torch.stack([p.split, p.slope]), p.weight) for p in proofs]
-    found = [problem.ascent(objective, x, w, 0 * reference, cold) for x, w in plain]
-    for (x, w), (value, slope, of_weight) in zip(plain, found, strict=True):
+    # The reference belongs to one multiplier of the constraints: slopes and offsets are compared at that one.
+    constraints = torch.rand(6, problem.constraint_count, objective.count, generator=generator, dtype=torch.float64)
+    proofs = [problem.multipliers(objective, *x, w, 0 * reference) for x, w in zip(points, constraints, strict=True)]
+    plain = [(torch.stack([p.allocation, p.slope]), p.constraint) for p in proofs]
+    found = [problem.value_and_gradients(objective, x, w, 0 * reference, cold) for x, w in plain]
+    for (x, w), (value, by_variable, by_constraint) in zip(plain, found, strict=True):
         for (y, v), (other, _, _) in zip(plain, found, strict=True):
-            rise = (slope * (y - x)).sum((0, 1)) + (of_weight * (v - w)).sum(0)
+            rise = (by_variable * (y - x)).sum((0, 1)) + (by_constraint * (v - w)).sum(0)
             assert (other <= value + rise + 1e-7 * (1 + value.abs())).all()
 
 
@@ -330,13 +330,14 @@ def test_multipliers_mean_the_same_without_reference(output_constraints: bool) -
     objective = outputs(network).pulled_back(network)
     problem = dual_of(lp(network, around_middle(network), k=3, partition_size=6), 0).problem(objective.node)
     problem = with_output_constraints(problem, output_constraints)
-    weight = problem.exchange(objective)
-    reference = problem.start(objective, weight).reference
-    theta = torch.randn(2, *reference.shape, dtype=torch.float64)
-    value, _, _ = problem.ascent(objective, theta, weight, reference, torch.ones(objective.count, dtype=torch.float64))
-    found = problem.multipliers(objective, theta[0], theta[1], weight, reference)
+    constraint = problem.constraint_scale(objective)
+    reference = problem.reference(objective, constraint).slope
+    variables = torch.randn(2, *reference.shape, dtype=torch.float64)
+    ones = torch.ones(objective.count, dtype=torch.float64)
+    value, _, _ = problem.value_and_gradients(objective, variables, constraint, reference, ones)
+    found = problem.multipliers(objective, variables[0], variables[1], constraint, reference)
     torch.testing.assert_close(problem.certified(objective, found), value)
-    torch.testing.assert_close(problem.offsets(objective, found, reference), theta[1])
+    torch.testing.assert_close(problem.slope_offsets(objective, found, reference), variables[1])
 
 
 # ---- batches --------------------------------------------------------------------------------------------------------
@@ -421,7 +422,7 @@ def test_groups_out_of_reach_change_nothing_that_matters(name: str) -> None:
     assert not found.slope[outside].any()
 
 
-def test_settled_objectives_leave() -> None:
+def test_objectives_that_meet_the_stop_rule_leave() -> None:
     network = dense(6, 14, 14, 14, 2, seed=3)
     objective = outputs(network).pulled_back(network)
     problem = dual_of(lp(network, around_middle(network, 0.3), k=3, partition_size=10), 0).problem(objective.node)
@@ -435,7 +436,7 @@ def test_settled_objectives_leave() -> None:
 # ---- octahedra ------------------------------------------------------------------------------------------------------
 
 
-def test_added_up_multipliers() -> None:
+def test_sums_of_multipliers() -> None:
     """Their bound of ``x_a - x_b`` is at least the sum of the neurons' bounds, and never above what occurs."""
     network = NETWORKS["dense"]
     node, region = network.pre_activations[2], around_middle(network, 0.4)
@@ -446,7 +447,7 @@ def test_added_up_multipliers() -> None:
     columns = torch.full((network.size(node),), -1)
     columns[unstable] = torch.arange(len(unstable))
     pulled = Objective.neurons(network, node, unstable).pulled_back(network)
-    added = CombinedMultipliers(
+    combined = CombinedMultipliers(
         network,
         region.fit(network),
         dual.bounds,
@@ -460,7 +461,7 @@ def test_added_up_multipliers() -> None:
     a, b = unstable[:2]
     row = torch.zeros(1, network.size(node), dtype=torch.float64)
     row[0, a], row[0, b] = 1.0, -1.0
-    found = added.extrema(Objective.linear(network, node, row))
+    found = combined.extrema(Objective.linear(network, node, row))
     values = network.values(region.sample(20_000, torch.Generator().manual_seed(0)))[node] @ row.T
     assert float(found.lower) >= float(bounds.lower[0, 0] - bounds.upper[0, 1]) - 1e-6
     assert float(found.upper) <= float(bounds.upper[0, 0] - bounds.lower[0, 1]) + 1e-6

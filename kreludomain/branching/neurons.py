@@ -120,7 +120,7 @@ class _Search:
         self.store = SpillStore(
             {
                 "signs": ((dual.neurons,), torch.int8),
-                "split": ((slots,), torch.float32),
+                "allocation": ((slots,), torch.float32),
                 "slope": ((slots,), torch.float32),
             },
             options.memory_mb,
@@ -190,7 +190,7 @@ class _Search:
         if not splittable:
             self.stuck += [(float(lower[i]), int(rows[i])) for i in open_]
             return
-        values = {"signs": signs.T, "split": proofs.split.T, "slope": proofs.slope.T}
+        values = {"signs": signs.T, "allocation": proofs.allocation.T, "slope": proofs.slope.T}
         places = self.store.put({name: value[open_].cpu() for name, value in values.items()})
         for i, place in zip(open_.tolist(), places, strict=True):
             heapq.heappush(self.waiting, (float(lower[i]), place, int(rows[i])))
@@ -211,8 +211,8 @@ class _Search:
 
 
 def _multipliers(values: Mapping[str, Tensor]) -> Multipliers:
-    split, slope = values["split"].T, values["slope"].T
-    return Multipliers(split, slope, split.new_zeros(0, split.shape[1]))
+    allocation, slope = values["allocation"].T, values["slope"].T
+    return Multipliers(allocation, slope, allocation.new_zeros(0, allocation.shape[1]))
 
 
 def _positive(bounds: Tensor) -> Tensor:

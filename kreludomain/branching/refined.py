@@ -223,8 +223,8 @@ class _Search:
         best, chosen, first = 0.0, None, 0
         for later, (name, relaxation) in zip(reversed(range(len(relaxations))), relaxations.items(), strict=True):
             activation = here.network[name]
-            source, scores = activation.inputs[0], promise[first : first + len(relaxation.unit)]
-            first += len(relaxation.unit)
+            source, scores = activation.inputs[0], promise[first : first + relaxation.size]
+            first += relaxation.size
             scores = torch.where(here.bounds[source].unstable.flatten(), scores, 0.0) * _EARLIER**later
             if activation.is_relu and float(scores.max()) > best:
                 best, chosen = float(scores.max()), (source, scores.argmax())

@@ -11,7 +11,8 @@ from torch import Tensor
 from kreludomain.bounding.dual.ascent import DualAscent, StopRule
 from kreludomain.bounding.dual.batches import ComputeOptions, bound
 from kreludomain.bounding.dual.grouped import grouped
-from kreludomain.bounding.dual.problem import DualProblem, Multipliers
+from kreludomain.bounding.dual.multipliers import Multipliers
+from kreludomain.bounding.dual.problem import DualProblem
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Abstraction, Bounds, LowerBounds
 from kreludomain.groups import JointRelaxation

@@ -1,8 +1,9 @@
-"""The optimiser of the vertex dual: smoothed gradients, Adam's steps, and everything annealed.
+"""The optimiser of the vertex dual: Adam's steps on smoothed gradients, with annealed temperature and step size.
 
 The minimum over a group's vertices is smoothed at a temperature that falls over the steps; so does the step size, while
 momentum grows. Steps are in units of each slot's coefficient, and slopes are kept relative to DeepPoly's, so that what
-changes in one layer carries through those below it. ``docs/measurements.md`` records what was tried instead.
+changes in one layer carries through to those below it. ``docs/measurements.md`` records what was tried instead. Adam:
+Kingma, Ba, "Adam: a method for stochastic optimization" (ICLR 2015).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kreludomain.bounding.dual.problem import DualProblem, Multipliers
+from kreludomain.bounding.dual.multipliers import Multipliers
+from kreludomain.bounding.dual.problem import DualProblem
 from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
 from kreludomain.options import Options
@@ -25,11 +27,11 @@ StopRule = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class DualAscent(Options):
-    """How the dual is climbed in a number of ``steps``.
+    """How the dual is maximised, in a number of ``steps``.
 
     ``step_size`` and ``temperature`` are those of the first step, relative to the size of a slot's coefficient; they
-    fall geometrically, the further the more steps there are (:meth:`at`), while momentum grows linearly. ``decay`` is
-    that of the squared gradients. Every ``look_every`` steps, objectives that are stop_rule leave.
+    fall geometrically, the further the more steps there are, while momentum grows linearly (:meth:`at`). ``decay`` is
+    that of the squared gradients. Every ``look_every`` steps, objectives that meet the stop rule leave.
     """
 
     steps: int = 100
@@ -44,7 +46,7 @@ class DualAscent(Options):
             raise InputError(f"steps: {self.steps} is not a number from 0 up")
 
     def at(self, step: int) -> tuple[float, float, float]:
-        """BackwardRelaxation size, temperature and momentum of a step."""
+        """Step size, temperature and momentum of a step."""
         n, done = max(1, self.steps), step / max(1, self.steps - 1)
         first, last = max(0.85 - 15 / n, 0.0), min(max(1 - 5 / n, 0.8), 0.97)
         step_size = self.step_size * min(max(1 / n, 0.01), 2 / n, 1.0) ** done
@@ -52,10 +54,10 @@ class DualAscent(Options):
         return step_size, temperature, first + (last - first) * done
 
 
-#: The output constraints' part at first, of what is worth the objective.
-_AT_FIRST = 0.3
+#: The first multipliers of the output constraints, in units of their scale.
+_FIRST_CONSTRAINT = 0.3
 #: The least size of coefficients that temperatures are relative to: far above where float32 ends.
-_LEAST = 1e-30
+_LEAST_SIZE = 1e-30
 
 
 @torch.no_grad()
@@ -67,15 +69,14 @@ def maximise_dual(
     stop_rule: StopRule | None = None,
     deadline: Deadline = Deadline(),
     start: Multipliers | None = None,
-    removal: Tensor | None = None,
+    split_penalty: Tensor | None = None,
 ) -> tuple[Tensor, Multipliers]:
     """Sound bounds ``(m,)`` of the objectives, and the multipliers that prove them.
 
-    ``removal`` (see :class:`GroupRelaxation`): what the splits of each objective's subproblem leave out.
-
     Steps are made on ``fast``, the problem in whatever dtype and on whatever device is quick; the bounds come from
-    ``exact``, the same problem in float64. Where multipliers are known to ``start`` from, they are better than
-    DeepPoly's slopes. At the deadline, the steps made by then count; where it has passed before, nothing is bounded.
+    ``exact``, the same problem in float64. Without multipliers to ``start`` from, steps start from DeepPoly's slopes.
+    ``split_penalty``: see :class:`GroupRelaxation`. At the deadline, the steps made by then count; where it has passed
+    before, bounds are minus infinity.
     """
     if deadline.passed:
         nothing = objective.constant.new_full((objective.count,), -torch.inf)
@@ -83,37 +84,37 @@ def maximise_dual(
     if not fast.slots:  # nothing to choose
         none = Multipliers.zeros(0, fast.constraint_count, objective.count, objective.constant)
         return exact.certified(objective, none), none
-    climber = _Climber(fast, objective, ascent, start, removal)
+    state = _AscentState(fast, objective, ascent, start, split_penalty)
     lower = objective.constant.new_full((objective.count,), -torch.inf)
-    proofs = Multipliers.zeros(fast.slots, fast.constraint_count, objective.count, lower)
+    multipliers = Multipliers.zeros(fast.slots, fast.constraint_count, objective.count, lower)
 
     def certify(positions: Tensor) -> None:
-        """Certifies the climber's objectives at these of its positions."""
-        rows, found = climber.rows[positions], climber.multipliers(positions)
-        left = None if removal is None else removal.index_select(2, rows).to(lower)
-        lower[rows] = exact.certified(objective.select(rows), found, left)
-        proofs.put(rows, found)
+        """Certifies the state's objectives at these of its positions."""
+        rows, found = state.rows[positions], state.multipliers(positions)
+        penalty = None if split_penalty is None else split_penalty.index_select(2, rows).to(lower)
+        lower[rows] = exact.certified(objective.select(rows), found, penalty)
+        multipliers.put(rows, found)
 
     for step in range(ascent.steps):
-        if deadline.passed or not len(climber.rows):
+        if deadline.passed or not len(state.rows):
             break
-        value = climber.step(step)
+        value = state.step(step)
         if stop_rule is not None and step % ascent.look_every == ascent.look_every - 1:
-            guess = lower.clone()
-            guess[climber.rows] = value.to(lower)
-            promising = stop_rule(guess)[climber.rows].nonzero()[:, 0]
+            estimate = lower.clone()
+            estimate[state.rows] = value.to(lower)
+            promising = stop_rule(estimate)[state.rows].nonzero()[:, 0]
             if len(promising):
                 certify(promising)
-                climber.keep(~stop_rule(lower)[climber.rows])
-    certify(torch.arange(len(climber.rows), device=climber.rows.device))
-    return lower, proofs
+                state.keep(~stop_rule(lower)[state.rows])
+    certify(torch.arange(len(state.rows), device=state.rows.device))
+    return lower, multipliers
 
 
-class _Climber:
-    """The state of an ascent: ``theta`` ``(2, S, m)``, splits and offsets, and the output constraints' ``weight`` ``(p,
-    m)``, of the objectives ``rows`` ``(m,)``.
+class _AscentState:
+    """The variables of an ascent, and its moments and scales, for the objectives that have not left.
 
-    ``rows`` are where the objectives are, all else is where steps are made.
+    ``rows`` ``(m,)``: their positions, on the objectives' device; all else is where steps are made. ``variables``
+    ``(2, S, m)``: allocations and slope offsets. ``constraint`` ``(p, m)``: the output constraints' multipliers.
     """
 
     def __init__(
@@ -122,67 +123,82 @@ class _Climber:
         objective: Objective,
         ascent: DualAscent,
         start: Multipliers | None = None,
-        removal: Tensor | None = None,
+        split_penalty: Tensor | None = None,
     ) -> None:
         self.problem, self.ascent = problem, ascent
-        self.removal = None if removal is None else removal.to(problem.region.lower)
+        self.split_penalty = None if split_penalty is None else split_penalty.to(problem.region.lower)
         self.objective = objective.to(problem.region.lower)
         self.rows = torch.arange(objective.count, device=objective.constant.device)
-        self.exchange = problem.exchange(self.objective)
-        self.weight = self.exchange * _AT_FIRST if start is None else start.weight.to(self.exchange)
-        begin = problem.start(self.objective, self.weight)
-        self.reference, size = begin.reference, begin.size
-        self.theta = size.new_zeros(2, *size.shape)
+        self.constraint_scale = scale = problem.constraint_scale(self.objective)
+        self.constraint = scale * _FIRST_CONSTRAINT if start is None else start.constraint.to(scale)
+        reference = problem.reference(self.objective, self.constraint)
+        self.reference, size = reference.slope, reference.size
+        self.variables = size.new_zeros(2, *size.shape)
         if start is not None:
-            split, slope = start.split.to(size), start.slope.to(size)
-            self.theta[0] = split
-            self.theta[1] = problem.offsets(self.objective, Multipliers(split, slope, self.weight), self.reference)
-        self.mean, self.square, self.memory = torch.zeros_like(self.theta), torch.zeros_like(self.theta), 1.0
-        self.weight_mean, self.weight_square = torch.zeros_like(self.weight), torch.zeros_like(self.weight)
+            allocation, slope = start.allocation.to(size), start.slope.to(size)
+            moved = Multipliers(allocation, slope, self.constraint)
+            self.variables[0] = allocation
+            self.variables[1] = problem.slope_offsets(self.objective, moved, self.reference)
+        self.mean, self.square = torch.zeros_like(self.variables), torch.zeros_like(self.variables)
+        self.constraint_mean = torch.zeros_like(self.constraint)
+        self.constraint_square = torch.zeros_like(self.constraint)
+        self.momentum_product = 1.0
         means = [layer.mean(0, keepdim=True).expand_as(layer) for layer in problem.per_activation(size).values()]
         self.scale = size / 2 + torch.cat(means)
-        self.unit = size.mean(0).clamp(min=_LEAST)
+        self.temperature_scale = size.mean(0).clamp(min=_LEAST_SIZE)
 
     def step(self, number: int) -> Tensor:
         """Makes a step; returns the values ``(m,)`` from before it."""
         step_size, temperature, momentum = self.ascent.at(number)
         decay = self.ascent.decay
-        value, gradient, of_weight = self.problem.ascent(
-            self.objective, self.theta, self.weight, self.reference, temperature * self.unit, self.removal
+        value, gradient, by_constraint = self.problem.value_and_gradients(
+            self.objective,
+            self.variables,
+            self.constraint,
+            self.reference,
+            temperature * self.temperature_scale,
+            self.split_penalty,
         )
-        self.memory *= momentum
+        self.momentum_product *= momentum
         for point, scale, found, mean, square in (
-            (self.theta, self.scale, gradient, self.mean, self.square),
-            (self.weight, self.exchange, of_weight, self.weight_mean, self.weight_square),
+            (self.variables, self.scale, gradient, self.mean, self.square),
+            (self.constraint, self.constraint_scale, by_constraint, self.constraint_mean, self.constraint_square),
         ):
             mean.lerp_(found, 1 - momentum)
             square.mul_(decay).addcmul_(found, found, value=1 - decay)
             spread = (square / (1 - decay ** (number + 1))).sqrt_().add_(1e-8)
-            point.addcmul_(mean / spread, scale, value=step_size / (1 - self.memory))
-        self.weight.clamp_(min=0)
+            point.addcmul_(mean / spread, scale, value=step_size / (1 - self.momentum_product))
+        self.constraint.clamp_(min=0)
         return value
 
     def multipliers(self, positions: Tensor) -> Multipliers:
-        """What theta means, without reference to where it started, for the objectives at these positions."""
-        positions = positions.to(self.theta.device)
+        """The multipliers of the objectives at these positions, without reference to DeepPoly's slopes."""
+        positions = positions.to(self.variables.device)
         # Where float32 overflowed, DeepPoly's slopes are as good as anything.
-        split, offset = self.theta.index_select(2, positions).nan_to_num(0.0, 0.0, 0.0)
-        weight = self.weight.index_select(1, positions).nan_to_num(0.0, 0.0, 0.0)
+        allocation, offset = self.variables.index_select(2, positions).nan_to_num(0.0, 0.0, 0.0)
+        constraint = self.constraint.index_select(1, positions).nan_to_num(0.0, 0.0, 0.0)
         return self.problem.multipliers(
-            self.objective.select(positions), split, offset, weight, self.reference.index_select(1, positions)
+            self.objective.select(positions),
+            allocation,
+            offset,
+            constraint,
+            self.reference.index_select(1, positions),
         )
 
     def keep(self, chosen: Tensor) -> None:
-        """Goes on with the chosen objectives only."""
+        """Goes on with the objectives of the mask ``chosen`` only."""
         self.rows = self.rows[chosen]
-        positions = chosen.nonzero()[:, 0].to(self.theta.device)
-        self.unit = self.unit[positions]
+        positions = chosen.nonzero()[:, 0].to(self.variables.device)
         self.objective = self.objective.select(positions)
-        self.reference, self.scale, self.exchange, self.weight, self.weight_mean, self.weight_square = (
-            v.index_select(1, positions)
-            for v in (self.reference, self.scale, self.exchange, self.weight, self.weight_mean, self.weight_square)
+        self.temperature_scale = self.temperature_scale[positions]
+        self.reference, self.scale, self.constraint_scale = (
+            v.index_select(1, positions) for v in (self.reference, self.scale, self.constraint_scale)
         )
-        self.removal = None if self.removal is None else self.removal.index_select(2, positions)
-        self.theta, self.mean, self.square = (
-            v.index_select(2, positions) for v in (self.theta, self.mean, self.square)
+        self.constraint, self.constraint_mean, self.constraint_square = (
+            v.index_select(1, positions) for v in (self.constraint, self.constraint_mean, self.constraint_square)
         )
+        self.variables, self.mean, self.square = (
+            v.index_select(2, positions) for v in (self.variables, self.mean, self.square)
+        )
+        if self.split_penalty is not None:
+            self.split_penalty = self.split_penalty.index_select(2, positions)

@@ -1,4 +1,4 @@
-"""Many objectives at once: in runs that fit memory, each over the groups that it reaches."""
+"""Many objectives: in batches that fit the memory, each over the groups that it reaches."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import torch
 from torch import Tensor
 
 from kreludomain.bounding.dual.ascent import DualAscent, StopRule, maximise_dual
-from kreludomain.bounding.dual.problem import DualProblem, Multipliers
+from kreludomain.bounding.dual.multipliers import Multipliers
+from kreludomain.bounding.dual.problem import DualProblem
 from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
 from kreludomain.options import Options
 from kreludomain.property import Objective
 
-#: Objectives of a convolution that are climbed together: few places, so that few groups are reached.
+#: Objectives of a convolution in one batch, at most: neighbours in space, so that they reach few groups.
 _NEIGHBOURS = 128
 
 
 @dataclass(frozen=True)
 class ComputeOptions(Options):
-    """Where and how steps are made: ``dtype`` (float32 or float64), ``device``, and ``memory_mb`` at once.
+    """How steps are computed: their ``dtype`` (float32 or float64), ``device``, and ``memory_mb`` at once.
 
     Bounds are certified in float64 on the network's own device in any case.
     """
@@ -43,7 +44,7 @@ class ComputeOptions(Options):
             raise InputError(f"device: '{self.device}' cannot be used: {reason}") from None
 
     def fast(self, problem: DualProblem) -> DualProblem:
-        """A problem as steps are made on it."""
+        """A problem in the dtype and on the device of the steps."""
         return problem.to(getattr(torch, self.dtype), torch.device(self.device))
 
     def rows(self, problem: DualProblem) -> int:
@@ -65,24 +66,24 @@ def bound(
 ) -> tuple[Tensor, Multipliers]:
     """Sound lower bounds ``(m,)`` of the objectives, and multipliers that prove them.
 
-    Objectives stay together in blocks of ``block``, which ``stop_rule`` sees whole. Those that the deadline leaves no
-    time for are bounded by minus infinity.
+    Each ``block`` of neighbouring objectives stays together, so that ``stop_rule`` sees it whole. The bounds of
+    objectives that come after the deadline are minus infinity.
     """
     lower = problem.region.lower.new_empty(objective.count)
-    proofs = Multipliers.zeros(problem.slots, problem.constraint_count, objective.count, lower)
-    for rows in _runs(objective, compute.rows(problem), block):
+    multipliers = Multipliers.zeros(problem.slots, problem.constraint_count, objective.count, lower)
+    for rows in _batches(objective, compute.rows(problem), block):
         if deadline.passed:
             lower[rows] = -torch.inf
             continue
         part = objective.select(rows)
         local, kept = problem.restricted(part)
         lower[rows], found = maximise_dual(local, compute.fast(local), part, ascent, stop_rule, deadline)
-        proofs.put(rows, found, kept)
-    return lower, proofs
+        multipliers.put(rows, found, kept)
+    return lower, multipliers
 
 
-def _runs(objective: Objective, most: int, block: int) -> Iterator[Tensor]:
-    """Positions of objectives that go together: whole blocks, neighbours in space where there is space."""
+def _batches(objective: Objective, most: int, block: int) -> Iterator[Tensor]:
+    """The objectives' positions in batches of whole blocks; of a convolution, neighbours in space are together."""
     device = objective.coefficients.device
     blocks = torch.arange(objective.count, device=device).view(-1, block)
     if objective.coefficients.dim() == 5:  # (1, m, channels, height, width)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from kreludomain.bounding.dual.abstraction import DualAbstraction
 from kreludomain.bounding.dual.batches import ComputeOptions
-from kreludomain.bounding.dual.problem import DualProblem, Multipliers
+from kreludomain.bounding.dual.multipliers import Multipliers
+from kreludomain.bounding.dual.problem import DualProblem
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Abstraction, Bounds, LowerBounds
 from kreludomain.property import Objective

@@ -1,9 +1,9 @@
-"""One evaluation of the vertex dual: the steps of a back-substitution, and of the pass forwards that is its gradient.
+"""One evaluation of the vertex dual: a back-substitution, and a pass forwards that is its gradient.
 
 Backwards, a :class:`GroupRelaxation` stands for its activation in the one traversal that all backward methods share,
-and notes which vertex attains each group's minimum. Forwards, those vertices and the region's minimising point are
-values of a relaxed network: the gradient at a slot is what the layer below says of the neuron less what its group's
-vertex says of it. No products beyond the ones of the traversal, and no graph of operations, are needed.
+and keeps the vertex that attains each group's minimum. Forwards, those vertices and the region's minimising point are
+values of a relaxed network: the gradient by a slope is the neuron's value as the layer below gives it, less its value
+at its group's vertex. No products beyond those of the traversal are needed, and no graph of operations.
 """
 
 from __future__ import annotations
@@ -14,136 +14,142 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from kreludomain.bounding.dual.grouped import Block, GroupedRelu
+from kreludomain.bounding.dual.grouped import Block, GroupedActivation
 from kreludomain.network import Network
 from kreludomain.property import Region
 from kreludomain.rounding import ROUNDING, gamma
 
-#: What a vertex costs that a split removes. Any number is sound: no value on the other side is where the vertex is.
-REMOVED = 1e30
-#: From how many objectives on they are innermost in memory rather than the vertices: products and minima are then up to
+#: The penalty on a vertex that a split excludes. Any number is sound: the subproblem has no values on that side.
+SPLIT_PENALTY = 1e30
+#: From so many objectives on they are innermost in memory rather than the vertices: products and minima are then up to
 #: twice as fast.
 _WIDE = 16
-#: Vertices are weighed by ``(1 - excess / (6 temperature))^4``, not at all from 6 temperatures above the minimum on. It
-#: climbs as well as ``exp(-excess / temperature)`` does, an eighth of a step quicker, and is never a denormal number.
-_REACH = 6.0
+#: A vertex's weight in the smoothed minimum is ``(1 - excess / (6 temperature))^4``, and 0 from 6 temperatures above
+#: the minimum on. That converges as well as ``exp(-excess / temperature)``, an eighth of a step quicker, and is never
+#: a denormal number.
+_SMOOTHING_RANGE = 6.0
 
 
 @dataclass(eq=False)
 class GroupRelaxation:
-    """A ReLU node with multipliers for ``m`` objectives.
+    """An activation with multipliers for ``m`` objectives.
 
-    ``split`` ``(S, m)`` is what each slot gets besides its equal share of its neuron's coefficient (only differences
-    between a neuron's slots matter), and its slope is ``reference * part + offset``, all ``(S, m)``.
+    ``allocation`` ``(S, m)``: how much of its neuron's coefficient each slot gets besides an equal share (only
+    differences between a neuron's slots matter). A slot's slope is ``reference * part + offset``, all ``(S, m)``, where
+    its part is all that it gets; without ``reference`` it is the offset.
 
-    ``removal`` ``(2, S, m)``: ``REMOVED`` where a split leaves no negative values of a slot's neuron, and where it
-    leaves no positive ones; 0 elsewhere. It is what vertices there cost, so they are not where a minimum is.
+    ``split_penalty`` ``(2, S, m)``: ``SPLIT_PENALTY`` where a split excludes negative values of a slot's neuron, and
+    where it excludes positive ones; 0 elsewhere. It is added to the values of vertices there, so that they are not
+    where a minimum is.
 
-    ``temperature`` ``(m,)``: what is noted is the mean of the vertices that are not far above the minimum, in units of
-    the temperature, the weightier the nearer; ``None``: nothing is noted. The constant is the exact minimum either way.
+    ``temperature`` ``(m,)``: for :meth:`forward`, each group's vertex is a mean of those that are near its minimum in
+    units of the temperature (``None``: there is no pass forwards). The constant is the exact minimum either way.
     """
 
-    relaxation: GroupedRelu
-    split: Tensor
+    relaxation: GroupedActivation
+    allocation: Tensor
     offset: Tensor
     reference: Tensor | None = None
     temperature: Tensor | None = None
-    removal: Tensor | None = None
+    split_penalty: Tensor | None = None
     parts: Tensor = field(init=False)
     slopes: Tensor = field(init=False)
     vertices: list[Tensor] = field(init=False, default_factory=list)
-    line: Tensor = field(init=False)
-    shift: Tensor | None = field(init=False)
+    ungrouped_slope: Tensor = field(init=False)
+    ungrouped_intercept: Tensor | None = field(init=False)
 
     def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         r, shape = self.relaxation, coefficients.shape
         above = coefficients[0].flatten(1).T  # (n, m)
-        # Each slot's part: what it gets, and its share of what the slots of its neuron have not got.
-        left = torch.addcmul(-r.summed(self.split), above, r.unit[:, None])
-        parts = r.gathered(left.mul_(r.share[:, None])).add_(self.split)
+        # A slot's part: its allocation, and its share of what the allocations of its neuron's slots leave.
+        rest = torch.addcmul(-r.summed(self.allocation), above, r.scale[:, None])
+        parts = r.gathered(rest.mul_(r.equal_share[:, None])).add_(self.allocation)
         slopes = self.offset if self.reference is None else torch.addcmul(self.offset, self.reference, parts)
         constant, first = above.new_zeros(above.shape[1]), 0
         for block in r.blocks:
-            of = slice(first, first + block.slots)
-            first = of.stop
+            slots = slice(first, first + block.slots)
+            first = slots.stop
             if self.temperature is None:
-                constant += self._minimum(block, of, parts, slopes)
+                constant += self._certified_minimum(block, slots, parts, slopes)
             else:
-                constant += self._noted(block, of, parts, slopes)
+                constant += self._smoothed_minimum(block, slots, parts, slopes)
         self.parts, self.slopes = parts, slopes
-        self.line, self.shift = r.passing, None
-        if r.loose:
-            self.line, self.shift = r.lines(above)
-            constant += (above * self.shift).sum(0)
-        below = torch.addcmul(r.summed(slopes).div_(r.unit[:, None]), above, self.line)
+        self.ungrouped_slope, self.ungrouped_intercept = r.ungrouped_slope, None
+        if r.has_ungrouped:
+            self.ungrouped_slope, self.ungrouped_intercept = r.ungrouped_lines(above)
+            constant += (above * self.ungrouped_intercept).sum(0)
+        below = torch.addcmul(r.summed(slopes).div_(r.scale[:, None]), above, self.ungrouped_slope)
         return (below.T.reshape(shape),), constant[None]
 
-    def _noted(self, block: Block, of: slice, parts: Tensor, slopes: Tensor) -> Tensor:
-        """The sum of the groups' minima ``(m,)``; which vertices they are at, weighted, is kept for :meth:`forward`."""
+    def _smoothed_minimum(self, block: Block, slots: slice, parts: Tensor, slopes: Tensor) -> Tensor:
+        """The sum of the groups' minima ``(m,)``; the weighted means of vertices near them are kept for
+        :meth:`forward`."""
         assert self.temperature is not None
-        rows, table = parts.shape[1], block.table if self.removal is None else block.sided
-        total, sharpness = parts.new_zeros(rows), 1 / self.temperature
-        vertices = parts.new_empty(len(block.groups), 2 * block.k, rows)
-        for some in block.parts(rows):
-            values = _products(table[some], self._by_group(block, of, some, parts, slopes, sharpness))
-            least = _least(values)
-            total += least.sum((0, 1))
-            weights = torch.sub(least, values, out=values).add_(_REACH).clamp_(min=0).square_().square_()
-            torch.bmm(block.table[some], weights, out=vertices[some])
-            vertices[some].div_(weights.sum(1, keepdim=True))
+        objectives, table = parts.shape[1], block.table if self.split_penalty is None else block.table_and_sides
+        total, inverse = parts.new_zeros(objectives), 1 / self.temperature
+        vertices = parts.new_empty(len(block.groups), 2 * block.k, objectives)
+        for groups in block.batches(objectives):
+            values = _products(table[groups], self._by_group(block, slots, groups, parts, slopes, inverse))
+            minimum = _minimum(values)
+            total += minimum.sum((0, 1))
+            weights = torch.sub(minimum, values, out=values).add_(_SMOOTHING_RANGE).clamp_(min=0).square_().square_()
+            torch.bmm(block.table[groups], weights, out=vertices[groups])
+            vertices[groups].div_(weights.sum(1, keepdim=True))
         self.vertices.append(vertices)
         return total.mul_(self.temperature)
 
-    def _minimum(self, block: Block, of: slice, parts: Tensor, slopes: Tensor) -> Tensor:
-        """The sum of the groups' minima ``(m,)``, less what rounding can do to them, and to splits that cancel."""
+    def _certified_minimum(self, block: Block, slots: slice, parts: Tensor, slopes: Tensor) -> Tensor:
+        """The sum of the groups' minima ``(m,)``, less what rounding can do to them and to allocations that cancel."""
         total, both = parts.new_zeros(parts.shape[1]), slice(0, 2 * block.k)
         relative = max(ROUNDING, gamma(len(block.groups)))
-        table = block.table if self.removal is None else block.sided
-        for some in block.parts(parts.shape[1]):
-            multipliers = self._by_group(block, of, some, parts, slopes, 1.0)
-            least = _least(_products(table[some], multipliers))
-            off = torch.bmm(block.reach[some].transpose(1, 2), multipliers[:, both].abs())
-            total += (least - relative * off).sum((0, 1))
-        # A part may be what is little left of a split: parts do not add up to the coefficient, by that much.
-        total -= relative * (block.reach[:, : block.k].reshape(1, -1) @ self.split[of].abs())[0]
+        table = block.table if self.split_penalty is None else block.table_and_sides
+        for groups in block.batches(parts.shape[1]):
+            multipliers = self._by_group(block, slots, groups, parts, slopes, 1.0)
+            minimum = _minimum(_products(table[groups], multipliers))
+            magnitude = torch.bmm(block.magnitude[groups].transpose(1, 2), multipliers[:, both].abs())
+            total += (minimum - relative * magnitude).sum((0, 1))
+        # A neuron's parts add up to its coefficient only up to rounding in proportion to their allocations.
+        total -= relative * (block.magnitude[:, : block.k].reshape(1, -1) @ self.allocation[slots].abs())[0]
         return total
 
     def _by_group(
-        self, block: Block, of: slice, some: slice, parts: Tensor, slopes: Tensor, weight: Tensor | float
+        self, block: Block, slots: slice, groups: slice, parts: Tensor, slopes: Tensor, factor: Tensor | float
     ) -> Tensor:
-        """Parts and slopes of some of a block's groups, one below the other, times ``weight``: ``(G, 2 k, m)``.
+        """Parts and slopes of some of a block's groups, one below the other, times ``factor``: ``(G, 2 k, m)``.
 
-        With splits, what removes vertices stands below them: ``(G, 4 k, m)``.
+        With splits, their penalties are below these: ``(G, 4 k, m)``.
         """
-        rows, (groups, k) = parts.shape[1], block.groups[some].shape
-        chosen = slice(of.start + some.start * k, of.start + (some.start + groups) * k)
-        stacked = [(parts, weight), (slopes, weight)]
-        if self.removal is not None:
-            stacked += [(side, 1.0) for side in self.removal]
-        result = parts.new_empty(groups, len(stacked) * k, rows)
-        for position, (values, factor) in enumerate(stacked):
-            torch.mul(values[chosen].view(groups, k, rows), factor, out=result[:, position * k : (position + 1) * k])
+        objectives, (count, k) = parts.shape[1], block.groups[groups].shape
+        chosen = slice(slots.start + groups.start * k, slots.start + (groups.start + count) * k)
+        stacked = [(parts, factor), (slopes, factor)]
+        if self.split_penalty is not None:
+            stacked += [(side, 1.0) for side in self.split_penalty]
+        result = parts.new_empty(count, len(stacked) * k, objectives)
+        for position, (values, times) in enumerate(stacked):
+            out = result[:, position * k : (position + 1) * k]
+            torch.mul(values[chosen].view(count, k, objectives), times, out=out)
         return result
 
     def forward(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """The node's values from its input's, ``(m, *shape)``, and the gradients in split and offset, ``(2, S, m)``."""
+        """The node's values from its input's, ``(m, *shape)``, and the gradients by allocation and offset,
+        ``(2, S, m)``."""
         r = self.relaxation
         below = value.flatten(1).T
         by_part, by_offset = gradients = below.new_empty(2, r.slots, below.shape[1])
-        torch.index_select(below / r.unit[:, None], 0, r.neuron, out=by_offset)
+        torch.index_select(below / r.scale[:, None], 0, r.neuron, out=by_offset)
         first = 0
         for block, vertices in zip(r.blocks, self.vertices, strict=True):
-            of = slice(first, first + block.slots)
-            first = of.stop
-            by_offset[of].unflatten(0, block.groups.shape).add_(vertices[:, block.k :])
-            by_part[of].unflatten(0, block.groups.shape).copy_(vertices[:, : block.k])
+            slots = slice(first, first + block.slots)
+            first = slots.stop
+            by_offset[slots].unflatten(0, block.groups.shape).add_(vertices[:, block.k :])
+            by_part[slots].unflatten(0, block.groups.shape).copy_(vertices[:, : block.k])
         if self.reference is not None:
             by_part.addcmul_(self.reference, by_offset)
-        mean = r.summed(by_part).mul_(r.share[:, None])
-        by_part -= r.gathered(mean)
-        above = torch.addcmul(mean.mul_(r.unit[:, None]), below, self.line)
-        if self.shift is not None:
-            above += self.shift
+        mean = r.summed(by_part).mul_(r.equal_share[:, None])
+        by_part -= r.gathered(mean)  # now by allocation
+        above = torch.addcmul(mean.mul_(r.scale[:, None]), below, self.ungrouped_slope)
+        if self.ungrouped_intercept is not None:
+            above += self.ungrouped_intercept
         return above.T.reshape(value.shape), gradients
 
 
@@ -154,8 +160,8 @@ def _products(table: Tensor, multipliers: Tensor) -> Tensor:
     return torch.bmm(table.transpose(1, 2), multipliers)
 
 
-def _least(values: Tensor) -> Tensor:
-    """The least of ``(G, V, m)`` over V, ``(G, 1, m)``.
+def _minimum(values: Tensor) -> Tensor:
+    """The minimum of ``(G, V, m)`` over V, ``(G, 1, m)``.
 
     Of many objectives by overlapping halves: a reduction over so few is up to six times slower where ``m`` is no
     multiple of a vector.
@@ -170,7 +176,7 @@ def _least(values: Tensor) -> Tensor:
 
 @dataclass(eq=False)
 class InputRelaxation:
-    """The region as a step: backwards it concretises, forwards it is the point that attains the minimum."""
+    """The region in a back-substitution: backwards it concretises, forwards it is the point of the minimum."""
 
     region: Region
     coefficients: Tensor = field(init=False)
@@ -180,20 +186,23 @@ class InputRelaxation:
         return self.region.backward(coefficients)
 
     def point(self) -> Tensor:
-        """``(m, *shape)``."""
+        """The input of the last back-substitution's minimum, ``(m, *shape)``."""
         return self.region.minimiser(self.coefficients)[0]
 
 
 def gradient(
-    network: Network, node: str, steps: Mapping[str, GroupRelaxation], start: InputRelaxation
+    network: Network, node: str, relaxations: Mapping[str, GroupRelaxation], start: InputRelaxation
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The values of ``node``, ``(m, *shape)``, where the relaxed network's minimum is, and the gradients of every step,
-    ``(2, S, m)``, after a back-substitution from ``node`` through them."""
+    """The pass forwards, after a back-substitution from ``node`` through the relaxations.
+
+    Returns the values of ``node``, ``(m, *shape)``, where the relaxed network's minimum is, and the gradient of each
+    activation's allocation and offset, ``(2, S, m)``.
+    """
     values, gradients = {network.input.name: start.point()}, {}
     for n in network.ancestors(node)[1:]:
         inputs = (values[name] for name in n.inputs)
-        if n.name in steps:
-            values[n.name], gradients[n.name] = steps[n.name].forward(*inputs)
+        if n.name in relaxations:
+            values[n.name], gradients[n.name] = relaxations[n.name].forward(*inputs)
         else:
             values[n.name] = n.operator(*inputs)
     return values[node], gradients

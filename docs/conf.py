@@ -49,7 +49,7 @@ python_maximum_signature_line_length = 100
 #: The modules of the reference in their order; a name that several of them have is described at the first one only.
 ROOMS = (
     *("network", "network.operators", "property", "domain", "groups"),
-    *("programs", "programs.program", "programs.solvers", "bounding", "bounding.dual", "bounding.milp"),
+    *("programs", "programs.solvers", "bounding", "bounding.dual", "bounding.milp"),
     *("branching", "attack", "verify", "run.engine.pool", "run.engine.worker"),
     *("analysis.lipschitz", "analysis.invert", "analysis.moments", "analysis.reachable"),
 )

@@ -31,7 +31,7 @@ from kreludomain.analysis.invert import (
     preimage_radius,
     transformation_radius,
 )
-from kreludomain.analysis.invert.encoding import slope_bounds
+from kreludomain.analysis.invert.difference import slope_bounds
 from kreludomain.deadline import Deadline
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,9 +15,20 @@ from hypothesis import strategies as st
 from networks import conv, dense, residual
 
 import kreludomain as kd
-from kreludomain.bounding.milp import CLAIM, MINIMUM, MilpAbstraction, PhaseSession, Status, Tree, advance_all, tighten
+from kreludomain.bounding.milp import (
+    CLAIM,
+    MINIMUM,
+    MilpAbstraction,
+    PhaseSession,
+    Tree,
+    TreeStatus,
+    advance_all,
+    phases,
+    tighten,
+)
 from kreludomain.deadline import Deadline
-from kreludomain.programs import build_program
+from kreludomain.programs import RowColumnBounds, certified_minimum, relax_network
+from kreludomain.programs.model import Program
 from kreludomain.property import Objective
 
 Problem = tuple[kd.Network, kd.Region, torch.Tensor]
@@ -44,9 +55,9 @@ def test_the_exact_minimum(seed: int, integer: bool) -> None:
     """Within the gap of enumeration, from below; integer networks have equal neurons and bounds that are zero."""
     network, region, rows = problem(seed, 3, 5, 4, 2, integer=integer)
     exact = exact_minima(network, region, rows)
-    trees = over(network, region).search(at_output(network, rows), goal=MINIMUM)
+    trees = over(network, region).search(at_output(network, rows), cutoffs=MINIMUM)
     for tree, value in zip(trees, exact.tolist(), strict=True):
-        assert tree.status is Status.SOLVED
+        assert tree.status is TreeStatus.SOLVED
         assert value - 3e-6 * (1 + abs(value)) <= tree.lower <= value + 1e-9
         assert tree.point is not None
         assert bool(region.contains(tree.point).all())
@@ -63,12 +74,12 @@ def test_claims_are_decided_beside_their_minimum(threads: int) -> None:
         trees = over(network, region, threads).search(objective)
         for row, tree in enumerate(trees):
             assert (tree.lower > 0) == proved
-            assert (tree.status is Status.PROVED) == proved
-            if tree.status is Status.REFUTED:
+            assert (tree.status is TreeStatus.PROVED) == proved
+            if tree.status is TreeStatus.REFUTED:
                 assert tree.point is not None
                 assert float(objective.evaluate(network(tree.point))[0, row]) <= 0
         if shift < 0:
-            assert all(tree.status in (Status.REFUTED, Status.SOLVED) for tree in trees)
+            assert all(tree.status in (TreeStatus.REFUTED, TreeStatus.SOLVED) for tree in trees)
 
 
 def test_a_minimum_of_exactly_zero_is_not_positive() -> None:
@@ -79,7 +90,7 @@ def test_a_minimum_of_exactly_zero_is_not_positive() -> None:
     exact = over(network, kd.ball(torch.zeros(1, 1), 1.0))
     assert float(exact.minimise(at_output(network, torch.ones(1, 1))).lower) == pytest.approx(0.0, abs=2e-6)
     (tree,) = exact.search(at_output(network, torch.ones(1, 1)))
-    assert tree.status is Status.REFUTED
+    assert tree.status is TreeStatus.REFUTED
     assert tree.lower <= 0
 
 
@@ -90,15 +101,15 @@ def test_infeasible_phases_are_closed_and_bound_nothing() -> None:
     last.weight.data, last.bias.data = torch.tensor([[1.0, -1.0]]).double(), torch.zeros(1).double()
     network = kd.from_torch(torch.nn.Sequential(hidden, torch.nn.ReLU(), last), (1,))
     abstraction = kd.abstract(network, kd.ball(torch.zeros(1, 1), 1.0), "deeppoly")
-    program = build_program(abstraction, {})
-    session = PhaseSession(program)
-    costs, _ = program.costs(at_output(network, torch.ones(1, 1)))
+    relaxed = relax_network(abstraction)
+    session = PhaseSession(relaxed)
+    costs, _ = relaxed.costs(at_output(network, torch.ones(1, 1)))
     first = session.root(costs[0], math.inf)
     impossible = np.array([-1, 1], dtype=np.int8)  # x + 0.5 <= 0 <= x - 0.5
     assert session.solve(impossible, costs[0], first.basis, math.inf, math.inf).bound == math.inf
     possible = np.array([1, -1], dtype=np.int8)
     assert session.solve(possible, costs[0], first.basis, math.inf, math.inf).bound == pytest.approx(0.0, abs=1e-9)
-    (tree,) = over(network, abstraction.region).search(at_output(network, torch.ones(1, 1)), goal=MINIMUM)
+    (tree,) = over(network, abstraction.region).search(at_output(network, torch.ones(1, 1)), cutoffs=MINIMUM)
     assert tree.lower == pytest.approx(0.0, abs=2e-6)
 
 
@@ -115,10 +126,10 @@ def test_other_architectures_lie_between_the_triangles_and_the_samples(network: 
     x = torch.full((1, *network.input.shape), 0.4, dtype=torch.float64)
     region = kd.ball(x, 0.05, clip=(0, 1))
     objective = at_output(network, torch.eye(network.size(network.output.name)))
-    program = build_program(over(network, region), {})
-    trees = [Tree(network, program, objective.rows(i, i + 1)) for i in range(objective.count)]
+    relaxed = relax_network(over(network, region))
+    trees = [Tree(network, relaxed, objective.rows(i, i + 1)) for i in range(objective.count)]
     for tree in trees:
-        tree.advance(PhaseSession(program), 20)
+        tree.advance(PhaseSession(relaxed), 20)
     found = torch.tensor([tree.lower for tree in trees], dtype=torch.float64)
     triangles = kd.TriangleLP().abstract(kd.Query(network, region)).minimise(objective).lower[0]
     sampled = network(region.sample(4000, torch.Generator().manual_seed(0))).amin(0)
@@ -195,29 +206,25 @@ def test_a_solver_that_says_anything_moves_no_bound(monkeypatch: pytest.MonkeyPa
     exact = exact_minima(network, region, rows)
     generator = np.random.default_rng(0)
 
-    class Lying(PhaseSession):
-        def _refuted(self, sides: object) -> bool:
-            nonsense = generator.normal(size=len(self.program.row_lower)) * 10.0 ** generator.integers(-3, 300)
-            nonsense[0] = math.nan
-            zero = np.zeros(len(self.program.lower))
-            return bool(self.program.certified_minimum(zero, nonsense, sides) > 0)  # type: ignore[arg-type]
-
-    original = type(build_program(kd.abstract(network, region, "deeppoly"), {})).certified_minimum
-
-    def lied_to(self: object, cost: np.ndarray, dual: np.ndarray, within: object = None) -> float:
+    def lied_to(program: Program, cost: np.ndarray, dual: np.ndarray, within: RowColumnBounds | None = None) -> float:
         nonsense = dual * generator.choice([1.0, -1.0, 3.0, 1e200, math.nan, math.inf], size=len(dual))
-        return original(self, cost, nonsense, within)  # type: ignore[arg-type]
+        return certified_minimum(program, cost, nonsense, within)
 
-    abstraction = kd.abstract(network, region, "deeppoly")
-    program = build_program(abstraction, {})
-    monkeypatch.setattr(type(program), "certified_minimum", lied_to)
+    def any_ray(program: Program, ray: np.ndarray, within: RowColumnBounds | None = None) -> bool:
+        nonsense = generator.normal(size=len(program.row_lower)) * 10.0 ** generator.integers(-3, 300)
+        nonsense[0] = math.nan
+        return certified_minimum(program, np.zeros(len(program.lower)), nonsense, within) > 0
+
+    monkeypatch.setattr(phases, "certified_minimum", lied_to)
+    monkeypatch.setattr(phases, "proves_infeasible", any_ray)
+    relaxed = relax_network(kd.abstract(network, region, "deeppoly"))
     objective = at_output(network, rows, -1e-7 - exact)
-    trees = [Tree(network, program, objective.rows(i, i + 1), goal=CLAIM) for i in range(len(rows))]
+    trees = [Tree(network, relaxed, objective.rows(i, i + 1), cutoffs=CLAIM) for i in range(len(rows))]
     for tree in trees:
-        tree.advance(Lying(program), 40)
+        tree.advance(PhaseSession(relaxed), 40)
         assert not tree.lower > 0
     advance_all(trees, lambda position: 0.0, Deadline.after(1.0))
-    assert not any(tree.status is Status.PROVED for tree in trees)
+    assert not any(tree.status is TreeStatus.PROVED for tree in trees)
 
 
 def test_what_does_not_fit_is_refused() -> None:

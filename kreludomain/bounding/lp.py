@@ -28,11 +28,19 @@ from kreludomain.domain import (
 from kreludomain.domain.relaxation import refinable_neurons
 from kreludomain.errors import InputError
 from kreludomain.groups import Grouping, GroupingOptions, JointRelaxation, NoGroups, relax_jointly
-from kreludomain.programs.program import FORMULATIONS, Program, build_program
-from kreludomain.programs.solvers import Session, Solver, check_solver, make_solver
+from kreludomain.programs import (
+    FORMULATIONS,
+    RelaxedNetwork,
+    Solver,
+    SolverSession,
+    certified_minimum,
+    check_solver,
+    make_solver,
+    relax_network,
+)
 from kreludomain.property import Objective
 
-#: What bounds the inner layers before (and octahedra for) the LP, by name.
+#: Methods that bound the inner layers, and the octahedra, before the LP, by name.
 BASES: dict[str, Method] = {"interval": Interval(), "zonotope": Zonotope(), "deeppoly": DeepPoly()}
 
 
@@ -40,20 +48,20 @@ BASES: dict[str, Method] = {"interval": Interval(), "zonotope": Zonotope(), "dee
 class LPAbstraction(Abstraction):
     """A base abstraction of one region, refined by a linear program with joint relaxations.
 
-    The program and its solver session are made when first needed for a node, and kept.
+    Programs and their solver sessions are made when first needed for a node, and kept.
     """
 
     base: Abstraction = field(kw_only=True)
     joint: Mapping[str, Sequence[JointRelaxation]] = field(kw_only=True)
     solver: Solver = field(kw_only=True)
     formulation: str = field(default="vertex", kw_only=True)
-    _sessions: dict[str, tuple[Program, Session]] = field(default_factory=dict, kw_only=True)
+    _sessions: dict[str, tuple[RelaxedNetwork, SolverSession]] = field(default_factory=dict, kw_only=True)
 
-    def session(self, node: str) -> tuple[Program, Session]:
-        """The linear program of everything below a node, and the solver that holds it."""
+    def session(self, node: str) -> tuple[RelaxedNetwork, SolverSession]:
+        """The relaxation of everything below a node, and the solver's session for its program."""
         if node not in self._sessions:
-            program = build_program(self.base, self.joint, node, self.formulation)
-            self._sessions[node] = program, self.solver.prepare(program)
+            relaxed = relax_network(self.base, self.joint, node, self.formulation)
+            self._sessions[node] = relaxed, self.solver.prepare(relaxed.program)
         return self._sessions[node]
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> LowerBounds:
@@ -71,8 +79,8 @@ class LPAbstraction(Abstraction):
             return known
         if deadline.passed:
             return LowerBounds(known.lower, (*known.notes, _late(len(rows))))
-        program, session = self.session(objective.node)
-        costs, constants = program.costs(objective)
+        relaxed, session = self.session(objective.node)
+        costs, constants = relaxed.costs(objective)
         lower, failures = known.lower.clone(), []
         for done, row in enumerate(rows.tolist()):
             if deadline.passed:
@@ -83,9 +91,16 @@ class LPAbstraction(Abstraction):
             if solution.failure is not None:
                 failures.append(f"{solution.failure} (the best sound bound is used)")
             if solution.dual is not None:
-                value = program.certified_minimum(cost, solution.dual) + float(constant)
+                value = certified_minimum(relaxed.program, cost, solution.dual) + float(constant)
                 lower[0, row] = max(float(lower[0, row]), value if math.isfinite(value) else -math.inf)
-        return LowerBounds(lower, tuple(dict.fromkeys((*known.notes, *program.notes, *failures))))
+        notes = (*known.notes, *relaxed.notes, *self._unlimited(deadline), *failures)
+        return LowerBounds(lower, tuple(dict.fromkeys(notes)))
+
+    def _unlimited(self, deadline: Deadline) -> tuple[str, ...]:
+        """A note where a deadline is given that the solver cannot keep within an objective."""
+        if self.solver.abilities.time_limit or math.isinf(deadline.at):
+            return ()
+        return (f"solver: {self.solver.name} has no time limit; the deadline is looked at between objectives",)
 
 
 def _late(count: int) -> str:
@@ -120,14 +135,13 @@ class KReluLP(GroupingOptions, Method):
             raise InputError(f"formulation: hulls of k = {self.k} neurons take too long; use vertex")
         if self.memory_mb < 1:
             raise InputError(f"memory_mb: {self.memory_mb} is not a number from 1 up")
-        if isinstance(self.solver, str):
-            check_solver(self.solver)
+        check_solver(self.solver)
 
     @torch.no_grad()
     def abstract(self, query: Query) -> LPAbstraction:
         query.require_one_region("a linear program")
         network, region, deadline = query.network, query.region, query.deadline
-        solver = make_solver(self.solver, region) if isinstance(self.solver, str) else self.solver
+        solver = make_solver(self.solver, region)
         base = first = BASES[self.base].abstract(query)
         joint: dict[str, tuple[JointRelaxation, ...]] = {}
         notes: tuple[str, ...] = ()

@@ -117,7 +117,7 @@ def prove_by_input_splitting(
     """
     network = network.to(dtype=torch.float64, device="cpu")
     region = region.fit(network)
-    if not isinstance(region, Box) or region.batch != 1:
+    if not region.is_box or region.batch != 1:
         raise InputError("region: splitting inputs takes one box")
     search = _Search(network, region, claim, claim.objective(network), RootRelaxation.of(network, region), options)
     runtime = runtime or Runtime(network)
@@ -162,7 +162,7 @@ def _popped(waiting: list[_Open], most: int) -> _Open:
 @dataclass(frozen=True, eq=False)
 class _Search:
     network: Network
-    region: Box
+    region: Region
     claim: Claim
     objective: Objective
     whole: RootRelaxation
@@ -209,7 +209,7 @@ class _Search:
         )
         return gamma(self.objective.count) * (values + self.objective.constant[0].abs()).amax()
 
-    def _mixed(self, forms: LinearForms, region: Box) -> Objective:
+    def _mixed(self, forms: LinearForms, region: Region) -> Objective:
         """One row for each box and clause: the average of the clause's rows with the largest minimum, nearly.
 
         Where all rows of a clause fail, every average of them does: ``max over averages of min over x`` is the value of

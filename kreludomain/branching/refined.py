@@ -19,11 +19,12 @@ from torch import Tensor
 
 from kreludomain.bounding import KRelu
 from kreludomain.bounding.dual import ComputeOptions, ConstrainedBounds, DualAbstraction, DualAscent, SplitDual
-from kreludomain.bounding.milp import MilpAbstraction, Status
+from kreludomain.bounding.milp import MilpAbstraction, TreeStatus
 from kreludomain.branching.neurons import Branching, Progress, Refute, Searched, branch_and_bound
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Bounds, InfeasibleBoundsError
-from kreludomain.property import Box, L1Ball, Objective
+from kreludomain.programs.solvers import HIGHS
+from kreludomain.property import Objective
 
 #: Subproblems with fixed bounds by which it is seen what they gain, in every part.
 _PROBE = 32
@@ -168,12 +169,15 @@ class _Search:
             self.ended = min(self.ended, lower)
 
     def _few_unstable(self, here: DualAbstraction) -> bool:
-        """Whether mixed-integer programs can be expected to end; they take ReLUs, and linear regions."""
+        """Whether mixed-integer programs can be expected to end; they take ReLUs and regions with linear rows."""
         below = here.network.ancestors(self.row.node)
         activations = [node for node in below if node in here.network.activations]
         unstable = sum(int(here.bounds[node.inputs[0]].unstable.sum()) for node in activations)
         relus = all(node.is_relu for node in activations)
-        return relus and isinstance(here.region, Box | L1Ball) and unstable <= _FEW
+        if not relus or unstable > _FEW:
+            return False
+        rows = here.region.program_rows()
+        return rows is not None and HIGHS.takes(rows)
 
     def _solved(self, here: DualAbstraction, lower: float) -> tuple[float, bool]:
         """The bound of the row in a part, raised to its minimum, unless time is short, and whether it was not: there is
@@ -182,7 +186,7 @@ class _Search:
         for tree in trees:  # none at the deadline
             if tree.point is not None and tree.upper <= 0 and self.refute is not None:
                 self.counterexample = self.refute(tree.point)
-            return max(lower, tree.lower), tree.status is not Status.OPEN
+            return max(lower, tree.lower), tree.status is not TreeStatus.OPEN
         return lower, False
 
     def _branched(self, here: DualAbstraction, part: _Part, seconds: float) -> Searched:

@@ -27,7 +27,7 @@ from kreludomain.domain.rounding import Rounding
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import Activation, AffineOperator, Input, PairMaximum
-from kreludomain.property import Box, Objective, Region, chunk_rows
+from kreludomain.property import Objective, Region, chunk_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,4 +149,4 @@ def _interval_is_exact(network: Network, name: str, region: Region) -> bool:
     nodes = network.ancestors(name)
     mixing = [n for n in nodes if isinstance(n.operator, AffineOperator) and not n.operator.row_sparse]
     chain = all(isinstance(n.operator, AffineOperator | Input) and len(n.inputs) <= 1 for n in nodes)
-    return isinstance(region, Box) and chain and len(mixing) <= 1
+    return region.is_box and chain and len(mixing) <= 1

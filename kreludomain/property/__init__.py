@@ -2,18 +2,22 @@
 
 from kreludomain.property.claim import Claim, claim, robustness
 from kreludomain.property.objective import Objective, chunk_rows
-from kreludomain.property.region import Box, L1Ball, L2Ball, Region, ball, box
+from kreludomain.property.region import Ball, Box, L1Ball, L2Ball, Region, ball, box
+from kreludomain.property.region_rows import NormCone, RegionRows
 from kreludomain.property.specification import Property, Specification
 from kreludomain.property.vnnlib import load_vnnlib
 
 __all__ = [
+    "Ball",
     "Box",
     "Claim",
     "L1Ball",
     "L2Ball",
+    "NormCone",
     "Objective",
     "Property",
     "Region",
+    "RegionRows",
     "Specification",
     "ball",
     "box",

@@ -1,7 +1,8 @@
 """Sets of inputs: boxes, and l_inf, l_1, l_2 balls with optional clipping.
 
-A region answers one question for the methods: the smallest value of ``a . x`` over it (*concretisation*). Every region
-carries its bounding box; a ball cut by a box is bounded exactly, not only by the looser of the two.
+Methods ask a region for the smallest value of ``a . x`` over it (*concretisation*), which is all that a certified bound
+rests on. Every region carries its bounding box; a ball cut by a box is bounded exactly, not only by the looser of the
+two. Linear and conic programs ask it for its rows (:meth:`Region.program_rows`), which make their bounds tight.
 
 Regions come in batches: tensors are ``(B, *input_shape)``.
 """
@@ -21,12 +22,18 @@ from torch import Tensor
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import Shape
+from kreludomain.property.region_rows import NormCone, RegionRows, l1_ball
 from kreludomain.rounding import ROUNDING, gamma
 
 
 @dataclass(frozen=True, eq=False)
 class Region(ABC):
-    """``B`` sets of inputs, each inside its box ``lower <= x <= upper``."""
+    """``B`` convex sets of inputs, each inside its box ``lower <= x <= upper``.
+
+    A region of your own is a frozen dataclass that has the four abstract methods. Its tensors have the batch dimension
+    first, as ``lower`` and ``upper`` do. Whether it is as tight in a linear program as it can be is up to
+    :meth:`program_rows`.
+    """
 
     lower: Tensor
     upper: Tensor
@@ -82,6 +89,19 @@ class Region(ABC):
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return dataclasses.replace(self, **{n: change(v) for n, v in values.items() if isinstance(v, Tensor)})
 
+    @property
+    def is_box(self) -> bool:
+        """Whether the region is its bounding box, so that entries move independently and it can be split into boxes."""
+        return False
+
+    def program_rows(self) -> RegionRows | None:
+        """The shape of a region that is a batch of one, for linear and conic programs; ``None``: it has no such rows.
+
+        Without rows, programs have the bounding box instead, and say so in a note. Rows that are wrong can make a bound
+        loose, never unsound: what is certified is computed by :meth:`concretise`.
+        """
+        return None
+
     @abstractmethod
     def concretise(self, coefficients: Tensor) -> Tensor:
         """``min a . x`` over the region, ``(B, m)``, for ``a`` of shape ``(B or 1, m, *shape)``; never too large."""
@@ -136,6 +156,13 @@ def _dot(a: Tensor, x: Tensor) -> Tensor:
 class Box(Region):
     """``lower <= x <= upper``: an l_inf ball, for one."""
 
+    @property
+    def is_box(self) -> bool:
+        return True
+
+    def program_rows(self) -> RegionRows | None:
+        return RegionRows.none(math.prod(self.shape))
+
     def concretise(self, coefficients: Tensor) -> Tensor:
         a = coefficients.flatten(2)
         radius = ((self.upper - self.lower) / 2).flatten(1) + self._slack
@@ -153,7 +180,7 @@ class Box(Region):
 
 
 @dataclass(frozen=True, eq=False)
-class _Ball(Region):
+class Ball(Region):
     """``||x - middle||_p <= radius`` inside the box; ``middle`` is ``(B, *shape)`` and lies in the box."""
 
     middle: Tensor
@@ -209,12 +236,15 @@ class _Ball(Region):
 
 
 @dataclass(frozen=True, eq=False)
-class L1Ball(_Ball):
+class L1Ball(Ball):
     """``||x - middle||_1 <= radius``, cut by the box."""
 
     @property
     def norm(self) -> float:
         return 1
+
+    def program_rows(self) -> RegionRows | None:
+        return l1_ball(self.middle.flatten().double().cpu().numpy(), self.radius)
 
     def _concretise(self, a: Tensor) -> Tensor:
         gain, spent, _ = self._spent(a)
@@ -240,12 +270,15 @@ class L1Ball(_Ball):
 
 
 @dataclass(frozen=True, eq=False)
-class L2Ball(_Ball):
+class L2Ball(Ball):
     """``||x - middle||_2 <= radius``, cut by the box."""
 
     @property
     def norm(self) -> float:
         return 2
+
+    def program_rows(self) -> RegionRows | None:
+        return RegionRows.conic([NormCone.ball(self.middle, self.radius)])
 
     def _concretise(self, a: Tensor) -> Tensor:
         at_middle = _dot(a, self.middle.flatten(1))

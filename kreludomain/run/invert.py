@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import highspy
 import numpy
 import torch
 from pydantic import Field, Strict, model_validator
@@ -26,6 +25,7 @@ from kreludomain.analysis.invert import (
 )
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
+from kreludomain.programs.solvers.highs import version as highs_version
 from kreludomain.run import invert_tables
 from kreludomain.run.config.data import load_samples
 from kreludomain.run.config.fields import Data, FilePath, Interval, Norm, Numbers, Text
@@ -294,7 +294,7 @@ def invert(path: Path, output: Path | None, overwrite: bool) -> None:
         Folder.check(target, overwrite)  # before anything that takes time
         run = prepare_invert(file)
         folder = session.open(target, overwrite, WRITTEN)
-        folder.write(CONFIG, file.resolved(target, versions(highs=str(highspy.Highs().version()))))
+        folder.write(CONFIG, file.resolved(target, versions(highs=highs_version())))
         with progress() as bar:
             tasks = list(run.tasks())
             shown = bar.add_task("", total=len(tasks))

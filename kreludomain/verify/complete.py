@@ -27,7 +27,7 @@ from kreludomain.branching.refined import RefinedBranching
 from kreludomain.deadline import Deadline
 from kreludomain.domain import DeepPoly, LowerBounds, Query
 from kreludomain.groups import Grouping
-from kreludomain.property import Box, Claim
+from kreludomain.property import Claim
 from kreludomain.verify.decision import Decider, Decision, Question
 
 
@@ -181,7 +181,7 @@ class _Cascade:
     def _few_inputs(self) -> bool:
         q = self.question
         relus = all(node.is_relu for node in q.network.activations)
-        return relus and isinstance(q.region, Box) and math.prod(q.region.shape) <= self.options.few_inputs
+        return relus and q.region.is_box and math.prod(q.region.shape) <= self.options.few_inputs
 
     def _split_inputs(self) -> Decision:
         """A first look decides most; where it does not, points are tried before all of the time goes into boxes.

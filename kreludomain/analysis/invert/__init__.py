@@ -9,9 +9,9 @@
     r.lower, r.upper, r.strict, r.witness
 """
 
+from kreludomain.analysis.invert.ball_search import Effort
+from kreludomain.analysis.invert.options import InvertibilityOptions
 from kreludomain.analysis.invert.radius import (
-    Effort,
-    InvertibilityOptions,
     InvertibilityRadius,
     check_can_be_invertible,
     check_same_inputs,

@@ -20,7 +20,7 @@ from torch import Tensor
 from kreludomain.analysis.reachable.plane import Plane
 from kreludomain.analysis.reachable.polygon import convex_hull, split
 from kreludomain.network import Network
-from kreludomain.property import Box, Region
+from kreludomain.property import Region
 
 #: Values this close to zero, relative to the layer's largest, do not count as a change of sign.
 _ZERO_TOL = 1e-9
@@ -72,7 +72,7 @@ def linear_pieces(network: Network, region: Region, max_pieces: int = 20_000) ->
     if not all(node.is_relu for node in network.activations):
         return None
     free = (region.lower < region.upper).flatten().nonzero()[:, 0]
-    if not isinstance(region, Box) or region.batch != 1 or len(free) != 2:
+    if not region.is_box or region.batch != 1 or len(free) != 2:
         return None
     (a, b), (c, d) = region.lower.flatten()[free].tolist(), region.upper.flatten()[free].tolist()
 

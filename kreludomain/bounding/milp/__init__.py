@@ -9,7 +9,7 @@
 
 from kreludomain.bounding.milp.phases import LPResult, PhaseSession
 from kreludomain.bounding.milp.tighten import MilpAbstraction, advance_all, tighten
-from kreludomain.bounding.milp.tree import CLAIM, GAP, MINIMUM, SIGN, Cutoffs, Status, Tree
+from kreludomain.bounding.milp.tree import CLAIM, GAP, MINIMUM, SIGN, Cutoffs, Tree, TreeStatus
 
 __all__ = [
     "CLAIM",
@@ -20,8 +20,8 @@ __all__ = [
     "LPResult",
     "MilpAbstraction",
     "PhaseSession",
-    "Status",
     "Tree",
+    "TreeStatus",
     "advance_all",
     "tighten",
 ]

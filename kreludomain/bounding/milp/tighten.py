@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from kreludomain.bounding.milp.phases import PhaseSession
-from kreludomain.bounding.milp.tree import CLAIM, MINIMUM, SIGN, Cutoffs, Status, Tree
+from kreludomain.bounding.milp.tree import CLAIM, MINIMUM, SIGN, Cutoffs, Tree, TreeStatus
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Abstraction, Bounds, LowerBounds
 from kreludomain.errors import InputError
-from kreludomain.programs.program import Program, build_program
+from kreludomain.programs import RelaxedNetwork, relax_network
 from kreludomain.property import Objective
 
 #: Linear programs that a tree is given at a time.
@@ -47,8 +47,8 @@ def advance_all(
                     return
                 _, position = heapq.heappop(waiting)
             tree = trees[position]
-            if tree.status is Status.OPEN and priority(position) > -math.inf:
-                session = session or PhaseSession(tree.program)
+            if tree.status is TreeStatus.OPEN and priority(position) > -math.inf:
+                session = session or PhaseSession(tree.relaxed)
                 tree.advance(session, _SLICE, deadline)
                 with lock:
                     heapq.heappush(waiting, (-priority(position), position))
@@ -71,9 +71,10 @@ def tighten(
     """The bounds ``(1, *shape)`` of a pre-activation node, with some neurons' made tighter in the time there is.
 
     ``indices`` ``(m,)``: flat positions of the neurons, all unstable ones if not given. Every neuron has a tree for
-    each side; the one that promises most for its time goes on, in units of the triangle's area: what its side can
-    still gain, or the whole of it if the neuron may be stable. A neuron is left when its sign is decided. Sound
-    whenever the deadline comes. Raises :class:`InputError` for a region that is not one box or l_1 ball.
+    each side; the one that promises most for its time goes on, in units of the triangle's area: the area that its
+    side can still gain, or the whole of it if the neuron may be stable. A neuron is left when its sign is decided.
+    Sound whenever the deadline comes. Raises :class:`InputError` for a batch, or a region whose rows are not
+    linear.
     """
     bounds = abstraction.bounds[node]
     if indices is None:
@@ -81,23 +82,23 @@ def tighten(
     if not len(indices) or deadline.passed:
         return bounds
     low, high = (side[0].flatten()[indices].tolist() for side in (bounds.lower, bounds.upper))
-    program = _program(abstraction, node)
+    relaxed = relax_network(abstraction, node=node)
     ahead = Objective.neurons(abstraction.network, node, indices)
     trees = [
-        Tree(abstraction.network, program, side.rows(i, i + 1), known, SIGN)
+        Tree(abstraction.network, relaxed, side.rows(i, i + 1), known, SIGN)
         for i in range(len(indices))
         for side, known in ((ahead, low[i]), (-ahead, -high[i]))
     ]
 
     def priority(position: int) -> float:
         tree, other = trees[position], trees[position ^ 1]
-        if other.status is Status.PROVED:  # the sign is decided
+        if other.status is TreeStatus.PROVED:  # the sign is decided
             return -math.inf
         area, across = -tree.known * -other.known / 2, max(0.0, -other.lower)
         if not tree.solves:
             return 1e6 + area  # first all of them a little
         gain = area if tree.upper > 0 else max(0.0, tree.upper - tree.lower) * across / 2
-        closed, left = max(0.0, tree.reached - tree.begun), max(0.0, tree.upper - tree.reached)
+        closed, left = max(0.0, tree.tree_bound - tree.root_bound), max(0.0, tree.upper - tree.tree_bound)
         rate = max(closed, _SLOWEST * left) / tree.solves
         return gain * rate / max(left, 1e-12)
 
@@ -115,7 +116,7 @@ class MilpAbstraction(Abstraction):
 
     base: Abstraction = field(kw_only=True)
     threads: int = field(default=1, kw_only=True)
-    _programs: dict[str, Program] = field(default_factory=dict, kw_only=True)
+    _relaxed: dict[str, RelaxedNetwork] = field(default_factory=dict, kw_only=True)
 
     @classmethod
     def over(cls, base: Abstraction, threads: int = 1) -> MilpAbstraction:
@@ -127,14 +128,18 @@ class MilpAbstraction(Abstraction):
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> LowerBounds:
         """Certified bounds, never below the base's, within 1e-6 (relatively) of the minima where time allows."""
         known = self.base.minimise(objective, deadline)
-        return _minima(self.search(objective, known.lower, MINIMUM, deadline), known)
+        return _lower_bounds(self.search(objective, known.lower, MINIMUM, deadline), known)
 
     def prove(self, objective: Objective, deadline: Deadline = Deadline()) -> LowerBounds:
         known = self.base.prove(objective, deadline)
-        return _minima(self.search(objective, known.lower, CLAIM, deadline), known)
+        return _lower_bounds(self.search(objective, known.lower, CLAIM, deadline), known)
 
     def search(
-        self, objective: Objective, known: Tensor | None = None, goal: Cutoffs = CLAIM, deadline: Deadline = Deadline()
+        self,
+        objective: Objective,
+        known: Tensor | None = None,
+        cutoffs: Cutoffs = CLAIM,
+        deadline: Deadline = Deadline(),
     ) -> list[Tree]:
         """The tree of each row, as far as time went: its status, bounds, and the best input it came across.
 
@@ -143,26 +148,23 @@ class MilpAbstraction(Abstraction):
         lower = [float("-inf")] * objective.count if known is None else known[0].tolist()
         if deadline.passed:
             return []
-        if objective.node not in self._programs:
-            self._programs[objective.node] = _program(self.base, objective.node)
-        program = self._programs[objective.node]
+        relaxed = self._relaxation(objective.node)
         rows = [objective.rows(i, i + 1) for i in range(objective.count)]
-        trees = [Tree(self.network, program, row, each, goal) for row, each in zip(rows, lower, strict=True)]
+        trees = [Tree(self.network, relaxed, row, each, cutoffs) for row, each in zip(rows, lower, strict=True)]
         advance_all(trees, lambda position: -float(trees[position].solves), deadline, self.threads)
         return trees
 
+    def _relaxation(self, node: str) -> RelaxedNetwork:
+        if node not in self._relaxed:
+            self._relaxed[node] = relax_network(self.base, node=node)
+        return self._relaxed[node]
 
-def _program(abstraction: Abstraction, node: str) -> Program:
-    if abstraction.region.batch != 1:
-        raise InputError(f"region: a batch of {abstraction.region.batch}; a program takes one region at a time")
-    return build_program(abstraction, {}, node)
 
-
-def _minima(trees: list[Tree], known: LowerBounds) -> LowerBounds:
-    """What the trees prove, and what is to be said of those that did not come to an end."""
+def _lower_bounds(trees: list[Tree], known: LowerBounds) -> LowerBounds:
+    """The better of the trees' bounds and the known ones, with notes about trees that did not come to an end."""
     if not trees:
         return known
     lower = torch.tensor([[tree.lower for tree in trees]], dtype=torch.float64).to(known.lower)
-    late = sum(tree.status is Status.OPEN for tree in trees)
+    late = sum(tree.status is TreeStatus.OPEN for tree in trees)
     said = (f"time is up: {late} mixed-integer programs not solved, their bounds so far are used",) if late else ()
-    return known | LowerBounds(lower, said)
+    return known | LowerBounds(lower, (*trees[0].relaxed.notes, *said))

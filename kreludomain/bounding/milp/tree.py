@@ -23,41 +23,41 @@ from torch import Tensor
 from kreludomain.bounding.milp.phases import LPResult, PhaseSession
 from kreludomain.deadline import Deadline
 from kreludomain.network import Network
-from kreludomain.programs.program import Program
+from kreludomain.programs import RelaxedNetwork
 from kreludomain.property import Objective
 
 #: A minimum is solved when its bounds are this near to each other, relative to their size (at least 1).
 GAP = 1e-6
 
 
-class Status(StrEnum):
-    """What a tree has come to."""
+class TreeStatus(StrEnum):
+    """Where a tree stands."""
 
     OPEN = "open"
-    PROVED = "proved"  # the minimum is above what was enough
-    REFUTED = "refuted"  # an input's value, in float64, is hopeless
+    PROVED = "proved"  # the minimum is above the lower cutoff
+    REFUTED = "refuted"  # an input's value, in float64, is at most the upper cutoff
     SOLVED = "solved"  # as near to the minimum as bounds get
 
 
 @dataclass(frozen=True)
 class Cutoffs:
-    """When to stop: with a lower bound above ``enough``, or an input whose value is at most ``hopeless``."""
+    """When to stop: with a lower bound above ``proved_above``, or an input whose value is at most ``refuted_from``."""
 
-    enough: float = math.inf
-    hopeless: float = -math.inf
+    proved_above: float = math.inf
+    refuted_from: float = -math.inf
 
 
 #: The minimum itself; the sign of a neuron, or its bound; whether a row of a claim is positive.
-MINIMUM, SIGN, CLAIM = Cutoffs(), Cutoffs(enough=0.0), Cutoffs(enough=0.0, hopeless=0.0)
+MINIMUM, SIGN, CLAIM = Cutoffs(), Cutoffs(proved_above=0.0), Cutoffs(proved_above=0.0, refuted_from=0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class _Leaf:
-    """Phases, a certified bound of what they leave, the worth of branching on each neuron, a basis to go on from."""
+    """Phases, a certified bound of the objective under them, each neuron's branching score, a basis to go on from."""
 
     bound: float
     phase: np.ndarray
-    worth: np.ndarray
+    scores: np.ndarray
     basis: Any
 
 
@@ -67,63 +67,63 @@ class Tree:
 
     ``objective`` has one row, ``known`` is a sound lower bound of it. ``point`` ``(1, *input_shape)`` is an input in
     the region where the objective is ``upper`` in float64: a candidate, for the caller to replay. ``solves`` counts
-    linear programs, ``begun`` is the bound of the first, ``reached`` what the leaves prove whatever was known.
+    linear programs, ``root_bound`` is the bound of the first, ``tree_bound`` the one of all leaves, without ``known``.
     """
 
     network: Network
-    program: Program
+    relaxed: RelaxedNetwork
     objective: Objective
     known: float = -math.inf
-    goal: Cutoffs = MINIMUM
+    cutoffs: Cutoffs = MINIMUM
     upper: float = math.inf
     point: Tensor | None = None
     solves: int = 0
-    begun: float = -math.inf
-    reached: float = -math.inf
+    root_bound: float = -math.inf
+    tree_bound: float = -math.inf
     _leaves: list[tuple[float, int, _Leaf]] = field(default_factory=list)
     _closed: float = math.inf
     _count: Callable[[], int] = field(default_factory=lambda: itertools.count().__next__)
 
     def __post_init__(self) -> None:
-        costs, constants = self.program.costs(self.objective)
+        costs, constants = self.relaxed.costs(self.objective)
         self._cost, self._constant = np.ascontiguousarray(costs[0]), float(constants[0])
         self.known = -math.inf if math.isnan(self.known) else self.known
 
     @property
     def lower(self) -> float:
         """A certified lower bound of the minimum, at any moment."""
-        return max(self.known, self.reached)
+        return max(self.known, self.tree_bound)
 
     @property
-    def status(self) -> Status:
-        """What is known by now, held against the goal."""
-        if self.upper <= self.goal.hopeless:
-            return Status.REFUTED
-        if self.lower > self.goal.enough:
-            return Status.PROVED
+    def status(self) -> TreeStatus:
+        """What the bounds by now decide."""
+        if self.upper <= self.cutoffs.refuted_from:
+            return TreeStatus.REFUTED
+        if self.lower > self.cutoffs.proved_above:
+            return TreeStatus.PROVED
         done = self.lower > self._target or (self.solves > 0 and not self._leaves)
-        return Status.SOLVED if done else Status.OPEN
+        return TreeStatus.SOLVED if done else TreeStatus.OPEN
 
     @property
     def _target(self) -> float:
-        """What a leaf's bound has to come to for the leaf to be closed (or to pass, if it is what is enough)."""
+        """A leaf is closed once its bound is above this: the lower cutoff, or ``upper`` less the gap."""
         gap = GAP * (1 + abs(self.upper)) if math.isfinite(self.upper) else 0.0
-        return min(self.goal.enough, self.upper - gap)
+        return min(self.cutoffs.proved_above, self.upper - gap)
 
     def advance(self, session: PhaseSession, solves: int, deadline: Deadline = Deadline()) -> None:
         """Goes on for about so many linear programs, best leaf first, while there is something to find and time."""
         end = self.solves + solves
-        while self.status is Status.OPEN and self.solves < end and not deadline.passed:
+        while self.status is TreeStatus.OPEN and self.solves < end and not deadline.passed:
             if self.solves:
                 self._branch(session, deadline)
             else:
-                self._begin(session, deadline)
-            self.reached = min(self._closed, self._leaves[0][0] if self._leaves else math.inf)
+                self._solve_root(session, deadline)
+            self.tree_bound = min(self._closed, self._leaves[0][0] if self._leaves else math.inf)
 
-    def _begin(self, session: PhaseSession, deadline: Deadline) -> None:
+    def _solve_root(self, session: PhaseSession, deadline: Deadline) -> None:
         found = session.root(self._cost, deadline.remaining)
-        self.solves, self.begun = 1, found.bound + self._constant
-        self._add(-math.inf, np.zeros(len(self.program.triangles), dtype=np.int8), None, found)
+        self.solves, self.root_bound = 1, found.bound + self._constant
+        self._add(-math.inf, np.zeros(len(self.relaxed.triangles), dtype=np.int8), None, found)
 
     def _branch(self, session: PhaseSession, deadline: Deadline) -> None:
         bound, _, leaf = heapq.heappop(self._leaves)
@@ -140,22 +140,22 @@ class Tree:
     def _children(
         self, session: PhaseSession, leaf: _Leaf, deadline: Deadline
     ) -> list[tuple[np.ndarray, LPResult]] | None:
-        """Both phases of the neuron most worth it, solved; ``None`` if there was no time for both."""
-        neuron = int(np.where(leaf.phase == 0, leaf.worth, -1.0).argmax())
+        """Both phases of the neuron of the highest score, solved; ``None`` if there was no time for both."""
+        neuron = int(np.where(leaf.phase == 0, leaf.scores, -1.0).argmax())
         children, basis = [], leaf.basis
         for side in (-1, 1):
             if deadline.passed:
                 return None
             phase = leaf.phase.copy()
             phase[neuron] = side
-            enough = self._target - self._constant
-            found = session.solve(phase, self._cost, basis, enough, deadline.remaining)
+            cutoff = self._target - self._constant
+            found = session.solve(phase, self._cost, basis, cutoff, deadline.remaining)
             self.solves += 1
             children.append((phase, found))
         return children
 
     def _add(self, known: float, phase: np.ndarray, parent: _Leaf | None, found: LPResult) -> None:
-        """A solved program becomes a leaf, or is closed where its bound is enough, and may show an input."""
+        """A solved program becomes a leaf, or is closed where its bound is above the target, and may show an input."""
         bound = max(known, found.bound + self._constant)
         if bound > self._target:
             self._closed = min(self._closed, bound)
@@ -163,28 +163,28 @@ class Tree:
         if found.point is not None:
             self._propose(found.point)
         if found.point is None or found.dual is None:  # nothing to learn from: as its parent
-            worth = np.zeros(len(phase)) if parent is None else parent.worth
+            scores = np.zeros(len(phase)) if parent is None else parent.scores
         else:
-            worth = self._worth(found.point, found.dual)
-        heapq.heappush(self._leaves, (bound, self._count(), _Leaf(bound, phase, worth, found.basis)))
+            scores = self._scores(found.point, found.dual)
+        heapq.heappush(self._leaves, (bound, self._count(), _Leaf(bound, phase, scores, found.basis)))
 
-    def _worth(self, point: np.ndarray, dual: np.ndarray) -> np.ndarray:
-        """What the chords cost the bound: their multipliers times their intercepts, where there is a gap to close.
+    def _scores(self, point: np.ndarray, dual: np.ndarray) -> np.ndarray:
+        """How much the chords cost the bound: multipliers times intercepts; where they have none, the neuron's gap.
 
         The score of Bunel et al. (*Branch and bound for piecewise linear neural network verification*, JMLR 2020) with
         the program's own multipliers. Neurons without any come after them, those with larger gaps first.
         """
-        t = self.program.triangles
+        t = self.relaxed.triangles
         gap = np.abs(point[t.y] - np.maximum(point[t.x], 0.0))
-        worth = np.abs(dual[t.above]) * (-t.low * t.high / (t.high - t.low))
-        least = worth[worth > 0].min(initial=1.0)
+        cost = np.abs(dual[t.above]) * (-t.low * t.high / (t.high - t.low))
+        least = cost[cost > 0].min(initial=1.0)
         scale = gap.max(initial=0.0)
-        return np.where(worth > 0, worth, least * gap / (2 * scale) if scale > 0 else 0.0)
+        return np.where(cost > 0, cost, least * gap / (2 * scale) if scale > 0 else 0.0)
 
     def _propose(self, point: np.ndarray) -> None:
-        """Takes the program's input for the best one if the network says so."""
-        region = self.program.region
-        x = torch.from_numpy(point[: self.program.inputs]).to(region.lower).reshape(1, *region.shape)
+        """Takes the program's input for the best one if the network's value there is lower."""
+        region = self.relaxed.region
+        x = torch.from_numpy(point[: self.relaxed.program.inputs]).to(region.lower).reshape(1, *region.shape)
         x = region.project(x)
         value = float(self.objective.evaluate(self.network.values(x)[self.objective.node])[0, 0])
         if value < self.upper and bool(region.contains(x).all()):

@@ -1,4 +1,4 @@
-"""Linear programming solvers behind one interface, by name.
+"""Solvers of programs behind one interface, by name.
 
 cvxpy takes longer to import than a small problem to solve, so it is imported when it is asked for.
 """
@@ -6,37 +6,71 @@ cvxpy takes longer to import than a small problem to solve, so it is imported wh
 from __future__ import annotations
 
 from kreludomain.errors import InputError
-from kreludomain.programs.solvers.base import Session, Solution, Solver
+from kreludomain.programs.solvers.base import (
+    Abilities,
+    LPSolution,
+    MilpSolution,
+    MilpStatus,
+    Solver,
+    SolverSession,
+    WarmSession,
+    WarmSolution,
+)
 from kreludomain.programs.solvers.highs import HighsSolver
-from kreludomain.property import Box, L1Ball, Region
+from kreludomain.property import Region
 
-__all__ = ["HighsSolver", "Session", "Solution", "Solver", "check_solver", "make_solver"]
+__all__ = [
+    "HIGHS",
+    "SOLVERS",
+    "Abilities",
+    "HighsSolver",
+    "LPSolution",
+    "MilpSolution",
+    "MilpStatus",
+    "Solver",
+    "SolverSession",
+    "WarmSession",
+    "WarmSolution",
+    "check_solver",
+    "make_solver",
+]
+
+#: The solver of mixed-integer programs, of searches that change bounds, and by default of linear programs.
+HIGHS = HighsSolver()
 
 #: Solvers that are reached without cvxpy, by name.
-DIRECT: dict[str, Solver] = {"highspy": HighsSolver()}
+SOLVERS: dict[str, Solver] = {HIGHS.name: HIGHS}
+
+#: What ``auto`` takes for a region that HiGHS does not take.
+_CONIC = "clarabel"
 
 
-def check_solver(name: str) -> None:
-    """Raises :class:`InputError` unless ``name`` is ``auto``, a direct solver's, or one that cvxpy has installed."""
-    direct = ["auto", *DIRECT]
-    if name.lower() in direct:
+def check_solver(solver: str | Solver) -> None:
+    """Raises :class:`InputError` unless it is a solver, ``auto``, or the name of one in :data:`SOLVERS` or cvxpy."""
+    if isinstance(solver, Solver):
+        return
+    if not isinstance(solver, str):
+        raise InputError(f"solver: {solver!r} is neither a name nor a kreludomain.Solver")
+    direct = ["auto", *SOLVERS]
+    if solver.lower() in direct:
         return
     import cvxpy
 
     available = [*direct, *(s.lower() for s in cvxpy.installed_solvers())]
-    if name.lower() not in available:
-        raise InputError(f"solver: '{name}' is not one of {', '.join(available)}")
+    if solver.lower() not in available:
+        raise InputError(f"solver: '{solver}' is not one of {', '.join(available)}")
 
 
-def make_solver(name: str, region: Region) -> Solver:
-    """The solver of a name: ``auto`` is highspy for linear regions and Clarabel for l_2 balls; else cvxpy's, any
-    case."""
-    check_solver(name)
-    name = name.lower()
+def make_solver(solver: str | Solver, region: Region) -> Solver:
+    """The solver of a name; ``auto`` is HiGHS for regions whose rows are linear, and Clarabel for cones."""
+    check_solver(solver)
+    if isinstance(solver, Solver):
+        return solver
+    name = solver.lower()
     if name == "auto":
-        name = "highspy" if isinstance(region, Box | L1Ball) else "clarabel"
-    if name in DIRECT:
-        return DIRECT[name]
+        name = HIGHS.name if HIGHS.takes(region.program_rows()) else _CONIC
+    if name in SOLVERS:
+        return SOLVERS[name]
     from kreludomain.programs.solvers.cvxpy import CvxpySolver
 
     return CvxpySolver(name.upper())

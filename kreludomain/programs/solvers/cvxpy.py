@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cvxpy
 import numpy as np
+from cvxpy.constraints import SOC
+from cvxpy.reductions.solvers.defines import SOLVER_MAP_CONIC
 from numpy.typing import NDArray
 
 from kreludomain.errors import InputError
-from kreludomain.programs.program import Program
-from kreludomain.programs.solvers.base import Solution
-from kreludomain.property import L1Ball, L2Ball
-from kreludomain.property.region import _Ball
+from kreludomain.programs.model import Program
+from kreludomain.programs.solvers.base import Abilities, LPSolution, Solver, SolverSession
 
 #: Solver options that set a time limit in seconds, by cvxpy's name of the solver.
 TIME_LIMITS: dict[str, Callable[[float], dict[str, Any]]] = {
@@ -26,72 +27,86 @@ TIME_LIMITS: dict[str, Callable[[float], dict[str, Any]]] = {
     "SCIPY": lambda seconds: {"scipy_options": {"method": "highs", "time_limit": seconds}},
 }
 
+#: cvxpy's names of norms. Those of norm 1 and inf become rows; norm 2 is for solvers with second-order cones.
+NORMS: dict[float, int | str] = {1.0: 1, 2.0: 2, math.inf: "inf"}
+
 
 @dataclass(frozen=True)
-class CvxpySolver:
-    """``name``: an entry of ``cvxpy.installed_solvers()``."""
+class CvxpySolver(Solver):
+    """``solver``: an entry of ``cvxpy.installed_solvers()``."""
 
-    name: str
+    solver: str
 
-    def prepare(self, program: Program) -> CvxpySession:
-        session = CvxpySession(program, self.name)
+    @property
+    def name(self) -> str:
+        return self.solver.lower()
+
+    @property
+    def abilities(self) -> Abilities:
+        conic = SOLVER_MAP_CONIC.get(self.solver)
+        supported: Sequence[Any] = [] if conic is None else conic.SUPPORTED_CONSTRAINTS
+        norms = frozenset(NORMS) if SOC in supported else frozenset(NORMS) - {2.0}
+        return Abilities(norms=norms, time_limit=self.solver in TIME_LIMITS)
+
+    def session(self, program: Program) -> CvxpySession:
+        session = CvxpySession(program, self.solver)
         try:
             session.compile()
         except (cvxpy.error.SolverError, cvxpy.error.DCPError) as error:
-            raise InputError(f"solver: {self.name.lower()}: {str(error).splitlines()[0]}") from None
+            raise InputError(f"solver: {self.name}: {str(error).splitlines()[0]}") from None
         return session
 
 
-class CvxpySession:
-    def __init__(self, program: Program, name: str) -> None:
-        self._name = name
-        self._cost = cvxpy.Parameter(len(program.lower))
-        z = cvxpy.Variable(len(program.lower))
-        equal = program.row_lower == program.row_upper
-        below = np.isfinite(program.row_lower) & ~equal
-        above = np.isfinite(program.row_upper) & ~equal
-        rows = program.rows
+class CvxpySession(SolverSession):
+    """A program in cvxpy's form, compiled for a solver."""
+
+    def __init__(self, program: Program, solver: str) -> None:
+        whole = program.with_region_rows()
+        self._solver, rows = solver, whole.rows
+        self._size, self._whole_size = program.rows.shape[0], rows.shape[0]
+        self._cost = cvxpy.Parameter(len(whole.lower))
+        self._padding = np.zeros(len(whole.lower) - len(program.lower))
+        z = cvxpy.Variable(len(whole.lower))
+        equal = whole.row_lower == whole.row_upper
+        below = np.isfinite(whole.row_lower) & ~equal
+        above = np.isfinite(whole.row_upper) & ~equal
         # The rows in three kinds, each with the sign its multiplier has in our convention.
         kinds: tuple[tuple[NDArray[np.bool_], float, Callable[[Any], Any]], ...] = (
-            (equal, -1.0, lambda a: a @ z == program.row_lower[equal]),
-            (above, -1.0, lambda a: a @ z <= program.row_upper[above]),
-            (below, 1.0, lambda a: a @ z >= program.row_lower[below]),
+            (equal, -1.0, lambda a: a @ z == whole.row_lower[equal]),
+            (above, -1.0, lambda a: a @ z <= whole.row_upper[above]),
+            (below, 1.0, lambda a: a @ z >= whole.row_lower[below]),
         )
         self._kinds = [
             (np.flatnonzero(chosen), sign, make(rows[np.flatnonzero(chosen)]))
             for chosen, sign, make in kinds
             if chosen.any()
         ]
-        self._size = rows.shape[0]
         constraints = [kind[2] for kind in self._kinds]
-        constraints += [z >= program.lower, z <= program.upper]
-        if isinstance(program.region, _Ball):
-            middle = program.region.middle.flatten().cpu().numpy()
-            kind: dict[type, int] = {L1Ball: 1, L2Ball: 2}
-            constraints.append(
-                cvxpy.norm(z[: program.inputs] - middle, kind[type(program.region)]) <= program.region.radius
-            )
+        constraints += [z >= whole.lower, z <= whole.upper]
+        x = z[: program.inputs]
+        constraints += [cvxpy.norm(c.matrix @ x + c.offset, NORMS[c.norm]) <= c.radius for c in program.cones]
         self._problem = cvxpy.Problem(cvxpy.Minimize(self._cost @ z), constraints)
 
     def compile(self) -> None:
         """Brings the problem into the solver's form, which is kept. Raises cvxpy's errors where it has no such form."""
         self._cost.value = np.zeros(self._cost.size)
-        self._problem.get_problem_data(self._name)
+        self._problem.get_problem_data(self._solver)
 
-    def minimise(self, cost: np.ndarray, seconds: float) -> Solution:
-        self._cost.value = cost
-        limit = TIME_LIMITS[self._name](seconds) if self._name in TIME_LIMITS and seconds < 1e9 else {}
+    def minimise(self, cost: np.ndarray, seconds: float) -> LPSolution:
+        self._cost.value = np.concatenate([cost, self._padding])
+        name, limited = self._solver.lower(), self._solver in TIME_LIMITS and seconds < 1e9
+        limit = TIME_LIMITS[self._solver](seconds) if limited else {}
         try:
             with warnings.catch_warnings():  # inaccurate solutions are reported in the solution
                 warnings.simplefilter("ignore")
                 # cvxpy 1.9 passes HiGHS the last solution in a way that makes it fail now and then
-                self._problem.solve(solver=self._name, warm_start=False, **limit)
+                self._problem.solve(solver=self._solver, warm_start=False, **limit)
         except (cvxpy.error.SolverError, cvxpy.error.DCPError, ValueError, ArithmeticError) as error:
-            return Solution(None, f"{self._name.lower()}: {str(error).splitlines()[0]}")
+            return LPSolution(None, f"{name}: {str(error).splitlines()[0]}")
         if any(constraint.dual_value is None for _, _, constraint in self._kinds):
-            return Solution(None, f"{self._name.lower()}: {self._problem.status}")
-        dual = np.zeros(self._size)
+            return LPSolution(None, f"{name}: {self._problem.status}")
+        dual = np.zeros(self._whole_size)
         for rows, sign, constraint in self._kinds:
             dual[rows] += sign * np.atleast_1d(constraint.dual_value)
-        failure = None if self._problem.status == cvxpy.OPTIMAL else f"{self._name.lower()}: {self._problem.status}"
-        return Solution(dual, failure)
+        failure = None if self._problem.status == cvxpy.OPTIMAL else f"{name}: {self._problem.status}"
+        return LPSolution(dual[: self._size], failure)

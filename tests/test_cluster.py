@@ -16,10 +16,10 @@ from test_pool import misbehave
 from test_resume import lines, slow_project, started, wait_until
 from test_run import answers, project, rows_of
 
-from kreludomain.run.certify import commands
-from kreludomain.run.certify.commands import Options
+from kreludomain.run.certify.study import Certify
 from kreludomain.run.engine.cluster import ray_pool
-from kreludomain.run.engine.worker import Done, Failure, Kind, Limits
+from kreludomain.run.engine.runner import RunOptions, run_study
+from kreludomain.run.engine.worker import Failure, Kind, Limits, Success
 from kreludomain.verify import METHODS
 
 #: Workers that are not last in line where other tests run too.
@@ -44,12 +44,12 @@ def test_limits_hold_and_rows_are_the_same_on_ray(ray: object, tmp_path: Path) -
         bad = {how: pool.submit(how, limits=Limits(2, 200)) for how in ("exits", "sleeps", "allocates", "raises")}
         good = [pool.submit("returns", limits=Limits(2, 200)) for _ in range(4)]
         kinds = {how: future.result(240) for how, future in bad.items()}
-        assert all(isinstance(future.result(240), Done) for future in good)
+        assert all(isinstance(future.result(240), Success) for future in good)
     found = {how: answer.kind for how, answer in kinds.items() if isinstance(answer, Failure)}
     assert found == {"exits": Kind.CRASH, "sleeps": Kind.TIMEOUT, "allocates": Kind.MEMORY, "raises": Kind.ERROR}
     path = project(tmp_path, {"methods": ["interval", "deeppoly"]})
-    commands.certify(path, Options(tmp_path / "here"))
-    commands.certify(path, Options(tmp_path / "there", cluster="ray"))
+    run_study(Certify, RunOptions(tmp_path / "here"), config=path)
+    run_study(Certify, RunOptions(tmp_path / "there", cluster="ray"), config=path)
     assert answers(tmp_path / "here") == answers(tmp_path / "there")
 
 
@@ -68,7 +68,7 @@ def test_ctrl_c_ends_a_run_on_ray_too_with_everything_saved(tmp_path: Path, monk
     assert running.returncode == 130
     how = "go on with: kreludomain certify run.yaml --resume\n"
     assert err.endswith(f"stopped: {saved} rows are in out/results.jsonl; {how}")
-    commands.certify(tmp_path / "run.yaml", Options(resume=True))
+    run_study(Certify, RunOptions(resume=True), config=tmp_path / "run.yaml")
     assert len(rows_of(tmp_path / "out")) == 12
 
 

@@ -17,9 +17,7 @@ import pytest
 from pages import Desk, agrees
 
 import kreludomain as kd
-from kreludomain.run.certify.config import Config
-from kreludomain.run.config.files import load_config
-from kreludomain.run.engine.runner import prepare
+from kreludomain.run.certify.study import Certify
 
 #: The packages whose public names the reference describes.
 ROOMS = (
@@ -49,7 +47,7 @@ def test_yaml_in_the_readme_is_a_configuration(text: str, tmp_path: Path) -> Non
     (tmp_path / "nets").symlink_to(ROOT / "configs" / "nets")
     path = tmp_path / "example.yaml"
     path.write_text(text, encoding="utf-8")
-    assert prepare(load_config(path, Config)).size == 20 * 3  # images and methods
+    assert len(Certify.prepare(Certify.load(path)).tasks()) == 20 * 3  # images and methods
 
 
 #: What the file names of the analyses' configurations start with; each analysis tests its own.
@@ -59,7 +57,7 @@ CONFIGS = [path for path in sorted((ROOT / "configs").glob("*.yaml")) if not pat
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configurations_are_ready_to_run(path: Path) -> None:
-    assert prepare(load_config(path, Config)).size > 0
+    assert Certify.prepare(Certify.load(path)).tasks()
 
 
 def test_the_api_page_is_all_there_is() -> None:

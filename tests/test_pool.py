@@ -17,7 +17,8 @@ from kreludomain import Interval, Query, Verdict
 from kreludomain.run.engine.machine import cores, free_mb, share
 from kreludomain.run.engine.pool import local_pool
 from kreludomain.run.engine.schedule import Schedule
-from kreludomain.run.engine.worker import Done, Failure, Kind, Limits
+from kreludomain.run.engine.study import Task
+from kreludomain.run.engine.worker import Failure, Kind, Limits, Success
 from kreludomain.verify import METHODS
 
 LIMITS = Limits(seconds=2, memory_mb=200)
@@ -63,8 +64,8 @@ def test_every_call_gets_its_value_or_its_reason(workers: int) -> None:
             assert answer.reason.startswith(reason)
             assert answer.seconds < 20
         answers = [future.result(60) for future in good]
-    assert all(isinstance(answer, Done) for answer in answers)
-    processes = {answer.value for answer in answers if isinstance(answer, Done)}
+    assert all(isinstance(answer, Success) for answer in answers)
+    processes = {answer.value for answer in answers if isinstance(answer, Success)}
     assert os.getpid() not in processes
     assert len(processes) <= workers
 
@@ -72,7 +73,7 @@ def test_every_call_gets_its_value_or_its_reason(workers: int) -> None:
 def test_closing_a_pool_ends_its_processes() -> None:
     pool = local_pool(misbehave, 1)
     first = pool.submit("returns").result(60)
-    assert isinstance(first, Done)
+    assert isinstance(first, Success)
     stuck = pool.submit("sleeps")
     time.sleep(0.2)
     start = time.monotonic()
@@ -112,16 +113,32 @@ def test_work_is_shared_out_within_cores_and_memory() -> None:
 
 
 def test_methods_are_measured_first_and_then_the_slow_ones_come_first() -> None:
-    schedule = Schedule([(s, m) for s in range(4) for m in range(3)], 3)
+    tasks = {(s, m): Task(key=(s, m), text="", kind=str(m), limits=Limits()) for s in range(4) for m in range(3)}
+    schedule = Schedule(tasks.values())
+
+    def following() -> object:
+        task = schedule.next()
+        return None if task is None else task.key
+
     assert schedule.seconds_left() is None
-    assert [schedule.next() for _ in range(3)] == [(0, 0), (0, 1), (0, 2)]
-    schedule.finished(0, 1.0)
-    schedule.finished(2, 5.0)
-    assert schedule.next() == (1, 1)  # the one that nothing is known of
-    schedule.finished(1, 3.0)
+    assert [following() for _ in range(3)] == [(0, 0), (0, 1), (0, 2)]
+    schedule.finished(tasks[0, 0], 1.0)
+    schedule.finished(tasks[0, 2], 5.0)
+    assert following() == (1, 1)  # the one that nothing is known of
+    schedule.finished(tasks[0, 1], 3.0)
     assert schedule.seconds_left() == 3 * 1.0 + 2 * 3.0 + 3 * 5.0
-    rest = [schedule.next() for _ in range(9)]
+    rest = [following() for _ in range(9)]
     assert rest == [(1, 2), (2, 2), (3, 2), (2, 1), (3, 1), (1, 0), (2, 0), (3, 0), None]
+
+
+def test_a_task_waits_for_the_row_that_it_needs() -> None:
+    first = Task(key=("network",), text="", kind="network", limits=Limits())
+    second = Task(key=("sample",), text="", kind="sample", limits=Limits(), needs=first.key)
+    schedule = Schedule([second, first])
+    assert (schedule.next(), schedule.next()) == (first, None)
+    schedule.finished(first, 2.0)
+    assert schedule.seconds_left() == 2.0
+    assert (schedule.next(), schedule.next()) == (second, None)
 
 
 @dataclass(frozen=True)

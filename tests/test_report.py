@@ -16,7 +16,8 @@ from networks import conv, dense
 from test_cli import call, is_refused
 from test_run import project, rows_of
 
-from kreludomain.run.certify import commands
+from kreludomain.run.certify.study import Certify
+from kreludomain.run.engine.runner import run_study
 from kreludomain.run.report.data import as_image, closest, longest, read_runs
 from kreludomain.run.report.plots import image
 
@@ -86,7 +87,7 @@ METHODS = ["interval", {"name": "krelu-lp", "k": 2}]
 
 
 def finished(folder: Path, *arguments: object) -> Path:
-    commands.certify(project(folder, *arguments))  # type: ignore[arg-type]
+    run_study(Certify, config=project(folder, *arguments))  # type: ignore[arg-type]
     return folder / "out"
 
 

@@ -24,9 +24,9 @@ from test_cli import ENVIRONMENT, call, is_refused, process
 from test_run import answers, project, rows_of
 
 from kreludomain import InputError, to_onnx
-from kreludomain.run.certify import commands
-from kreludomain.run.certify.commands import Options
+from kreludomain.run.certify.study import Certify
 from kreludomain.run.engine.folder import LOCK, Folder
+from kreludomain.run.engine.runner import RunOptions, run_study
 from kreludomain.run.engine.session import Session
 from kreludomain.verify import METHODS
 
@@ -82,7 +82,7 @@ def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
 def whole(tmp_path: Path) -> Path:
     """A folder with a run that nothing has interrupted."""
     folder = tmp_path / "whole"
-    commands.certify(slow_project(folder), Options(workers=1))
+    run_study(Certify, RunOptions(workers=1), config=slow_project(folder))
     return folder
 
 
@@ -98,7 +98,7 @@ def test_killed_in_the_middle_of_a_line_and_resumed_is_as_never_killed(tmp_path:
     kept = (out / "results.jsonl").read_text().splitlines(keepends=True)
     assert 3 <= len(kept) < 12
     (out / "results.jsonl").write_text("".join(kept[:-1]) + kept[-1][: len(kept[-1]) // 2])
-    commands.certify(tmp_path / "run.yaml", Options(resume=True, workers=2))
+    run_study(Certify, RunOptions(resume=True, workers=2), config=tmp_path / "run.yaml")
     assert answers(out) == answers(whole / "out")
     assert (out / "results.jsonl").read_text().startswith("".join(kept[:-1]))
     assert yaml.safe_load((out / "config.yaml").read_text())["methods"][1]["seconds"] == 0.3
@@ -119,16 +119,16 @@ def test_ctrl_c_ends_a_run_at_once_and_says_how_to_go_on(tmp_path: Path, whole: 
     how = "kreludomain certify run.yaml --output 'my runs' --resume"
     line = f"stopped: {saved} rows are in my runs/results.jsonl; go on with: {how}\n"
     assert (running.returncode, out, err) == (130, "", line)
-    commands.certify(tmp_path / "run.yaml", Options(tmp_path / "my runs", resume=True))
+    run_study(Certify, RunOptions(tmp_path / "my runs", resume=True), config=tmp_path / "run.yaml")
     assert answers(tmp_path / "my runs") == answers(whole / "out")
 
 
 def test_a_run_with_nothing_yet_is_resumed_from_the_start_and_a_finished_one_is_left(tmp_path: Path) -> None:
     path = project(tmp_path)
-    commands.certify(path, Options(resume=True))
+    run_study(Certify, RunOptions(resume=True), config=path)
     before = (tmp_path / "out" / "results.jsonl").read_bytes()
     assert len(rows_of(tmp_path / "out")) == 6
-    commands.certify(path, Options(resume=True))
+    run_study(Certify, RunOptions(resume=True), config=path)
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == before
 
 
@@ -190,9 +190,9 @@ def test_rows_of_other_versions_are_kept_and_said(tmp_path: Path, capfd: pytest.
 
 
 def test_files_that_moved_are_the_same_run(tmp_path: Path) -> None:
-    commands.certify(project(tmp_path / "here"), Options(workers=1))
+    run_study(Certify, RunOptions(workers=1), config=project(tmp_path / "here"))
     shutil.move(tmp_path / "here", tmp_path / "there")
-    commands.certify(tmp_path / "there" / "run.yaml", Options(resume=True, workers=2))
+    run_study(Certify, RunOptions(resume=True, workers=2), config=tmp_path / "there" / "run.yaml")
 
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -254,5 +254,5 @@ def test_quiet_says_its_last_line_and_the_log_goes_where_it_is_sent(
 
 
 def test_rows_do_not_depend_on_the_number_of_workers(tmp_path: Path, whole: Path) -> None:
-    commands.certify(slow_project(tmp_path), Options(workers=3))
+    run_study(Certify, RunOptions(workers=3), config=slow_project(tmp_path))
     assert answers(tmp_path / "out") == answers(whole / "out")

@@ -14,11 +14,10 @@ import yaml
 from networks import conv, dense
 
 from kreludomain import InputError, Interval, Network, Verdict, to_onnx
-from kreludomain.run.certify import commands
-from kreludomain.run.certify.commands import Options
-from kreludomain.run.certify.config import Config
-from kreludomain.run.certify.rows import Row
-from kreludomain.run.certify.summary import in_order, joint_gains, summarise
+from kreludomain.run.certify.config import CertifyConfig
+from kreludomain.run.certify.rows import CertifyRow
+from kreludomain.run.certify.study import Certify, Compare
+from kreludomain.run.certify.summary import joint_gains, summarise
 from kreludomain.run.certify.tables import margins_table, summary_table
 from kreludomain.run.config.data import load_csv, load_digits
 from kreludomain.run.config.fields import CsvData, DigitsData
@@ -28,7 +27,7 @@ from kreludomain.run.config.schema import check
 from kreludomain.run.config.yaml_text import parse_yaml
 from kreludomain.run.engine.folder import Folder, finite, json_line
 from kreludomain.run.engine.pool import local_pool
-from kreludomain.run.engine.runner import Run, Work, prepare
+from kreludomain.run.engine.runner import Run, RunOptions, run_study
 from kreludomain.verify import METHODS, predict
 
 GOOD: dict[str, Any] = {
@@ -55,11 +54,13 @@ def project(folder: Path, config: dict[str, Any] | None = None, network: Network
     return path
 
 
-def run(path: Path, output: Path, workers: int = 1) -> list[Row]:
+def run(path: Path, output: Path, workers: int = 1) -> list[CertifyRow]:
     """The rows of a configuration, in order."""
-    prepared = prepare(load_config(path, Config))
-    with local_pool(prepared.decider(), workers) as pool:
-        return in_order(Work(prepared, Folder(output)).outcomes(pool), prepared.config.methods)
+    study = Certify.prepare(Certify.load(path))
+    run = Run(study, Folder(output))
+    with local_pool(study.compute, workers) as pool:
+        assert len(list(run.compute(pool))) == run.size
+    return run.in_order()
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -148,7 +149,7 @@ def test_yaml_errors_name_the_file_and_the_line(text: str | bytes, message: str)
         ({"region": {"epsilon": 1, "clip": [0, "1"]}}, "region.clip[1]: input should be a number, not '1'"),
         ({"region": {"epsilon": 1, "clip": 1}}, "region.clip: input should be a list, not 1"),
         ({"region": {"epsilon": 1, "eps": 1}}, "region.eps: unknown key; known are norm, epsilon, clip"),
-        ({"netwrok": "x"}, "netwrok: unknown key; known are network, data, region, claim, methods, timeout_s, "),
+        ({"netwrok": "x"}, "netwrok: unknown key; known are network, data, region, claim, methods, attack, "),
         ({"network": None}, "network: input should be text, not None"),
         ({"network": ""}, "network: should not be empty"),
         ({"data": "mnist"}, "data: give {csv: FILE, ...} or {name: digits, ...}"),
@@ -189,7 +190,7 @@ def test_yaml_errors_name_the_file_and_the_line(text: str | bytes, message: str)
 def test_config_errors_name_the_file_and_the_key(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = project(tmp_path, change)
     with pytest.raises(InputError) as error:
-        load_config(path, Config)
+        load_config(path, CertifyConfig)
     assert str(error.value).startswith(f"{path}: {message}")
     assert "\n" not in str(error.value)
 
@@ -198,20 +199,20 @@ def test_config_errors_name_the_file_and_the_key(tmp_path: Path, change: dict[st
 def test_a_config_that_is_no_mapping(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.yaml").write_text(text)
     with pytest.raises(InputError, match=r"run.yaml: should be a mapping of keys \(network, data, "):
-        load_config(tmp_path / "run.yaml", Config)
+        load_config(tmp_path / "run.yaml", CertifyConfig)
 
 
 @pytest.mark.parametrize(("given", "norm"), [("inf", "inf"), (float("inf"), "inf"), (1, "1"), (2.0, "2"), ("2", "2")])
 def test_norms_are_numbers_or_text(given: object, norm: str) -> None:
-    assert check(Config, GOOD | {"region": {"norm": given, "epsilon": 1}}, "x").region.norm == norm
+    assert check(CertifyConfig, GOOD | {"region": {"norm": given, "epsilon": 1}}, "x").region.norm == norm
 
 
 def test_output_is_the_files_or_the_command_lines(tmp_path: Path) -> None:
-    file = load_config(project(tmp_path), Config)
+    file = load_config(project(tmp_path), CertifyConfig)
     assert file.output(None) == tmp_path / "out"
     assert file.output(Path("elsewhere")) == Path("elsewhere")
     with pytest.raises(InputError, match="output: missing"):
-        load_config(project(tmp_path, {"output": None}), Config).output(None)
+        load_config(project(tmp_path, {"output": None}), CertifyConfig).output(None)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +353,7 @@ def test_rows_of_a_run(tmp_path: Path) -> None:
 def test_counterexamples_are_files_that_break_the_claim(tmp_path: Path) -> None:
     path = project(tmp_path, {"region": {"epsilon": 2.0}})
     run(path, tmp_path / "out")
-    loaded = prepare(load_config(path, Config))
+    loaded = Certify.prepare(Certify.load(path))
     falsified = [row for row in rows_of(tmp_path / "out") if row["verdict"] == "falsified"]
     assert falsified
     for row in falsified:
@@ -406,7 +407,7 @@ def test_what_would_go_wrong_in_every_row_is_found_first(tmp_path: Path, change:
     path = project(tmp_path, change)
     (tmp_path / "labels.csv").write_text("9,0,0,0,0\n")
     with pytest.raises(InputError, match=message):
-        prepare(load_config(path, Config))
+        Certify.prepare(Certify.load(path))
 
 
 def test_numbers_that_are_not_finite_are_null() -> None:
@@ -416,30 +417,30 @@ def test_numbers_that_are_not_finite_are_null() -> None:
 def test_the_stored_configuration_runs_again_to_the_same_rows(tmp_path: Path) -> None:
     methods = ["interval", {"name": "krelu-lp", "k": 2}, {"name": "deeppoly", "lower_slope": "zero"}]
     path = project(tmp_path / "here", {"methods": methods, "region": {"epsilon": 0.1, "clip": [0, 1]}, "tight": True})
-    commands.certify(path, Options(tmp_path / "there" / "first"))
+    run_study(Certify, RunOptions(tmp_path / "there" / "first"), config=path)
     stored = tmp_path / "there" / "first" / "config.yaml"
     assert str(tmp_path) not in stored.read_text()
     values = yaml.safe_load(stored.read_text())
     assert values["methods"][1]["partition_size"] == 20
     assert set(values["versions"]) >= {"kreludomain", "torch", "numpy"}
-    commands.certify(stored, Options(tmp_path / "second"))
+    run_study(Certify, RunOptions(tmp_path / "second"), config=stored)
     assert answers(stored.parent) == answers(tmp_path / "second")
 
 
 def test_results_are_overwritten_only_when_asked_and_nothing_else_is(tmp_path: Path) -> None:
     path = project(tmp_path)
-    commands.certify(path)
+    run_study(Certify, config=path)
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"results.jsonl: there are results already; use --resume, --overwrite or"):
-        commands.certify(path)
-    commands.certify(path, Options(overwrite=True))
+        run_study(Certify, config=path)
+    run_study(Certify, RunOptions(overwrite=True), config=path)
     assert len(rows_of(tmp_path / "out")) == 6
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
 def test_images_go_through_a_run(tmp_path: Path) -> None:
     found = run(project(tmp_path, {"region": {"epsilon": 0.01}}, conv(seed=3)), tmp_path / "out")
-    loaded: Run = prepare(load_config(tmp_path / "run.yaml", Config))
+    loaded = Certify.prepare(Certify.load(tmp_path / "run.yaml"))
     assert loaded.samples[0].x.shape == (2, 6, 6)
     assert list(found[0].widths) == [*loaded.network.pre_activations, loaded.network.output.name]
 
@@ -447,10 +448,10 @@ def test_images_go_through_a_run(tmp_path: Path) -> None:
 # Tables ---------------------------------------------------------------------------------------------------------------
 
 
-def rows(method: str, verdicts: str, margins: list[float | None]) -> list[Row]:
+def rows(method: str, verdicts: str, margins: list[float | None]) -> list[CertifyRow]:
     words = {"v": Verdict.VERIFIED, "u": Verdict.UNKNOWN, "m": Verdict.MISCLASSIFIED}
     return [
-        Row(i, 0, 0, method, words[v], None if m is None else (m,), m, 2.0)
+        CertifyRow(i, 0, 0, method, words[v], None if m is None else (m,), m, 2.0)
         for i, (v, m) in enumerate(zip(verdicts, margins, strict=True))
     ]
 
@@ -490,7 +491,7 @@ def test_summary_and_what_only_joint_methods_verify() -> None:
 
 def test_compare_writes_tables_and_plots(tmp_path: Path) -> None:
     path = project(tmp_path, {"methods": ["interval", "deeppoly", {"name": "krelu-lp", "k": 2}]})
-    commands.compare(path)
+    run_study(Compare, config=path)
     out = tmp_path / "out"
     tables = {name: (out / f"{name}.csv").read_text().splitlines() for name in ("comparison", "margins", "widths")}
     assert [len(lines) for lines in tables.values()] == [4, 19, 4]
@@ -503,7 +504,7 @@ def test_compare_writes_tables_and_plots(tmp_path: Path) -> None:
 
 
 def test_compare_of_samples_that_no_method_bounds(tmp_path: Path) -> None:
-    commands.compare(project(tmp_path, {"data": {"csv": "data.csv", "first": 5}}))
+    run_study(Compare, config=project(tmp_path, {"data": {"csv": "data.csv", "first": 5}}))
     assert (tmp_path / "out" / "comparison.png").exists()
 
 
@@ -512,7 +513,7 @@ def test_folder_takes_mappings_and_has_no_number_that_json_has_not(tmp_path: Pat
     (tmp_path / "notes.svg").write_text("somebody's")
     folder = Folder(tmp_path, besides=("curve.*",))
     folder.append({"name": "a", "values": {"x": float("inf")}, "corners": [(0.5, float("nan"))]})
-    folder.append(Row(3, 1, 1, "deeppoly", lower_bounds=(float("-inf"), 1.0)))
+    folder.append(CertifyRow(3, 1, 1, "deeppoly", lower_bounds=(float("-inf"), 1.0)))
     first, second = rows_of(tmp_path)
     assert first == {"name": "a", "values": {"x": None}, "corners": [[0.5, None]]}
     assert (second["index"], second["lower_bounds"], folder.count) == (3, [None, 1.0], 2)

@@ -1,4 +1,4 @@
-"""The command line. What is wrong with the input is one line on stderr and exit code 2; the work is done elsewhere."""
+"""The command line. Wrong input is one line on stderr and exit code 2; the work is done elsewhere."""
 
 from __future__ import annotations
 
@@ -6,31 +6,27 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 import kreludomain
 from kreludomain.errors import InputError
 from kreludomain.run.bounds.command import Request, show_bounds
-from kreludomain.run.certify import commands
-from kreludomain.run.certify.commands import Options
 from kreludomain.run.engine import machine
-from kreludomain.run.engine.progress import Mode
+from kreludomain.run.engine.command import Threads, command
+from kreludomain.run.engine.session import INTERRUPTED
+from kreludomain.run.engine.study import ConfigPath
 from kreludomain.run.invert import invert as run_invert
 from kreludomain.run.lipschitz import lipschitz as run_lipschitz
 from kreludomain.run.moments import moments as run_moments
 from kreludomain.run.output.screen import errors, screen
 from kreludomain.run.show import show as run_show
-from kreludomain.run.vnncomp.benchmark import Placement, Selection
-from kreludomain.run.vnncomp.benchmark import benchmark as run_benchmark
-from kreludomain.run.vnncomp.instance import Solver
+from kreludomain.run.studies import STUDIES
+from kreludomain.run.vnncomp.instance import Device, MemoryMb, MethodName, MethodOptions, solver_method
+from kreludomain.run.vnncomp.verify import Resources
 from kreludomain.run.vnncomp.verify import verify as run_verify
-
-#: The exit code after Ctrl-C, as in shells: 128 and the number of the signal.
-INTERRUPTED = 130
 
 app = typer.Typer(
     help="Certifies ReLU networks with joint relaxations of groups of neurons (k-ReLU).",
@@ -39,27 +35,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; configs/ has examples.")]
 Output = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the results, instead of CONFIG's.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder has.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the results that the folder has.")]
-Workers = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Processes; as many as fit the machine if not given.")
-]
-Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Threads of each process.")]
-Cluster = Annotated[Literal["ray"] | None, typer.Option(help="Where to compute instead of on this machine.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Nothing but errors and the last line.")]
-Json = Annotated[
-    bool, typer.Option("--json", help="A line of JSON on stdout for each row as it comes, then a summary.")
-]
-LogLevel = Annotated[
-    Literal["debug", "info", "warning", "error"] | None, typer.Option(help="What is logged; warnings if not given.")
-]
-LogFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Log to the end of a file, not to stderr.")]
-MethodName = Annotated[str, typer.Option("--method", help="A method's name, as in a configuration.")]
-MethodOptions = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="One of its options.")]
-Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="Where it computes: cpu, cuda.")]
-MemoryMb = Annotated[int | None, typer.Option(metavar="N", min=1, help="MiB that an instance may take.")]
 
 
 def _version(wanted: bool) -> None:
@@ -75,44 +52,8 @@ def _root(
     pass
 
 
-@app.command()
-def certify(
-    config: ConfigPath,
-    output: Output = None,
-    overwrite: Overwrite = False,
-    resume: Resume = False,
-    workers: Workers = None,
-    threads: Threads = None,
-    cluster: Cluster = None,
-    quiet: Quiet = False,
-    json: Json = False,
-    log_level: LogLevel = None,
-    log_file: LogFile = None,
-) -> None:
-    """Decide a claim for every sample with every method of CONFIG."""
-    placed = Options(output, overwrite, resume, workers, threads, cluster)
-    commands.certify(config, replace(placed, mode=_mode(quiet, json), log_level=log_level, log_file=log_file))
-
-
-@app.command()
-def compare(
-    config: ConfigPath,
-    output: Output = None,
-    overwrite: Overwrite = False,
-    resume: Resume = False,
-    workers: Workers = None,
-    threads: Threads = None,
-    cluster: Cluster = None,
-    quiet: Quiet = False,
-    json: Json = False,
-    log_level: LogLevel = None,
-    log_file: LogFile = None,
-) -> None:
-    """Certify, and show margins, widths and seconds of the methods side by side.
-
-    Tables on the screen, CSV files and a plot in the folder."""
-    placed = Options(output, overwrite, resume, workers, threads, cluster)
-    commands.compare(config, replace(placed, mode=_mode(quiet, json), log_level=log_level, log_file=log_file))
+for study in STUDIES:
+    app.command(study.name)(command(study))
 
 
 @app.command()
@@ -124,12 +65,6 @@ def report(
     from kreludomain.run.report.page import report as write_report  # matplotlib: imports for a second, and only here
 
     write_report(runs, output)
-
-
-def _mode(quiet: bool, json: bool) -> Mode:
-    if quiet and json:
-        raise InputError("--quiet and --json: give one of them, not both")
-    return Mode.JSON if json else Mode.QUIET if quiet else Mode.NORMAL
 
 
 @app.command()
@@ -148,32 +83,8 @@ def verify(
     memory_mb: MemoryMb = None,
 ) -> None:
     """Decide one VNN-LIB property: unsat (it holds), sat and a counterexample, unknown, or timeout."""
-    solver = Solver(method, option or [], device, threads, memory_mb)
-    run_verify(network, specification, solver, timeout, results_file, context.obj)
-
-
-@app.command()
-def benchmark(
-    instances: Annotated[
-        Path, typer.Argument(metavar="INSTANCES.csv", help="A list of ONNX files, VNN-LIB files and seconds.")
-    ],
-    text: Annotated[
-        str | None, typer.Option("--filter", metavar="TEXT", help="Only instances with this in family or files.")
-    ] = None,
-    timeout: Annotated[float | None, typer.Option(metavar="S", min=0, help="The most seconds of any instance.")] = None,
-    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.")] = Placement.output,
-    overwrite: Overwrite = False,
-    resume: Resume = False,
-    workers: Workers = None,
-    threads: Threads = None,
-    method: MethodName = "complete",
-    option: MethodOptions = None,
-    device: Device = None,
-    memory_mb: MemoryMb = None,
-) -> None:
-    """Solve a list of VNN-LIB instances, and hold the answers against those that the list expects."""
-    solver = Solver(method, option or [], device, threads, memory_mb)
-    run_benchmark(instances, Selection(text, timeout), solver, Placement(output, overwrite, resume, workers))
+    named = solver_method(method, option or [], device)
+    run_verify(network, specification, named.method, Resources(timeout, threads, memory_mb), results_file, context.obj)
 
 
 @app.command()

@@ -29,7 +29,7 @@ from kreludomain.programs.solvers.highs import version as highs_version
 from kreludomain.run import invert_tables
 from kreludomain.run.config.data import load_samples
 from kreludomain.run.config.fields import Data, FilePath, Interval, Norm, Numbers, Text
-from kreludomain.run.config.files import ConfigFile, load_config
+from kreludomain.run.config.files import ConfigFile, RunKeys, load_config
 from kreludomain.run.config.methods import MethodItem, NamedMethod, parse_method
 from kreludomain.run.config.schema import Keys, wrong
 from kreludomain.run.engine.folder import CONFIG, ROWS, Folder, versions
@@ -63,7 +63,7 @@ class PlaneConfig(Keys):
         return self
 
 
-class InvertConfig(Keys):
+class InvertConfig(RunKeys):
     """A configuration file of ``kreludomain invert``.
 
     ``points`` (or samples of ``data``) are the centres. ``onto``: networks that are to be functions of the network, and
@@ -85,10 +85,6 @@ class InvertConfig(Keys):
     gap: float = Field(1e-3, gt=0)
     methods: Annotated[tuple[MethodItem, ...], Strict(False), Field(min_length=1)] = (parse_method("deeppoly"),)
     plane: PlaneConfig | None = None
-    timeout_s: float | None = Field(None, gt=0)
-    output: Text | None = None
-    #: Written by a run for its readers; not read.
-    versions: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits(self) -> InvertConfig:

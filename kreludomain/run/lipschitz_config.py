@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, Strict, field_validator, model_vali
 from kreludomain.analysis.lipschitz import ALIASES, INITIALISATIONS, Architecture, Conv, Dense
 from kreludomain.errors import InputError
 from kreludomain.run.config.fields import Data, FilePath, RegionConfig, Text
+from kreludomain.run.config.files import RunKeys
 from kreludomain.run.config.methods import MethodItem, NamedMethod, parse_method
 from kreludomain.run.config.schema import Keys, wrong
 
@@ -132,7 +133,7 @@ class RadiusKeys(Keys):
         return methods
 
 
-class LipschitzConfig(Keys):
+class LipschitzConfig(RunKeys):
     """A configuration file. There are networks, with data and a region, or architectures, or both.
 
     ``bounds``: the method that bounds activations for local constants. ``samples``: points drawn for a lower bound.
@@ -149,10 +150,6 @@ class LipschitzConfig(Keys):
     samples: Count = 200
     seed: int = Field(0, ge=0)
     radius: RadiusKeys | None = None
-    timeout_s: float | None = Field(None, gt=0)
-    output: Text | None = None
-    #: Written by a run for its readers; not read.
-    versions: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _whole(self) -> LipschitzConfig:

@@ -30,11 +30,10 @@ from kreludomain.domain import Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime, load
 from kreludomain.property import Region, ball, robustness
-from kreludomain.run.certify.config import Config
+from kreludomain.run.certify.study import try_method
 from kreludomain.run.config.data import Sample, load_samples
 from kreludomain.run.config.fields import RegionConfig
 from kreludomain.run.config.files import ConfigFile
-from kreludomain.run.engine.runner import rehearse
 from kreludomain.run.lipschitz_config import ArchitectureKeys, LipschitzConfig, NetworkKeys, RadiusKeys
 from kreludomain.run.lipschitz_rows import ALL, LOCAL, ArchitectureRow, NetworkRow, Row, SampleRow
 from kreludomain.verify import predict
@@ -87,7 +86,7 @@ def prepare(file: ConfigFile[LipschitzConfig]) -> Plan:
             methods |= {f"radius.methods[{i}]": method for i, method in enumerate(config.radius.methods)}
         for key, method in methods.items():
             try:
-                rehearse(Config.model_construct(region=config.region), method)
+                try_method(config.region, method)
             except InputError as error:
                 raise InputError(f"{file.source}: {key}: {error}") from None
         for keys in config.all_networks:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
 
 from kreludomain.run.config.fields import Data, FilePath, Interval, Text
+from kreludomain.run.config.files import RunKeys
 from kreludomain.run.config.schema import Keys, wrong
 
 
@@ -77,7 +78,7 @@ class AttackConfig(Keys):
         return f"{self.kind}, {size}, target {'any' if self.target is None else self.target}"
 
 
-class MomentsConfig(Keys):
+class MomentsConfig(RunKeys):
     """A configuration file.
 
     ``samples``: draws of Monte Carlo, from ``seed``. ``layers``: the ReLU layers to linearise around, by name, or all.
@@ -94,10 +95,6 @@ class MomentsConfig(Keys):
     displacements: Several = (0.0,)
     attacks: Annotated[tuple[AttackConfig, ...], Strict(False)] = ()
     image: Annotated[tuple[int, int], Strict(False)] | None = None
-    timeout_s: float | None = Field(None, gt=0)
-    output: Text | None = None
-    #: Written by a run for its readers; not read.
-    versions: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _something_to_do(self) -> MomentsConfig:

@@ -33,8 +33,7 @@ from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
 from kreludomain.network.operators import Shape
-from kreludomain.run.bounds.command import read_array
-from kreludomain.run.config.data import Sample, load_samples
+from kreludomain.run.config.data import Sample, load_samples, read_array
 from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.moments_config import AttackConfig, MomentsConfig
 

@@ -20,7 +20,7 @@ from kreludomain.network import Network, load
 from kreludomain.property import Region, ball, box
 from kreludomain.run.config.data import load_samples
 from kreludomain.run.config.fields import CsvData, Data, DigitsData, FilePath, Interval, Numbers, RegionConfig, Text
-from kreludomain.run.config.files import ConfigFile
+from kreludomain.run.config.files import ConfigFile, RunKeys
 from kreludomain.run.config.methods import MethodItem, NamedMethod, parse_method
 from kreludomain.run.config.schema import Keys, check, wrong
 from kreludomain.run.config.yaml_text import read_yaml
@@ -103,7 +103,7 @@ class Side(Keys):
         return self
 
 
-class PlaneShow(_Scene):
+class PlaneShow(_Scene, RunKeys):
     """A picture of reachable sets.
 
     ``accuracy``: how far a corner of a polygon may stick out of the set, of its size. ``directions``: the most that a
@@ -117,10 +117,7 @@ class PlaneShow(_Scene):
     directions: int = Field(200, ge=16)
     samples: int = Field(5000, ge=2)
     seed: int = 0
-    timeout_s: float | None = Field(None, gt=0)
     title: str | None = None
-    output: Text | None = None
-    versions: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("methods")
     @classmethod
@@ -156,15 +153,13 @@ def _group(value: Any) -> Numbered | InNetwork:
     return (InNetwork if by_name else Numbered).model_validate(value)
 
 
-class GroupShow(Keys):
+class GroupShow(RunKeys):
     """A picture of two neurons' relaxations: what each knows of ``weights . y``."""
 
     group: Annotated[Numbered | InNetwork, BeforeValidator(_group)]
     relaxations: Annotated[tuple[Literal[RELAXATIONS], ...], Strict(False)] = RELAXATIONS[1:]  # type: ignore[valid-type]
     weights: Interval = (1.0, 1.0)
     title: str | None = None
-    output: Text | None = None
-    versions: dict[str, str] = Field(default_factory=dict)
 
     @field_validator("relaxations")
     @classmethod

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.table import Table
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network, load
 from kreludomain.network.operators import Shape
 from kreludomain.property import Region, ball, box
-from kreludomain.run.config.data import load_csv, load_digits
+from kreludomain.run.config.data import load_csv, load_digits, read_array
 from kreludomain.run.config.fields import CsvData, DigitsData, RegionConfig
 from kreludomain.run.config.methods import NamedMethod, method_from_arguments
 from kreludomain.run.config.schema import check
@@ -78,17 +77,6 @@ def show_bounds(request: Request, output: Path | None) -> None:
     console = screen()
     console.print(layers_table(network, found))
     console.print(outputs_table(network, found))
-
-
-def read_array(path: Path) -> Tensor:
-    """An array of numbers from a ``.npy`` file."""
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError):
-        array = None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        raise InputError(f"{path}: not a .npy file of numbers")
-    return torch.from_numpy(array.astype(np.float64))
 
 
 def layers_table(network: Network, bounds: LayerBounds) -> Table:

@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from kreludomain.run.certify.rows import Row
+from kreludomain.run.certify.rows import CertifyRow
 from kreludomain.run.certify.summary import Summary
 from kreludomain.run.certify.tables import all_layers
+from kreludomain.run.output.figures import figure_files, marker, new_figure
 
-MARKERS = "osD^vPX*<>"
 
-
-def save_comparison(path: Path, summaries: Sequence[Summary], rows: Sequence[Row]) -> None:
-    """Writes ``comparison.png`` and ``comparison.svg`` into a folder."""
-    figure = Figure(figsize=(13, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)  # no window system is needed
+def comparison(summaries: Sequence[Summary], rows: Sequence[CertifyRow]) -> dict[str, bytes]:
+    """``comparison.png`` and ``comparison.svg``: margins on the left, widths on the right."""
+    figure = new_figure(13, 5.5)
     left, right = figure.subplots(1, 2)
     draw_margins(left, [s.method for s in summaries], rows)
     draw_widths(right, summaries)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
-    for suffix in ("png", "svg"):
-        figure.savefig(path / f"comparison.{suffix}", dpi=150)
+    return figure_files("comparison", figure)
 
 
-def draw_margins(axes: Axes, methods: Sequence[str], rows: Sequence[Row]) -> None:
+def draw_margins(axes: Axes, methods: Sequence[str], rows: Sequence[CertifyRow]) -> None:
     """A line a method, smallest margin first: where it crosses zero, the method's verified samples begin."""
     every = []
     for position, method in enumerate(methods):
         margins = sorted(row.margin for row in rows if row.method == method and row.margin is not None)
-        axes.plot(range(1, len(margins) + 1), margins, marker=_marker(position), markersize=4, label=method)
+        axes.plot(range(1, len(margins) + 1), margins, marker=marker(position), markersize=4, label=method)
         every += margins
     axes.axhline(0, color="black", linewidth=0.8, zorder=0)
     near = max(every, default=0.0)
@@ -56,7 +50,7 @@ def draw_widths(axes: Axes, summaries: Sequence[Summary]) -> None:
     for position, summary in enumerate(summaries):
         widths = [summary.widths.get(layer, np.nan) for layer in layers]
         offset = 0.06 * (position - (len(summaries) - 1) / 2)  # side by side: equal widths would hide each other
-        axes.plot(places + offset, widths, marker=_marker(position), markersize=4, label=summary.method)
+        axes.plot(places + offset, widths, marker=marker(position), markersize=4, label=summary.method)
     axes.set_xticks(places, layers, rotation=30, ha="right")
     if layers:
         axes.set_yscale("log")
@@ -64,7 +58,3 @@ def draw_widths(axes: Axes, summaries: Sequence[Summary]) -> None:
         axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.5)))
     axes.set(ylabel="mean upper - lower", title="Mean width of a layer's bounds")
     axes.grid(alpha=0.3)
-
-
-def _marker(position: int) -> str:
-    return MARKERS[position % len(MARKERS)]

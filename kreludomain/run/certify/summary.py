@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kreludomain.run.certify.rows import Row
+from kreludomain.run.certify.rows import CertifyRow
 from kreludomain.run.config.methods import NamedMethod
 from kreludomain.verify import Verdict
 
@@ -28,18 +28,18 @@ class Summary:
     widths: Mapping[str, float]
 
 
-def in_order(rows: Iterable[Row], methods: Sequence[NamedMethod]) -> list[Row]:
+def in_order(rows: Iterable[CertifyRow], methods: Sequence[NamedMethod]) -> list[CertifyRow]:
     """The rows sample by sample, for each the methods in their order: not in the order in which they were finished."""
     position = {method.label: number for number, method in enumerate(methods)}
     return sorted(rows, key=lambda row: (row.index, position[row.method]))
 
 
-def summarise(methods: Iterable[NamedMethod], rows: Sequence[Row]) -> list[Summary]:
+def summarise(methods: Iterable[NamedMethod], rows: Sequence[CertifyRow]) -> list[Summary]:
     """A summary a method, in their order. Misclassified samples and errors have no part in margins and seconds."""
     return [_summary(method.label, [row for row in rows if row.method == method.label]) for method in methods]
 
 
-def _summary(method: str, rows: Sequence[Row]) -> Summary:
+def _summary(method: str, rows: Sequence[CertifyRow]) -> Summary:
     counts = Counter(row.verdict for row in rows)
     margins = [row.margin for row in rows if row.margin is not None]
     seconds = [row.seconds for row in rows if row.lower_bounds is not None]
@@ -59,7 +59,7 @@ def _summary(method: str, rows: Sequence[Row]) -> Summary:
     )
 
 
-def joint_gains(methods: Sequence[NamedMethod], rows: Sequence[Row]) -> str | None:
+def joint_gains(methods: Sequence[NamedMethod], rows: Sequence[CertifyRow]) -> str | None:
     """Which samples joint methods verify and no other one does; ``None`` if the run does not have both kinds."""
     verified = {
         method.label: {row.index for row in rows if row.method == method.label and row.verdict == Verdict.VERIFIED}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-from kreludomain.run.certify.rows import Row
+from kreludomain.run.certify.rows import CertifyRow
 from kreludomain.run.certify.summary import Summary
 from kreludomain.run.output.tables import csv_text, plain_table, shown
 from kreludomain.verify import Verdict
@@ -24,10 +24,10 @@ def summary_table(summaries: Sequence[Summary], tight: bool) -> Table:
     return table
 
 
-def margins_table(rows: Sequence[Row], methods: Sequence[str], most: int = 25) -> Table:
+def margins_table(rows: Sequence[CertifyRow], methods: Sequence[str], most: int = 25) -> Table:
     """Margins side by side: a row a sample, a column a method; at most the first ``most`` samples."""
     table = plain_table("sample", "label", *methods, title="margins (smallest lower bound of the claim's rows)")
-    by_sample: dict[int, dict[str, Row]] = {}
+    by_sample: dict[int, dict[str, CertifyRow]] = {}
     for row in rows:
         by_sample.setdefault(row.index, {})[row.method] = row
     for index, found in list(by_sample.items())[:most]:
@@ -38,7 +38,7 @@ def margins_table(rows: Sequence[Row], methods: Sequence[str], most: int = 25) -
     return table
 
 
-def _margin(row: Row) -> str:
+def _margin(row: CertifyRow) -> str:
     return row.verdict.value if row.margin is None else shown(row.margin)
 
 
@@ -55,7 +55,7 @@ def all_layers(summaries: Iterable[Summary]) -> list[str]:
     return list(dict.fromkeys(layer for summary in summaries for layer in summary.widths))
 
 
-def csv_files(summaries: Sequence[Summary], rows: Sequence[Row]) -> dict[str, str]:
+def csv_files(summaries: Sequence[Summary], rows: Sequence[CertifyRow]) -> dict[str, str]:
     """The files of a comparison by name."""
     return {
         "comparison.csv": comparison_csv(summaries),
@@ -71,7 +71,7 @@ def comparison_csv(summaries: Sequence[Summary]) -> str:
     return csv_text(["method", *(v.value for v in Verdict), *numbers], rows)
 
 
-def margins_csv(rows: Sequence[Row]) -> str:
+def margins_csv(rows: Sequence[CertifyRow]) -> str:
     """A row a sample and method."""
     columns = ("index", "label", "predicted", "method", "verdict", "margin", "seconds")
     return csv_text(columns, ([getattr(row, name) for name in columns] for row in rows))

@@ -17,7 +17,7 @@ from torch import Tensor
 from kreludomain.errors import InputError
 from kreludomain.network.operators import Shape
 from kreludomain.run.config.fields import CsvData, DigitsData
-from kreludomain.run.config.files import ConfigFile
+from kreludomain.run.config.files import ConfigFile, RunKeys
 
 #: How many of scikit-learn's digits are for training; the rest are for tests.
 DIGITS_TRAIN = 1437
@@ -35,7 +35,7 @@ class Sample:
     x: Tensor
 
 
-def load_samples(file: ConfigFile[object], data: CsvData | DigitsData, shape: Shape) -> list[Sample]:
+def load_samples(file: ConfigFile[RunKeys], data: CsvData | DigitsData, shape: Shape) -> list[Sample]:
     """The samples that ``data`` of a configuration names, for a network that takes inputs of ``shape``."""
     return load_csv(file.path(data.csv), data, shape) if isinstance(data, CsvData) else load_digits(data, shape)
 
@@ -131,3 +131,14 @@ def _arranged(values: Tensor, layout: str, shape: Shape) -> Tensor:
         channels, height, width = shape
         return values.reshape(height, width, channels).permute(2, 0, 1).contiguous()
     return values.reshape(shape)
+
+
+def read_array(path: Path) -> Tensor:
+    """An array of numbers from a ``.npy`` file."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError):
+        array = None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        raise InputError(f"{path}: not a .npy file of numbers")
+    return torch.from_numpy(array.astype(np.float64))

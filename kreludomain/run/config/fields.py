@@ -13,7 +13,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from torch import Tensor
 
+from kreludomain.property import Region, ball
 from kreludomain.run.config.schema import Keys, wrong
 
 
@@ -70,6 +72,10 @@ class RegionConfig(Keys):
         if clip is not None and clip[0] > clip[1]:
             raise wrong({(): f"[{clip[0]:g}, {clip[1]:g}] is empty"})
         return clip
+
+    def around(self, x: Tensor) -> Region:
+        """The region around an input."""
+        return ball(x, self.epsilon, self.norm, self.clip)
 
 
 class ClaimConfig(Keys):

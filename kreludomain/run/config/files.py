@@ -5,39 +5,60 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import yaml
+from pydantic import Field
 
 from kreludomain.errors import InputError
-from kreludomain.run.config.schema import Model, check
+from kreludomain.run.config.fields import Text
+from kreludomain.run.config.schema import Keys, check
 from kreludomain.run.config.yaml_text import read_yaml
 
 
-class RunKeys(Protocol):
-    """What every configuration has, whatever it is about."""
+class RunKeys(Keys):
+    """The keys that every study has.
 
-    @property
-    def output(self) -> str | None: ...
+    ``timeout_s`` is for a row; what has not stopped ``grace_s`` after it is killed. ``memory_mb``: MiB that a row may
+    take on top of an idle worker. ``workers``, ``threads`` of each and ``cluster`` say where it is computed, and by
+    default this machine decides. ``versions`` is written by a run for its readers, and not read.
+    """
 
-    def model_dump(self, *, context: Any = ..., exclude_none: bool = ...) -> dict[str, Any]: ...
+    timeout_s: float | None = Field(None, gt=0)
+    grace_s: float = Field(10.0, ge=0)
+    memory_mb: int | None = Field(None, ge=1)
+    workers: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1)
+    cluster: Literal["ray"] | None = None
+    output: Text | None = None
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def key_order(cls) -> tuple[str, ...]:
+        """A study's own keys, then those of all studies."""
+        return tuple(sorted(cls.model_fields, key=lambda key: key in RunKeys.model_fields))
 
 
-Config_co = TypeVar("Config_co", covariant=True)
+#: Keys that decide no row: where the results are, and where they are computed.
+UNDECIDING = frozenset({"output", "versions", "workers", "threads", "cluster"})
+
+Config_co = TypeVar("Config_co", bound=RunKeys, covariant=True)
+AnyKeys = TypeVar("AnyKeys", bound=RunKeys)
 
 
 @dataclass(frozen=True)
 class ConfigFile(Generic[Config_co]):
-    """A configuration and the file it is from."""
+    """A configuration and the file it is from. ``base``: the folder its paths are relative to, if not the file's."""
 
     source: Path
     config: Config_co
+    base: Path | None = None
 
     def path(self, given: str) -> Path:
         """A path that the file gives, as seen from the working directory."""
-        return self.source.parent / given
+        return (self.source.parent if self.base is None else self.base) / given
 
-    def output(self: ConfigFile[RunKeys], given: Path | None) -> Path:
+    def output(self, given: Path | None) -> Path:
         """The run's folder: the one given on the command line, else the file's."""
         if given is not None:
             return given
@@ -45,7 +66,7 @@ class ConfigFile(Generic[Config_co]):
             raise InputError(f"{self.source}: output: missing; give it here or as --output")
         return self.path(self.config.output)
 
-    def resolved(self: ConfigFile[RunKeys], folder: Path, versions: dict[str, str]) -> str:
+    def resolved(self, folder: Path, versions: dict[str, str]) -> str:
         """The whole configuration, with every default, as a YAML file that says the same from within ``folder``."""
 
         def moved(given: str) -> str:
@@ -54,12 +75,17 @@ class ConfigFile(Generic[Config_co]):
             path = self.path(given)
             return os.path.relpath(path.parent.resolve() / path.name, folder.resolve())
 
-        values = self.config.model_dump(context=moved, exclude_none=True)
-        values |= {"output": ".", "versions": versions}
-        return yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+        values = self.config.model_dump(context=moved, exclude_none=True) | {"output": ".", "versions": versions}
+        ordered = {key: values[key] for key in self.config.key_order() if key in values}
+        return yaml.safe_dump(ordered, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+
+    def deciding(self) -> dict[str, Any]:
+        """The keys that decide rows, as JSON has them; of files it does not matter where they are."""
+        values = self.config.model_dump(mode="json", context=lambda path: "", exclude=set(UNDECIDING))
+        return {key: values[key] for key in self.config.key_order() if key in values}
 
 
-def load_config(path: Path, model: type[Model]) -> ConfigFile[Model]:
+def load_config(path: Path, model: type[AnyKeys]) -> ConfigFile[AnyKeys]:
     """Reads a configuration with the keys of ``model``.
 
     Raises :class:`InputError`, one line that names the file and the key or line.

@@ -1,4 +1,4 @@
-"""The same pool on a Ray cluster: each caller is an actor that keeps a worker process on its node.
+"""The same pool on a Ray cluster: each worker is an actor that keeps a worker process on its node.
 
 The limits hold there as they do here, because the actor does what a thread of a local pool does.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from kreludomain.errors import InputError
 from kreludomain.run.engine.pool import Pool
-from kreludomain.run.engine.worker import Done, Failure, Kind, Limits, Worker
+from kreludomain.run.engine.worker import Failure, Kind, Limits, ProcessWorker, Success
 
 
 def ray_pool(function: Callable[..., Any], size: int | None, threads: int, tasks: int) -> Pool:
@@ -34,33 +34,33 @@ def ray_pool(function: Callable[..., Any], size: int | None, threads: int, tasks
             raise InputError(f"cluster: ray does not start: {str(error).splitlines()[0]}") from None
     most = size or int(ray.cluster_resources().get("CPU", 1)) // threads
     sent = ray.put(pickle.dumps(function))
-    actor = ray.remote(num_cpus=threads)(Station)
-    return Pool(lambda: RayCaller(ray, actor.remote(sent, threads)), max(1, min(most, tasks)))
+    actor = ray.remote(num_cpus=threads)(WorkerActor)
+    return Pool(lambda: RayWorker(ray, actor.remote(sent, threads)), max(1, min(most, tasks)))
 
 
-class Station:
-    """What an actor is: a worker process on its node, and another one when that is gone."""
+class WorkerActor:
+    """An actor: it keeps a worker process on its node, and starts another one when that is gone."""
 
     def __init__(self, function: bytes, threads: int) -> None:
         self._function, self._threads = function, threads
-        self._worker = Worker(function, threads)
+        self._worker = ProcessWorker(function, threads)
 
-    def run(self, arguments: tuple[Any, ...], limits: Limits) -> Done | Failure:
+    def run(self, arguments: tuple[Any, ...], limits: Limits) -> Success | Failure:
         if not self._worker.usable:
-            self._worker = Worker(self._function, self._threads)
+            self._worker = ProcessWorker(self._function, self._threads)
         return self._worker.run(arguments, limits)
 
 
-class RayCaller:
-    """The actor as its pool sees it."""
+class RayWorker:
+    """A worker of a pool whose calls an actor makes."""
 
     def __init__(self, ray: Any, actor: Any) -> None:
         self._ray, self._actor = ray, actor
         self.usable = True
 
-    def run(self, arguments: tuple[Any, ...], limits: Limits) -> Done | Failure:
+    def run(self, arguments: tuple[Any, ...], limits: Limits) -> Success | Failure:
         try:
-            answer: Done | Failure = self._ray.get(self._actor.run.remote(arguments, limits))
+            answer: Success | Failure = self._ray.get(self._actor.run.remote(arguments, limits))
         except self._ray.exceptions.RayActorError as error:
             self.usable = False
             return Failure(Kind.CRASH, f"its node or actor is gone: {str(error).splitlines()[0]}", 0.0)

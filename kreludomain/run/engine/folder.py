@@ -1,11 +1,12 @@
-"""The folder of a run: ``config.yaml``, a row of ``results.jsonl`` a sample and method, counterexamples.
+"""The folder of a run: ``config.yaml``, ``run.json``, a row a line in ``results.jsonl``, and the files of its study.
 
-What is in it is on the disk: a run can be killed at any moment, and loses what it was working on and nothing else.
+Its contents are on the disk: a run can be killed at any moment, and loses what it was working on and nothing else.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import math
 import os
@@ -25,23 +26,10 @@ from kreludomain.errors import InputError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-ROWS, CONFIG, RECORD, COUNTEREXAMPLES = "results.jsonl", "config.yaml", "run.json", "counterexamples"
+ROWS, CONFIG, RECORD = "results.jsonl", "config.yaml", "run.json"
 
 #: Held by the process that writes into a folder; the system lets go of it when the process ends, however it ends.
 LOCK = ".lock"
-
-#: What runs write: removed, with what a command writes besides and nothing else, when a folder is used again.
-WRITTEN = (
-    ROWS,
-    CONFIG,
-    RECORD,
-    f"{COUNTEREXAMPLES}/*.npy",
-    "comparison.*",
-    "margins.csv",
-    "widths.csv",
-    "report.html",
-    "report_*.csv",
-)
 
 
 def finite(value: float) -> float | None:
@@ -61,15 +49,14 @@ def versions(**more: str) -> dict[str, str]:
 
 
 class Folder:
-    """Where a run writes, and no other run meanwhile; rows are on the disk as soon as they are appended."""
+    """The folder that a run writes into, and no other run meanwhile; rows are on the disk when they are appended."""
 
-    def __init__(
-        self, path: Path, overwrite: bool = False, besides: Iterable[str] = (), resume: bool | None = None
-    ) -> None:
+    def __init__(self, path: Path, overwrite: bool = False, besides: Iterable[str] = (), resume: bool = False) -> None:
         """Makes the folder, without what an earlier run wrote unless that is to be resumed.
 
-        ``besides``: patterns of the files that this command writes and others do not. ``resume``: ``None`` for commands
-        that cannot. Raises what :meth:`check` raises, and :class:`InputError` where another process is writing.
+        ``besides``: patterns of the files that this command writes besides rows, configuration and record; these and
+        nothing else are removed. Raises what :meth:`check` raises, and :class:`InputError` where another process is
+        writing.
         """
         self.check(path, overwrite, resume)
         path.mkdir(parents=True, exist_ok=True)
@@ -80,9 +67,12 @@ class Folder:
             raise InputError(f"{path}: another run is writing into this folder; use another --output") from None
         self.check(path, overwrite, resume)  # again: a run may have come and gone
         if not resume:
-            for old in (file for pattern in (*WRITTEN, *besides) for file in path.glob(pattern) if file.is_file()):
+            patterns = (ROWS, CONFIG, RECORD, *besides)
+            for old in (file for pattern in patterns for file in path.glob(pattern) if file.is_file()):
                 old.unlink()
         self.path = path
+        #: The names of the files that this process has written, in their order.
+        self.written: list[str] = []
 
     @property
     def count(self) -> int:
@@ -90,25 +80,33 @@ class Folder:
         return len(read_rows(self.path / ROWS)[0])
 
     @staticmethod
-    def check(path: Path, overwrite: bool, resume: bool | None = None) -> None:
+    def check(path: Path, overwrite: bool, resume: bool = False) -> None:
         """Raises :class:`InputError` if a run cannot have the folder: a file, or results that are to stay."""
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: the output is a folder, this is a file")
         if (path / ROWS).exists() and not overwrite and not resume:
-            ways = "--overwrite or" if resume is None else "--resume, --overwrite or"
-            raise InputError(f"{path / ROWS}: there are results already; use {ways} another --output")
+            ways = "--resume, --overwrite or another --output"
+            raise InputError(f"{path / ROWS}: there are results already; use {ways}")
 
     def close(self) -> None:
         """Lets others write."""
         self._lock.release()
 
-    def write(self, name: str, text: str) -> None:
-        """Writes a file; it is there as a whole or not at all."""
-        draft = self.path / f"{name}.part"
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
+    def write(self, name: str, content: str | bytes) -> None:
+        """Writes a file, perhaps in a folder within; it is there as a whole or not at all."""
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True)
+        draft = path.with_name(f"{path.name}.part")
+        with draft.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             _to_disk(file)
-        draft.replace(self.path / name)
+        draft.replace(path)
+        self.written.append(name)
+
+    def write_all(self, files: Mapping[str, str] | Mapping[str, bytes]) -> None:
+        """Writes files, contents by their names."""
+        for name, content in files.items():
+            self.write(name, content)
 
     def append(self, row: DataclassInstance | Mapping[str, Any]) -> None:
         """Adds a row, a dataclass or a mapping. Numbers that are not finite become ``None``: JSON has none of them."""
@@ -126,15 +124,6 @@ class Folder:
         if path.exists() and path.stat().st_size > whole:
             os.truncate(path, whole)
         return rows
-
-    def keep(self, counterexample: np.ndarray, index: int, method: str) -> str:
-        """Saves a counterexample; returns its file's name in the folder."""
-        name = f"{COUNTEREXAMPLES}/{index}_{re.sub(r'[^A-Za-z0-9.=-]+', '_', method)}.npy"
-        (self.path / COUNTEREXAMPLES).mkdir(exist_ok=True)
-        with (self.path / name).open("wb") as file:
-            np.save(file, counterexample)
-            _to_disk(file)
-        return name
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -162,6 +151,26 @@ def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:
 def json_line(values: DataclassInstance | Mapping[str, Any]) -> str:
     """A dataclass or a mapping as one line of JSON; numbers that are not finite become ``null``."""
     return json.dumps(_json(values if isinstance(values, Mapping) else dataclasses.asdict(values)), allow_nan=False)
+
+
+def file_name(folder: str, parts: Iterable[str | int], suffix: str) -> str:
+    """The name of a file that is kept with a row, ``folder/PARTS.suffix``; odd characters become underscores."""
+    words = (re.sub(r"[^A-Za-z0-9.=-]+", "_", str(part)) for part in parts)
+    return f"{folder}/{'_'.join(words)}.{suffix}"
+
+
+def array_file(array: np.ndarray) -> bytes:
+    """An array as the contents of a ``.npy`` file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def arrays_file(**arrays: np.ndarray) -> bytes:
+    """Arrays as the contents of a ``.npz`` file."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
 
 
 def _to_disk(file: IO[Any]) -> None:

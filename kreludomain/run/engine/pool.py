@@ -1,7 +1,7 @@
 """Calls of one function side by side, here or on a cluster: a call and its limits in, a value or a reason out.
 
-A pool knows nothing of what is called. It hands calls to *callers*: objects that make one call at a time under hard
-limits. :class:`~kreludomain.run.engine.worker.Worker`, a process on this machine, is one; ``cluster`` has one on Ray.
+A pool knows nothing of what is called. It hands calls to workers, which make one call at a time under hard limits:
+:class:`~kreludomain.run.engine.worker.ProcessWorker`, a process on this machine, or ``RayWorker`` (``cluster``).
 """
 
 from __future__ import annotations
@@ -15,44 +15,44 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Protocol
 
-from kreludomain.run.engine.worker import Done, Failure, Limits, Worker
+from kreludomain.run.engine.worker import Failure, Limits, ProcessWorker, Success
 
 LOG = logging.getLogger(__name__)
 
-Call = tuple[Future[Done | Failure], tuple[Any, ...], Limits]
+Call = tuple[Future[Success | Failure], tuple[Any, ...], Limits]
 
 
-class Caller(Protocol):
+class Worker(Protocol):
     """Makes one call at a time. Once it is not ``usable``, its pool makes another one."""
 
     @property
     def usable(self) -> bool: ...
 
-    def run(self, arguments: tuple[Any, ...], limits: Limits) -> Done | Failure:
+    def run(self, arguments: tuple[Any, ...], limits: Limits) -> Success | Failure:
         """One call; does not return before the value is there, or a limit has passed."""
         ...
 
     def kill(self) -> None:
-        """Ends the caller and what it is doing, from any thread."""
+        """Ends the worker and what it is doing, from any thread."""
         ...
 
 
 class Pool:
-    """At most ``size`` calls at a time, each by a caller that ``make`` makes."""
+    """At most ``size`` calls at a time, each by a worker that ``make`` makes."""
 
-    def __init__(self, make: Callable[[], Caller], size: int) -> None:
+    def __init__(self, make: Callable[[], Worker], size: int) -> None:
         self.size = size
         self._make = make
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._callers: set[Caller] = set()
+        self._workers: set[Worker] = set()
         self._closed = False
         for number in range(size):  # daemons: the end of the program does not wait for them
-            threading.Thread(target=self._work, name=f"caller {number}", daemon=True).start()
+            threading.Thread(target=self._work, name=f"worker {number}", daemon=True).start()
 
-    def submit(self, *arguments: Any, limits: Limits = Limits()) -> Future[Done | Failure]:
+    def submit(self, *arguments: Any, limits: Limits = Limits()) -> Future[Success | Failure]:
         """A call of the function; the future raises only what is wrong with the pool itself."""
-        future: Future[Done | Failure] = Future()
+        future: Future[Success | Failure] = Future()
         self._calls.put((future, arguments, limits))
         return future
 
@@ -60,8 +60,8 @@ class Pool:
         """Kills every process; calls that have not returned never will."""
         with self._lock:
             self._closed = True
-            for caller in self._callers:
-                caller.kill()
+            for worker in self._workers:
+                worker.kill()
         for _ in range(self.size):
             self._calls.put(None)
 
@@ -74,12 +74,12 @@ class Pool:
         self.close()
 
     def _work(self) -> None:
-        caller: Caller | None = None
+        worker: Worker | None = None
         while (call := self._calls.get()) is not None and not self._closed:
             future, arguments, limits = call
             try:
-                caller = self._replaced(caller)
-                answer = caller.run(arguments, limits)
+                worker = self._replaced(worker)
+                answer = worker.run(arguments, limits)
             except Exception as error:
                 future.set_exception(error)
             else:
@@ -87,14 +87,14 @@ class Pool:
                     LOG.debug("%s after %.3g s: %s", answer.kind, answer.seconds, answer.reason)
                 future.set_result(answer)
 
-    def _replaced(self, caller: Caller | None) -> Caller:
-        """A caller that can be used: this one, or a new one."""
-        if caller is not None and caller.usable:
-            return caller
+    def _replaced(self, worker: Worker | None) -> Worker:
+        """A worker that can be used: this one, or a new one."""
+        if worker is not None and worker.usable:
+            return worker
         made = self._make()
         with self._lock:
-            self._callers.discard(caller) if caller is not None else None
-            self._callers.add(made)
+            self._workers.discard(worker) if worker is not None else None
+            self._workers.add(made)
             if self._closed:
                 made.kill()
         return made
@@ -107,4 +107,4 @@ def local_pool(function: Callable[..., Any], size: int, threads: int = 1) -> Poo
     are sent at every call. Raises what ``pickle`` raises for a function that cannot be sent.
     """
     sent = pickle.dumps(function)
-    return Pool(lambda: Worker(sent, threads), size)
+    return Pool(lambda: ProcessWorker(sent, threads), size)

@@ -7,21 +7,16 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from kreludomain.run.certify.rows import Row
 from kreludomain.run.engine.folder import json_line
-from kreludomain.run.engine.runner import Work
-from kreludomain.run.output.screen import progress
-from kreludomain.verify import Verdict
+from kreludomain.run.engine.study import Row
+from kreludomain.run.output.screen import progress, screen
 
 LOG = logging.getLogger(__name__)
-
-#: Verdicts that the line counts always; the others once they occur.
-COUNTED = (Verdict.VERIFIED, Verdict.FALSIFIED, Verdict.UNKNOWN)
 
 #: Seconds between two lines in the log.
 EVERY = 30.0
@@ -35,27 +30,25 @@ class Mode(StrEnum):
     JSON = "json"
 
 
-class Tally:
+class Counts:
     """Counts, rate and time left of a run that is going on."""
 
-    def __init__(self, work: Work, workers: int) -> None:
-        self._work, self._workers = work, workers
-        self._counts = Counter(row.verdict for row in work.rows)
+    def __init__(self, outcomes: Sequence[str], rows: Iterable[Row], seconds_left: Callable[[], float | None]) -> None:
+        """``outcomes``: those that are always shown. ``rows``: those that are there already."""
+        self._outcomes, self._seconds_left = outcomes, seconds_left
+        self._counts = Counter(row.outcome for row in rows)
         self._start, self._done = time.monotonic(), 0
 
     def add(self, row: Row) -> None:
-        self._counts[row.verdict] += 1
+        self._counts[row.outcome] += 1
         self._done += 1
 
     def line(self) -> str:
-        """``9 verified, 2 falsified, 1 unknown, 31 samples/min, 3 min left``; a sample has a row for each method."""
-        shown = [v for v in Verdict if v in COUNTED or self._counts[v]]
-        parts = [f"{self._counts[v]} {v.value}" for v in shown]
-        seconds = time.monotonic() - self._start
+        """``9 verified, 2 falsified, 0 unknown, 31 rows/min, 3 min left``."""
+        parts = [f"{self._counts[outcome]} {outcome}" for outcome in dict.fromkeys((*self._outcomes, *self._counts))]
         if self._done:
-            samples = self._done / len(self._work.run.config.methods)
-            parts.append(f"{60 * samples / max(seconds, 1e-3):.3g} samples/min")
-        left = self._work.seconds_left(self._workers)
+            parts.append(f"{60 * self._done / max(time.monotonic() - self._start, 1e-3):.3g} rows/min")
+        left = self._seconds_left()
         if left is not None:
             parts.append(f"{duration(left)} left")
         return ", ".join(parts)
@@ -70,22 +63,28 @@ def duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def watched(mode: Mode, work: Work, workers: int) -> Iterator[Callable[[Row], None]]:
-    """What to call with each row, for as long as the run goes on."""
-    tally, logged = Tally(work, workers), time.monotonic()
-    with progress(timed=False, enabled=mode == Mode.NORMAL) as bar:
-        task = bar.add_task(tally.line(), total=work.run.size, completed=len(work.rows))
+def watched(mode: Mode, counts: Counts, total: int, there: int) -> Iterator[Callable[[Any, str | None], None]]:
+    """A function to call with each row and its line on the screen, for as long as the run goes on.
 
-        def watch(row: Row) -> None:
-            nonlocal logged
-            tally.add(row)
-            bar.update(task, advance=1, description=tally.line())
+    ``total``: how many rows there will be. ``there``: how many there are already.
+    """
+    logged = time.monotonic()
+    with progress(enabled=mode == Mode.NORMAL) as bar:
+        task = bar.add_task(counts.line(), total=total, completed=there)
+
+        def watch(row: Any, line: str | None) -> None:
+            nonlocal logged, there
+            there += 1
+            counts.add(row)
+            bar.update(task, advance=1, description=counts.line())
             if mode == Mode.JSON:
                 sys.stdout.write(json_line(row) + "\n")
                 sys.stdout.flush()
+            if mode == Mode.NORMAL and line is not None:
+                screen().print(f"{there}/{total}  {line}", soft_wrap=True)
             if time.monotonic() - logged > EVERY:
                 logged = time.monotonic()
-                LOG.info("%d of %d rows: %s", len(work.rows), work.run.size, tally.line())
+                LOG.info("%d of %d rows: %s", there, total, counts.line())
 
         yield watch
 

@@ -1,4 +1,4 @@
-"""What a run is of, written into its folder at the start: what a resumed run is held against, and a report shows."""
+"""The record of what a run is of, written into its folder: a resumed run is held against it, and a report shows it."""
 
 from __future__ import annotations
 
@@ -13,46 +13,32 @@ from typing import Any
 
 from kreludomain.errors import InputError
 from kreludomain.network import Network, to_onnx
-from kreludomain.run.certify.config import Config
 from kreludomain.run.config.data import Sample
 from kreludomain.run.engine.folder import RECORD, versions
 from kreludomain.run.engine.machine import describe
 
 LOG = logging.getLogger(__name__)
 
-#: Keys that decide no row: where things are (their contents are hashed) and where they are computed.
-ELSEWHERE: dict[str, Any] = dict.fromkeys(("network", "output", "versions", "workers", "threads", "cluster"), True)
-ELSEWHERE["data"] = {"csv"}
-
 
 @dataclass(frozen=True)
 class Record:
-    """The configuration's keys that decide rows, and the contents of the network and of the samples (SHA-256)."""
+    """The configuration's keys that decide rows, and SHA-256 hashes of the contents that rows depend on.
 
+    ``command`` is the study's name; ``machine`` and ``versions`` say where and with what it runs.
+    """
+
+    command: str
     configuration: Mapping[str, Any]
-    network: str
-    data: str
-    machine: Mapping[str, Any] = field(default_factory=dict)
+    contents: Mapping[str, str]
+    machine: Mapping[str, Any] = field(default_factory=describe)
     versions: Mapping[str, str] = field(default_factory=versions)
-
-    @classmethod
-    def of(cls, config: Config, network: Network, samples: Iterable[Sample], **machine: Any) -> Record:
-        """``machine``: more about where it runs."""
-        content = network.model if network.model is not None else to_onnx(network)
-        return cls(
-            json.loads(config.model_dump_json(exclude=ELSEWHERE)),
-            hashlib.sha256(content).hexdigest(),
-            _hash(samples),
-            describe() | machine,
-        )
 
     @classmethod
     def read(cls, folder: Path) -> Record:
         """The record of a folder. Raises :class:`InputError` if it has none."""
         path = folder / RECORD
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**values)
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError, TypeError):
             raise InputError(f"{path}: not there, or not written by a run") from None
 
@@ -65,13 +51,14 @@ class Record:
         Other versions of what computes are allowed, with a warning: every row is right, but they may differ.
         """
         changes = []
+        if before.command != self.command:
+            changes.append(f"the command ({before.command}, now {self.command})")
         then, now = dict(_leaves(before.configuration)), dict(_leaves(self.configuration))
-        for key in dict.fromkeys((*then, *now)):
-            if then.get(key) != now.get(key):
-                changes.append(f"{key} ({_shown(then, key)}, now {_shown(now, key)})")
-        if changes:
-            changes = [f"the configuration: {', '.join(changes)}"]
-        changes += [f"the {name}" for name in ("network", "data") if getattr(before, name) != getattr(self, name)]
+        keys = [key for key in dict.fromkeys((*then, *now)) if then.get(key) != now.get(key)]
+        if keys:
+            changed = (f"{key} ({_shown(then, key)}, now {_shown(now, key)})" for key in keys)
+            changes.append(f"the configuration: {', '.join(changed)}")
+        changes += [f"the {name}" for name in self.changed_contents(before)]
         if changes:
             raise InputError(f"{folder}: cannot be resumed, because this has changed: {'; '.join(changes)}")
         others = [
@@ -82,12 +69,34 @@ class Record:
         if others:
             LOG.warning("%s: its rows were made with other versions (%s)", folder, ", ".join(others))
 
+    def changed_contents(self, before: Record) -> list[str]:
+        """The names of contents that are not what they were."""
+        names = dict.fromkeys((*before.contents, *self.contents))
+        return [name for name in names if before.contents.get(name) != self.contents.get(name)]
 
-def _hash(samples: Iterable[Sample]) -> str:
+
+def network_hash(network: Network) -> str:
+    """The hash of a network: of its ONNX model."""
+    return hashlib.sha256(network.model if network.model is not None else to_onnx(network)).hexdigest()
+
+
+def samples_hash(samples: Iterable[Sample]) -> str:
+    """The hash of samples: positions, labels, values."""
     found = hashlib.sha256()
     for sample in samples:
         found.update(f"{sample.index} {sample.label} {tuple(sample.x.shape)}\n".encode())
         found.update(sample.x.contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def files_hash(files: Iterable[Path]) -> str:
+    """The hash of files in their order; one that is there several times is read once."""
+    found = hashlib.sha256()
+    digests: dict[Path, bytes] = {}
+    for file in files:
+        if file not in digests:
+            digests[file] = hashlib.sha256(file.read_bytes()).digest()
+        found.update(digests[file])
     return found.hexdigest()
 
 

@@ -1,218 +1,203 @@
-"""A run: everything that a configuration can have wrong is found first, then every sample meets every method.
+"""The engine: runs a study from its configuration to its report. ``study`` says how a command becomes a study.
 
-Rows are in the folder as they come. Samples and methods do not know of each other, so the rows do not depend on the
-number of workers or on the order of the work.
+Rows are in the folder as they come. They do not depend on the number of workers or on the order of the work.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Generic
 
-import numpy as np
-import torch
-from torch import Tensor
+import typer
 
-from kreludomain.activations import Relu
 from kreludomain.errors import InputError
-from kreludomain.network import Network, Node, Runtime, load
-from kreludomain.network.operators import Activation, Input, Linear
-from kreludomain.property import Claim, Region, ball, claim, robustness
-from kreludomain.run.certify.config import Config
-from kreludomain.run.certify.rows import Row
-from kreludomain.run.config.data import Sample, load_samples
-from kreludomain.run.config.files import ConfigFile
-from kreludomain.run.config.methods import NamedMethod
-from kreludomain.run.engine.folder import Folder, finite
-from kreludomain.run.engine.pool import Pool
+from kreludomain.run.config.files import ConfigFile, RunKeys
+from kreludomain.run.engine import machine
+from kreludomain.run.engine.cluster import ray_pool
+from kreludomain.run.engine.folder import CONFIG, RECORD, ROWS, Folder, json_line, versions
+from kreludomain.run.engine.pool import Pool, local_pool
+from kreludomain.run.engine.progress import Counts, Mode, log_to, watched
+from kreludomain.run.engine.record import Record
 from kreludomain.run.engine.schedule import Schedule
-from kreludomain.run.engine.worker import HAS_MEMORY_LIMIT, Done, Failure, Kind, Limits
-from kreludomain.verify import Verdict, certify, predict
+from kreludomain.run.engine.session import Session
+from kreludomain.run.engine.study import AnyRow, AnyTask, Computed, Config, Key, Study
+from kreludomain.run.engine.worker import HAS_MEMORY_LIMIT, Failure, Success, warm_up
+from kreludomain.run.output.screen import errors, screen
 
 LOG = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A configuration with everything that it names: loaded, checked, ready to go."""
+@dataclass(frozen=True)
+class RunOptions:
+    """What a command line says besides the configuration; ``None``: as the configuration says, or the default.
 
-    config: Config
-    network: Network
-    samples: tuple[Sample, ...]
+    ``again``: the command line that resumes the run, for the line after Ctrl-C.
+    """
+
+    output: Path | None = None
+    overwrite: bool = False
+    resume: bool = False
+    workers: int | None = None
+    threads: int | None = None
+    cluster: str | None = None
+    mode: Mode = Mode.NORMAL
+    log_level: str | None = None
+    log_file: Path | None = None
+    again: str = "--resume"
+
+    def applied(self, file: ConfigFile[Config]) -> ConfigFile[Config]:
+        """The configuration with what the command line says instead."""
+        given = {name: getattr(self, name) for name in ("workers", "threads", "cluster")}
+        update = {name: value for name, value in given.items() if value is not None}
+        return replace(file, config=file.config.model_copy(update=update))
+
+
+def run_study(
+    kind: type[Study[Config, AnyTask, AnyRow]], options: RunOptions = RunOptions(), **arguments: Any
+) -> list[AnyRow]:
+    """Runs a study and returns its rows in the order of its tasks; ``arguments`` are those of its ``load``.
+
+    Raises :class:`InputError` for what is wrong with the input, and ``typer.Exit`` with the exit code after Ctrl-C and
+    for rows that cannot be right.
+    """
+    if options.overwrite and options.resume:
+        raise InputError("--overwrite and --resume: give one of them, not both")
+    log_to(options.log_level or ("error" if options.mode == Mode.QUIET else "warning"), options.log_file)
+    with Session(f"go on with: {options.again}") as session:
+        file = options.applied(kind.load(**arguments))
+        if file.config.memory_mb is not None and not HAS_MEMORY_LIMIT:
+            raise InputError(f"{file.source}: memory_mb: only Linux can limit memory")
+        target = file.output(options.output)
+        Folder.check(target, options.overwrite, options.resume)  # before anything that takes time
+        if file.config.cluster is None:
+            warm_up(kind.__module__)
+        study = kind.prepare(file)
+        folder = session.open(target, options.overwrite, study.files, options.resume)
+        run = Run(study, folder, _begin(study, file, folder, options.resume))
+        run.finish(file.config, options.mode)
+        rows = run.in_order()
+        _report(study, folder, rows, options.mode)
+    problems = study.problems(folder, rows)
+    for problem in problems:
+        errors().print(problem, soft_wrap=True)
+    if problems:
+        raise typer.Exit(1)
+    return rows
+
+
+def _begin(
+    study: Study[Config, AnyTask, AnyRow], file: ConfigFile[Config], folder: Folder, resume: bool
+) -> dict[Key, AnyRow]:
+    """The rows that an earlier run of the same has left, by their keys; a run that is new writes what it is of."""
+    now = Record(study.name, file.deciding(), study.contents())
+    if resume and (folder.path / ROWS).exists():
+        now.check_resumes(Record.read(folder.path), folder.path)
+        try:
+            rows = [study.read_row(values) for values in folder.resumed()]
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{folder.path / ROWS}: not the rows of {study.name} ({reason})") from None
+        return {row.key: row for row in rows}
+    folder.write(CONFIG, file.resolved(folder.path, versions(**study.solver_versions())))
+    folder.write(RECORD, now.text())
+    return {}
+
+
+class Run(Generic[Config, AnyTask, AnyRow]):
+    """The rows of a study, those that are there and those that a pool is to compute."""
+
+    def __init__(
+        self, study: Study[Config, AnyTask, AnyRow], folder: Folder, rows: Mapping[Key, AnyRow] | None = None
+    ) -> None:
+        """``rows``: those of the run that is resumed. Raises :class:`InputError` for a row that is no task's."""
+        self.study, self.folder, self.rows = study, folder, dict(rows or {})
+        self._tasks = {task.key: task for task in study.tasks()}
+        for key in self.rows:
+            if key not in self._tasks:
+                raise InputError(f"{folder.path / ROWS}: has a row of another run ({' '.join(map(str, key))})")
+        self._schedule = Schedule(task for key, task in self._tasks.items() if key not in self.rows)
+        for key, row in self.rows.items():
+            self._schedule.finished(self._tasks[key], row.seconds)
 
     @property
     def size(self) -> int:
         """How many rows there will be."""
-        return len(self.samples) * len(self.config.methods)
-
-    @property
-    def limits(self) -> Limits:
-        """What one row may take before its worker is killed."""
-        config = self.config
-        return Limits(None if config.timeout_s is None else config.timeout_s + config.grace_s, config.memory_mb)
-
-    def decider(self) -> functools.partial[tuple[Row, np.ndarray | None]]:
-        """What a worker does, in a form that can be sent to one: called with a row to fill in and its sample."""
-        return functools.partial(decide, self.config, self.network)
-
-
-class Work:
-    """The rows of a run that are not there yet, computed by a pool."""
-
-    def __init__(self, run: Run, folder: Folder, rows: Iterable[Row] = ()) -> None:
-        """``rows``: those of the run that is resumed."""
-        self.run, self.folder, self.rows = run, folder, list(rows)
-        self._labels = [method.label for method in run.config.methods]
-        there = {(row.index, row.method) for row in self.rows}
-        every = ((s, m) for s in range(len(run.samples)) for m in range(len(self._labels)))
-        missing = [(s, m) for s, m in every if (run.samples[s].index, self._labels[m]) not in there]
-        self._schedule = Schedule(missing, len(self._labels))
-        self._missing = len(missing)
-        for row in self.rows:
-            self._schedule.finished(self._labels.index(row.method), row.seconds)
+        return len(self._tasks)
 
     @property
     def missing(self) -> int:
         """How many rows are not there yet."""
-        return self._missing
+        return self.size - len(self.rows)
+
+    def in_order(self) -> list[AnyRow]:
+        """The rows in the order of their tasks, not in the order in which they were finished."""
+        return [self.rows[key] for key in self._tasks if key in self.rows]
+
+    def finish(self, config: RunKeys, mode: Mode) -> None:
+        """Computes what is missing, and shows how far it is."""
+        if not self.missing:
+            return
+        with self.pool(config) as pool:
+            LOG.info("%d of %d rows to do, %d workers", self.missing, self.size, pool.size)
+            left = functools.partial(self.seconds_left, pool.size)
+            counts = Counts(self.study.outcomes, self.rows.values(), left)
+            with watched(mode, counts, self.size, len(self.rows)) as watch:
+                for row in self.compute(pool):
+                    watch(row, self.study.line(row))
+
+    def pool(self, config: RunKeys) -> Pool:
+        """Workers that compute the study's rows, as many as fit the machine, or as the configuration says."""
+        if config.cluster == "ray":
+            return ray_pool(self.study.compute, config.workers, config.threads or 1, self.missing)
+        cores, free_mb = machine.cores(), machine.free_mb()
+        share = machine.share(self.size, config.workers, config.threads, config.memory_mb, cores, free_mb)
+        return local_pool(self.study.compute, max(1, min(share.workers, self.missing)), share.threads)
 
     def seconds_left(self, workers: int) -> float | None:
         """How long it will take, roughly; ``None`` while there is nothing to judge by."""
         seconds = self._schedule.seconds_left()
         return None if seconds is None else seconds / workers
 
-    def outcomes(self, pool: Pool) -> Iterator[Row]:
-        """The rows as they are finished; each is in the folder, and its counterexample before it."""
-        running: dict[Future[Done | Failure], tuple[Row, int]] = {}
+    def compute(self, pool: Pool) -> Iterator[AnyRow]:
+        """The rows as they are finished; each is in the folder, and its files before it."""
+        running: dict[Future[Success | Failure], AnyTask] = {}
         while True:
             while len(running) < pool.size and (task := self._schedule.next()) is not None:
-                sample, method = self.run.samples[task[0]], task[1]
-                row = Row(sample.index, sample.label, self._predicted[task[0]], self._labels[method])
-                if self.run.config.claim is None and row.predicted != row.label:
-                    reason = f"classified as {row.predicted}, the label is {row.label}"
-                    yield self._kept(replace(row, verdict=Verdict.MISCLASSIFIED, reason=reason))
-                else:
-                    running[pool.submit(row, sample.x, limits=self.run.limits)] = row, method
+                needed = None if task.needs is None else self.rows[task.needs]
+                running[pool.submit(task, needed, limits=task.limits)] = task
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                row, method = running.pop(future)
-                answer = future.result()
-                self._schedule.finished(method, answer.seconds)
-                yield self._kept(*(answer.value if isinstance(answer, Done) else (self._failed(row, answer),)))
+                yield self._kept(running.pop(future), future.result())
 
-    @functools.cached_property
-    def _predicted(self) -> list[int]:
-        """The class of each sample."""
-        return [int(predict(self.run.network, sample.x[None])[0]) for sample in self.run.samples]
-
-    def _failed(self, row: Row, failure: Failure) -> Row:
-        """One sample's failure, whatever it is, does not take the others with it."""
-        verdict = Verdict.TIMEOUT if failure.kind == Kind.TIMEOUT else Verdict.ERROR
-        reason = failure.reason
-        if failure.kind == Kind.TIMEOUT:
-            reason = f"time limit of {self.run.config.timeout_s:g} s; {reason}"
-        LOG.warning("sample %d, %s: %s", row.index, row.method, reason)
-        return replace(row, verdict=verdict, reason=reason, seconds=failure.seconds)
-
-    def _kept(self, row: Row, counterexample: np.ndarray | None = None) -> Row:
-        if counterexample is not None:
-            row = replace(row, counterexample=self.folder.keep(counterexample, row.index, row.method))
-        self.folder.append(row)
-        self.rows.append(row)
-        self._missing -= 1
-        LOG.info("sample %d, %s: %s after %.3g s (%s)", row.index, row.method, row.verdict, row.seconds, row.reason)
+    def _kept(self, task: AnyTask, answer: Success | Failure) -> AnyRow:
+        """Writes a row into the folder. One row's failure, whatever it is, does not take the others with it."""
+        if isinstance(answer, Failure):
+            LOG.warning("%s: %s", task.text, answer.reason)
+            computed = Computed(self.study.failed(task, answer))
+        else:
+            computed = answer.value
+        self.folder.write_all(computed.files)
+        row = computed.row
+        self.folder.append(row)  # type: ignore[arg-type]  # rows are dataclasses
+        self.rows[task.key] = row
+        self._schedule.finished(task, answer.seconds)
+        LOG.info("%s: %s after %.3g s (%s)", task.text, row.outcome, row.seconds, row.reason)
         return row
 
 
-def decide(config: Config, network: Network, row: Row, x: Tensor) -> tuple[Row, np.ndarray | None]:
-    """A row with what its method finds out about ``x``, and the counterexample ``(*input_shape)`` if there is one."""
-    (method,) = (m.method for m in config.methods if m.label == row.method)
-    found = certify(
-        network,
-        region_of(config, x),
-        claim_of(config, network, row.label),
-        method,
-        timeout_s=config.timeout_s,
-        attack=config.attack,
-        tight=config.tight,
-        runtime=_runtime(network),
-    )
-    bounds = tuple(map(finite, found.lower_bounds.tolist()))
-    row = replace(
-        row,
-        verdict=found.verdict,
-        lower_bounds=bounds,
-        margin=None if None in bounds else float(found.lower_bounds.min()),
-        seconds=found.seconds,
-        reason=found.reason,
-        notes=found.notes,
-        widths={name: finite(float(found.bounds[name].width.mean())) for name in layers(network)},
-        stages={name: round(seconds, 6) for name, seconds in found.stages.items()},
-    )
-    return row, None if found.counterexample is None else found.counterexample.cpu().numpy()
-
-
-@functools.lru_cache(maxsize=1)
-def _runtime(network: Network) -> Runtime:
-    """The onnxruntime session of a worker's network; sessions cannot be sent to workers."""
-    return Runtime(network)
-
-
-def layers(network: Network) -> tuple[str, ...]:
-    """The nodes that reports are about: what activations take, and the output."""
-    return tuple(dict.fromkeys((*network.pre_activations, network.output.name)))
-
-
-def prepare(file: ConfigFile[Config]) -> Run:
-    """Loads and checks everything. Raises :class:`InputError` for what would go wrong in every row."""
-    config = file.config
-    if config.memory_mb is not None and not HAS_MEMORY_LIMIT:
-        raise InputError(f"{file.source}: memory_mb: only Linux can limit memory")
-    network = load(file.path(config.network))
-    samples = load_samples(file, config.data, network.input.shape)
-    for sample in samples:
-        try:
-            region_of(config, sample.x).fit(network)
-            claim_of(config, network, sample.label).objective(network)
-        except InputError as error:
-            raise InputError(f"{file.source}: sample {sample.index}: {error}") from None
-    for position, method in enumerate(config.methods):
-        try:
-            rehearse(config, method)
-        except InputError as error:
-            raise InputError(f"{file.source}: methods[{position}]: {error}") from None
-    return Run(config, network, tuple(samples))
-
-
-def region_of(config: Config, x: Tensor) -> Region:
-    """The region around an input."""
-    return ball(x, config.region.epsilon, config.region.norm, config.region.clip)
-
-
-def claim_of(config: Config, network: Network, label: int) -> Claim:
-    """What is claimed of a sample: the configuration's claim, or that its label is the class."""
-    if config.claim is None:
-        return robustness(label, network.size(network.output.name))
-    d = None if config.claim.d is None else torch.tensor(config.claim.d, dtype=torch.float64)
-    return claim(torch.tensor(config.claim.C, dtype=torch.float64), d)
-
-
-def rehearse(config: Config, method: NamedMethod) -> None:
-    """One method on a network of two neurons and a region of the run's kind.
-
-    This takes no time and meets what only shows when a method is used, such as a solver that cannot take the region.
-    """
-    weight = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
-    nodes = (
-        Node("input", Input((2,))),
-        Node("hidden", Linear(weight, None, (2,)), ("input",)),
-        Node("relu", Activation(Relu(), (2,)), ("hidden",)),
-        Node("output", Linear(weight, None, (2,)), ("relu",)),
-    )
-    low, high = config.region.clip or (-1.0, 1.0)
-    middle = torch.full((2,), (low + high) / 2, dtype=torch.float64)
-    certify(Network(nodes), region_of(config, middle), robustness(0, 2), method.method, attack=False, tight=True)
+def _report(study: Study[Config, AnyTask, AnyRow], folder: Folder, rows: list[AnyRow], mode: Mode) -> None:
+    """The study's report, then the last line: where it all is, or for programs a summary."""
+    before = len(folder.written)
+    study.report(folder, rows, screen(mute=mode != Mode.NORMAL))
+    if mode == Mode.JSON:
+        print(json_line({"summary": {"folder": str(folder.path), "rows": len(rows), **study.summary(rows)}}))
+        return
+    files = list(dict.fromkeys(folder.written[before:]))
+    beside = f"; {', '.join(files)} beside it" if files else ""
+    screen().print(f"{study.closing(rows)} in {folder.path / ROWS}{beside}", soft_wrap=True)

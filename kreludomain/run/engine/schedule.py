@@ -1,8 +1,8 @@
-"""Which sample and method comes next: those that are expected to take longest, so that no long one is left at the end.
+"""Which task comes next: those that are expected to take longest, so that no long one is left at the end.
 
-What is expected of a method is the mean of the seconds that it has taken in this run. One that has not finished a
-sample yet comes before all others, and of several such the one that fewest samples have been handed out for: so all
-are soon measured. (The number of parameters says nothing here: all tasks of a run are about the same network.)
+A kind of tasks is expected to take the mean of the seconds that its tasks have taken in this run. A kind of which no
+task is finished comes before all others, and of several such the one of which fewest tasks have been handed out: so all
+are soon measured. A task that needs another one's row waits until that is there.
 """
 
 from __future__ import annotations
@@ -10,54 +10,70 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Generic
+
+from kreludomain.run.engine.study import AnyTask, Key
 
 
 @dataclass
-class Lane:
-    """What is left to do for one method, and what has been measured of it."""
+class _Kind(Generic[AnyTask]):
+    """The tasks of a kind that are left, and the seconds that those which are finished have taken."""
 
-    waiting: deque[int] = field(default_factory=deque)
+    ready: deque[AnyTask] = field(default_factory=deque)
+    blocked: int = 0
     handed_out: int = 0
     finished: int = 0
     seconds: float = 0.0
 
     @property
     def expected(self) -> float | None:
-        """Seconds for a sample; ``None``: not known yet."""
+        """Seconds for a task; ``None``: not known yet."""
         return self.seconds / self.finished if self.finished else None
 
+    @property
+    def urgency(self) -> tuple[bool, float]:
+        expected = self.expected
+        return (True, -self.handed_out) if expected is None else (False, expected)
 
-class Schedule:
-    """Samples by their positions, methods by theirs."""
 
-    def __init__(self, tasks: Iterable[tuple[int, int]], methods: int) -> None:
-        """``tasks``: sample and method of each."""
-        self._lanes = [Lane() for _ in range(methods)]
-        for sample, method in tasks:
-            self._lanes[method].waiting.append(sample)
+class Schedule(Generic[AnyTask]):
+    """Tasks that are to be done, those of which are done being said by :meth:`finished`."""
 
-    def next(self) -> tuple[int, int] | None:
-        """Sample and method of the next task; ``None`` when all are handed out."""
-        lanes = [(method, lane) for method, lane in enumerate(self._lanes) if lane.waiting]
-        if not lanes:
+    def __init__(self, tasks: Iterable[AnyTask]) -> None:
+        self._kinds: dict[str, _Kind[AnyTask]] = {}
+        self._blocked: dict[Key, list[AnyTask]] = {}
+        for task in tasks:
+            kind = self._kinds.setdefault(task.kind, _Kind())
+            if task.needs is None:
+                kind.ready.append(task)
+            else:
+                kind.blocked += 1
+                self._blocked.setdefault(task.needs, []).append(task)
+
+    def next(self) -> AnyTask | None:
+        """The next task; ``None`` when none is left that needs no other."""
+        kinds = [kind for kind in self._kinds.values() if kind.ready]
+        if not kinds:
             return None
-        method, lane = max(lanes, key=lambda item: _urgency(item[1]))
-        lane.handed_out += 1
-        return lane.waiting.popleft(), method
+        kind = max(kinds, key=lambda kind: kind.urgency)
+        kind.handed_out += 1
+        return kind.ready.popleft()
 
-    def finished(self, method: int, seconds: float) -> None:
+    def finished(self, task: AnyTask, seconds: float) -> None:
         """Takes note of a task that is done (in this run or in the one that it resumes)."""
-        self._lanes[method].finished += 1
-        self._lanes[method].seconds += seconds
+        kind = self._kinds.setdefault(task.kind, _Kind())
+        kind.finished += 1
+        kind.seconds += seconds
+        for waiting in self._blocked.pop(task.key, ()):
+            self._kinds[waiting.kind].blocked -= 1
+            self._kinds[waiting.kind].ready.append(waiting)
 
     def seconds_left(self) -> float | None:
         """Seconds of work that has not been handed out; ``None`` while there is nothing to judge by."""
-        known = [lane.expected for lane in self._lanes if lane.expected is not None]
+        kinds = self._kinds.values()
+        known = [kind.expected for kind in kinds if kind.expected is not None]
         if not known:
             return None
-        middle = sum(known) / len(known)
-        return sum(len(lane.waiting) * (middle if lane.expected is None else lane.expected) for lane in self._lanes)
-
-
-def _urgency(lane: Lane) -> tuple[bool, float]:
-    return (True, -lane.handed_out) if lane.expected is None else (False, lane.expected)
+        mean = sum(known) / len(known)
+        left = ((len(kind.ready) + kind.blocked, kind.expected) for kind in kinds)
+        return sum(count * (mean if expected is None else expected) for count, expected in left)

@@ -1,4 +1,4 @@
-"""What a command has open while it works, and what it says when it is stopped."""
+"""The folder that a command has open while it works, and the line that it prints when it is stopped."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ class Session:
         self._again = again
         self._folder: Folder | None = None
 
-    def open(
-        self, path: Path, overwrite: bool = False, besides: Iterable[str] = (), resume: bool | None = None
-    ) -> Folder:
+    def open(self, path: Path, overwrite: bool = False, besides: Iterable[str] = (), resume: bool = False) -> Folder:
         """The command's folder; takes and raises what :class:`Folder` does."""
         self._folder = Folder(path, overwrite, besides, resume)
         return self._folder

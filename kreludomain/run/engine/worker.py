@@ -38,7 +38,7 @@ HAS_MEMORY_LIMIT = sys.platform == "linux"
 
 @dataclass(frozen=True)
 class Limits:
-    """What one call may take: ``seconds`` until its process is killed, ``memory_mb`` (MiB) on top of an idle worker's.
+    """The limits of one call: ``seconds`` until its process is killed, ``memory_mb`` (MiB) on top of an idle worker's.
 
     ``None``: as much as there is.
     """
@@ -58,8 +58,8 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Done:
-    """What a call returned, after how many seconds."""
+class Success:
+    """The value that a call returned, after how many seconds."""
 
     value: Any
     seconds: float
@@ -73,8 +73,13 @@ class Failure:
     reason: str
     seconds: float
 
+    def text(self, timeout_s: float | None) -> str:
+        """The reason; after the time limit that it should have kept, if it was killed for its time."""
+        passed = self.kind == Kind.TIMEOUT and timeout_s is not None
+        return f"time limit of {timeout_s:g} s; {self.reason}" if passed else self.reason
 
-class Worker:
+
+class ProcessWorker:
     """A process that calls ``pickle.loads(function)(*arguments)``; one call at a time, from one thread at a time.
 
     ``threads``: how many torch and BLAS may use. The process starts at once, but nothing waits for it before the first
@@ -96,10 +101,10 @@ class Worker:
         self._ready = False
         self.usable = True
 
-    def run(self, arguments: tuple[Any, ...], limits: Limits) -> Done | Failure:
+    def run(self, arguments: tuple[Any, ...], limits: Limits) -> Success | Failure:
         """One call. Raises ``ChildProcessError`` where no process can be started that knows the function."""
         if not self._ready:
-            self._meet()
+            self._await_start()
         start = time.monotonic()
         try:
             self._connection.send_bytes(pickle.dumps((arguments, limits)))
@@ -107,9 +112,9 @@ class Worker:
                 self.kill()
                 reason = f"did not stop by itself, its process was killed after {limits.seconds:g} s"
                 return Failure(Kind.TIMEOUT, reason, time.monotonic() - start)
-            answer: Done | Failure = pickle.loads(self._connection.recv_bytes())
+            answer: Success | Failure = pickle.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
-            return Failure(Kind.CRASH, f"its process {self._last_words()}", time.monotonic() - start)
+            return Failure(Kind.CRASH, f"its process {self._ending()}", time.monotonic() - start)
         if isinstance(answer, Failure) and answer.kind == Kind.MEMORY:
             self.kill()  # native code that met the limit half-way may have left anything behind
         return answer
@@ -119,18 +124,18 @@ class Worker:
         self.usable = False
         self._process.kill()
 
-    def _meet(self) -> None:
+    def _await_start(self) -> None:
         """Waits until the process has loaded the function."""
         try:
             trouble = pickle.loads(self._connection.recv_bytes())
         except (EOFError, OSError):
-            trouble = f"it {self._last_words()}"
+            trouble = f"it {self._ending()}"
         if trouble:
             self.kill()
             raise ChildProcessError(f"a worker process cannot start: {trouble}")
         self._ready = True
 
-    def _last_words(self) -> str:
+    def _ending(self) -> str:
         self.usable = False
         self._process.join(1)
         code = self._process.exitcode
@@ -140,9 +145,12 @@ class Worker:
         return f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
 
 
-def warm_up() -> None:
-    """Lets the first worker's start begin now, beside whatever else is to be done before it is needed."""
-    _context()
+def warm_up(*modules: str) -> None:
+    """Lets the first worker's start begin now, beside whatever else is to be done before it is needed.
+
+    ``modules``: more that all workers have imported when they start.
+    """
+    _context(*modules)
     if sys.platform == "linux":
         from multiprocessing import forkserver
 
@@ -150,7 +158,7 @@ def warm_up() -> None:
             forkserver.ensure_running()
 
 
-def _context() -> Any:
+def _context(*modules: str) -> Any:
     """How processes start: on Linux from a server that has imported everything, in a fraction of a second, not seconds.
 
     The server is forked before anything has run in it, so no lock and no thread pool of the parent is in its children.
@@ -158,7 +166,7 @@ def _context() -> Any:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", __name__.partition(".")[0], __name__])
+    context.set_forkserver_preload(["__main__", __name__.partition(".")[0], __name__, *modules])
     return context
 
 
@@ -204,7 +212,7 @@ def _answer(call: Callable[..., Any], arguments: tuple[Any, ...], limits: Limits
     try:
         with _memory_limit(limits.memory_mb, idle):
             value = call(*arguments)
-        return pickle.dumps(Done(value, time.monotonic() - start))
+        return pickle.dumps(Success(value, time.monotonic() - start))
     except BaseException as error:  # SystemExit too: no call ends its worker and says nothing
         kind, reason = (Kind.INPUT, str(error)) if isinstance(error, InputError) else (Kind.ERROR, _line(error))
         if limits.memory_mb is not None and _is_memory(error):

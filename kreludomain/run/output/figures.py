@@ -1,7 +1,8 @@
-"""Figures as files, and what they have in common: colours and markers by position, names of norms."""
+"""Figures as files; colours and markers by position, names of norms: the same in all figures."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -13,14 +14,29 @@ MARKERS = "osD^vPX*<>"
 COLOURS = ("#1f5fa8", "#d1701a", "#3a7d44", "#8a4fa3", "#7a6a53", "#b3001b", "#4f9da6", "#555555")
 
 
-def save_figure(figure: Figure, folder: Path, name: str, dpi: int = 150) -> tuple[str, str]:
-    """Writes ``NAME.png`` and ``NAME.svg``, the same bytes for the same figure. Returns the names of the two files."""
-    FigureCanvasAgg(figure)  # no window system is needed
-    files = f"{name}.png", f"{name}.svg"
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, which needs no window system."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def figure_files(name: str, figure: Figure, dpi: int = 150) -> dict[str, bytes]:
+    """The contents of ``NAME.png`` and ``NAME.svg`` by these names, the same bytes for the same figure."""
+    FigureCanvasAgg(figure)
+    png, svg = io.BytesIO(), io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "kreludomain"}):  # otherwise the names in an SVG file are random
-        figure.savefig(folder / files[0], dpi=dpi, metadata={"Software": None})
-        figure.savefig(folder / files[1], dpi=dpi, metadata={"Date": None})
-    return files
+        figure.savefig(png, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(svg, format="svg", dpi=dpi, metadata={"Date": None})
+    return {f"{name}.png": png.getvalue(), f"{name}.svg": svg.getvalue()}
+
+
+def save_figure(figure: Figure, folder: Path, name: str, dpi: int = 150) -> tuple[str, ...]:
+    """Writes :func:`figure_files` into a folder that is no run's. Returns the names of the files."""
+    files = figure_files(name, figure, dpi)
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    return tuple(files)
 
 
 def marker(position: int) -> str:

@@ -11,9 +11,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 WIDTH = 160
 
 
-def screen() -> Console:
-    """The console of stdout."""
-    return Console(markup=False, emoji=False, highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+def screen(mute: bool = False) -> Console:
+    """The console of stdout; ``mute``: nothing is printed."""
+    width = None if sys.stdout.isatty() else WIDTH
+    return Console(markup=False, emoji=False, highlight=False, quiet=mute, width=width)
 
 
 def errors() -> Console:

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 
 from kreludomain.errors import InputError
-from kreludomain.run.certify.config import Config
-from kreludomain.run.certify.rows import Row
+from kreludomain.run.certify.config import CertifyConfig
+from kreludomain.run.certify.rows import CertifyRow
+from kreludomain.run.certify.study import Certify
 from kreludomain.run.certify.summary import Summary, in_order, summarise
 from kreludomain.run.config.fields import CsvData, RegionConfig
 from kreludomain.run.config.files import ConfigFile, load_config
 from kreludomain.run.config.methods import NamedMethod
 from kreludomain.run.engine.folder import CONFIG, ROWS, read_rows
 from kreludomain.run.engine.record import Record
-from kreludomain.run.engine.runner import Run, prepare
 from kreludomain.verify import Verdict, predict
 
 LOG = logging.getLogger(__name__)
@@ -38,11 +38,11 @@ class Told:
     """A run as its folder tells it. ``run`` is ``None`` where network or data are gone or changed: ``why`` says so."""
 
     name: str
-    file: ConfigFile[Config]
+    file: ConfigFile[CertifyConfig]
     record: Record
-    rows: tuple[Row, ...]
+    rows: tuple[CertifyRow, ...]
     methods: tuple[NamedMethod, ...]
-    run: Run | None
+    run: Certify | None
     why: str = ""
 
     @property
@@ -74,7 +74,7 @@ class Hard:
     """A sample worth a look: the row that makes it so, and the input ``(*input_shape)``."""
 
     told: Told
-    row: Row
+    row: CertifyRow
     x: np.ndarray | None
 
 
@@ -92,7 +92,7 @@ def read_runs(folders: Sequence[Path]) -> list[Told]:
     return [_told(folder, name, len(folders) > 1) for folder, name in zip(folders, names, strict=True)]
 
 
-def every_row(runs: Iterable[Told]) -> list[Row]:
+def every_row(runs: Iterable[Told]) -> list[CertifyRow]:
     return [row for told in runs for row in told.rows]
 
 
@@ -121,10 +121,10 @@ def broken(runs: Iterable[Told]) -> list[Broken]:
 def _told(folder: Path, name: str, several: bool) -> Told:
     if not (folder / ROWS).exists():
         raise InputError(f"{folder / ROWS}: no such file; a report is about the folder of certify or compare")
-    file = load_config(folder / CONFIG, Config)
+    file = load_config(folder / CONFIG, CertifyConfig)
     record = Record.read(folder)
     try:
-        rows = in_order(map(Row.read, read_rows(folder / ROWS)[0]), file.config.methods)
+        rows = in_order(map(Certify.read_row, read_rows(folder / ROWS)[0]), file.config.methods)
     except (ValueError, KeyError) as error:
         raise InputError(f"{folder / ROWS}: not the rows of certify or compare ({error})") from None
     run, why = _loaded(file, record)
@@ -133,14 +133,13 @@ def _told(folder: Path, name: str, several: bool) -> Told:
     return Told(name, file, record, tuple(replace(row, method=prefix + row.method) for row in rows), methods, run, why)
 
 
-def _loaded(file: ConfigFile[Config], record: Record) -> tuple[Run | None, str]:
+def _loaded(file: ConfigFile[CertifyConfig], record: Record) -> tuple[Certify | None, str]:
     """The run's network and samples if they are still what they were."""
     try:
-        run = prepare(file)
+        run = Certify.prepare(file)
     except (InputError, OSError) as error:
         return None, str(error)
-    now = Record.of(run.config, run.network, run.samples)
-    changed = [what for what in ("network", "data") if getattr(now, what) != getattr(record, what)]
+    changed = Record(record.command, {}, run.contents()).changed_contents(record)
     return (None, f"the {' and the '.join(changed)} changed since the run") if changed else (run, "")
 
 
@@ -154,7 +153,7 @@ def _names(folders: Sequence[Path]) -> list[str]:
     raise InputError(f"{folders[0]}: given twice")
 
 
-def _each_once(rows: Iterable[tuple[Told, Row]], most: int) -> list[Hard]:
+def _each_once(rows: Iterable[tuple[Told, CertifyRow]], most: int) -> list[Hard]:
     found: dict[tuple[str, int], Hard] = {}
     for told, row in rows:
         found.setdefault((told.name, row.index), Hard(told, row, _input(told, row)))
@@ -163,7 +162,7 @@ def _each_once(rows: Iterable[tuple[Told, Row]], most: int) -> list[Hard]:
     return list(found.values())
 
 
-def _input(told: Told, row: Row) -> np.ndarray | None:
+def _input(told: Told, row: CertifyRow) -> np.ndarray | None:
     samples = () if told.run is None else told.run.samples
     return next((sample.x.numpy() for sample in samples if sample.index == row.index), None)
 
@@ -179,14 +178,14 @@ def _broken(hard: Hard) -> Broken:
     return Broken(told, row, hard.x, found, int(predict(told.run.network, torch.from_numpy(found)[None])[0]))
 
 
-def _network(run: Run) -> str:
+def _network(run: Certify) -> str:
     network = run.network
     relus = sum(network.size(name) for name in network.pre_activations)
     shape = " x ".join(map(str, network.input.shape))
     return f"{shape} inputs, {relus:,} activations, {network.size(network.output.name)} outputs"
 
 
-def _samples(config: Config, rows: Sequence[Row]) -> str:
+def _samples(config: CertifyConfig, rows: Sequence[CertifyRow]) -> str:
     data = config.data
     source = Path(data.csv).name if isinstance(data, CsvData) else f"{data.name}, {data.split}"
     return f"{len({row.index for row in rows})} of {source}, from {data.first}"
@@ -197,7 +196,7 @@ def _region(region: RegionConfig) -> str:
     return f"{_NORMS[region.norm]} {region.epsilon:g}{clip}"
 
 
-def _limits(config: Config) -> str:
+def _limits(config: CertifyConfig) -> str:
     seconds = "no time limit" if config.timeout_s is None else f"{config.timeout_s:g} s"
     memory = "no memory limit" if config.memory_mb is None else f"{config.memory_mb} MB"
     return f"{seconds}, {memory} for a sample and method"

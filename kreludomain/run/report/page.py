@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from kreludomain.run.certify import tables
-from kreludomain.run.certify.rows import Row
+from kreludomain.run.certify.rows import CertifyRow
 from kreludomain.run.config.fields import CsvData
 from kreludomain.run.output.screen import screen
 from kreludomain.run.output.tables import shown
@@ -90,7 +90,7 @@ def page(runs: Sequence[Told]) -> str:
     )
 
 
-def _stages(labels: Sequence[str], rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def _stages(labels: Sequence[str], rows: Sequence[CertifyRow]) -> tuple[list[str], list[list[str]]]:
     """The stages of all methods, and a line a method: its label, and the seconds in each over all samples."""
     names = list(dict.fromkeys(name for row in rows for name in row.stages))
     lines = []

@@ -16,7 +16,7 @@ from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
 from kreludomain.run.certify.plots import draw_margins, draw_widths
-from kreludomain.run.certify.rows import Row
+from kreludomain.run.certify.rows import CertifyRow
 from kreludomain.run.certify.summary import Summary
 from kreludomain.run.report.data import SOLVED
 from kreludomain.verify import Verdict
@@ -43,7 +43,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def plots(summaries: Sequence[Summary], rows: Sequence[Row]) -> dict[str, str]:
+def plots(summaries: Sequence[Summary], rows: Sequence[CertifyRow]) -> dict[str, str]:
     """The SVG of each plot by its name."""
     labels = [summary.method for summary in summaries]
     bars = 0.9 + 0.32 * len(summaries)
@@ -86,7 +86,11 @@ def _svg(name: str, draw: Callable[[Axes], object], height: float) -> str:
 
 
 def _bars(
-    axes: Axes, summaries: Sequence[Summary], rows: Sequence[Row], value: Callable[[Row], float], label: str
+    axes: Axes,
+    summaries: Sequence[Summary],
+    rows: Sequence[CertifyRow],
+    value: Callable[[CertifyRow], float],
+    label: str,
 ) -> None:
     """A bar a method, a part of it a verdict, the first method on top."""
     labels = [summary.method for summary in summaries]
@@ -102,7 +106,7 @@ def _bars(
     axes.set_xlabel(label)
 
 
-def _cactus(axes: Axes, labels: Sequence[str], rows: Sequence[Row]) -> None:
+def _cactus(axes: Axes, labels: Sequence[str], rows: Sequence[CertifyRow]) -> None:
     """How many samples each method has verified or falsified within so many seconds for each."""
     for name in labels:
         seconds = sorted(row.seconds for row in rows if row.method == name and row.verdict in SOLVED)

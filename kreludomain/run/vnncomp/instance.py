@@ -10,16 +10,17 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Method
-from kreludomain.errors import InputError
 from kreludomain.network import Runtime, load
 from kreludomain.property import load_vnnlib
 from kreludomain.run.config.methods import NamedMethod, method_from_arguments
-from kreludomain.run.engine.worker import HAS_MEMORY_LIMIT, Done, Failure, Kind, Limits
+from kreludomain.run.engine.worker import Failure, Kind, Success
 from kreludomain.verify import Verdict, counterexample_text, decide
 
 #: The first line of a results file: what is asked is whether the assertions can be satisfied.
@@ -31,7 +32,7 @@ WORDS = {
     Verdict.ERROR: "error",
 }
 
-#: What it means that an instance's process returned nothing.
+#: The verdict on an instance whose process returned nothing, by the reason.
 FAILED = {
     Kind.INPUT: Verdict.ERROR,
     Kind.ERROR: Verdict.ERROR,
@@ -41,30 +42,23 @@ FAILED = {
 }
 
 #: Seconds after the time limit at which a process is killed: work that respects its deadline returns before.
-GRACE = 0.5
+GRACE_S = 0.5
 
 
-@dataclass(frozen=True)
-class Solver:
-    """How instances are solved, as command lines say it."""
+MethodName = Annotated[str, typer.Option("--method", help="A method's name, as in a configuration.")]
+MethodOptions = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="One of its options.")]
+Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="Where it computes: cpu, cuda.")]
+MemoryMb = Annotated[int | None, typer.Option(metavar="N", min=1, help="MiB that an instance may take.")]
 
-    method: str
-    options: Sequence[str]
-    device: str | None
-    threads: int | None
-    memory_mb: int | None
 
-    def make_method(self) -> NamedMethod:
-        """The method. Raises :class:`InputError` for what it does not take, or this system cannot do."""
-        if self.memory_mb is not None and not HAS_MEMORY_LIMIT:
-            raise InputError("--memory-mb: only Linux can limit memory")
-        device = {} if self.device is None else {"device": self.device}
-        return method_from_arguments(self.method, self.options, **device)
+def solver_method(name: str, options: Sequence[str], device: str | None) -> NamedMethod:
+    """The method that command lines name. Raises :class:`InputError` for what it does not take."""
+    return method_from_arguments(name, options, **({} if device is None else {"device": device}))
 
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """What was found out about an instance.
+    """The answer to an instance.
 
     ``text`` is its results file, ``counterexample`` ``(*input_shape)``, float32, is there if it is falsified.
     ``seconds`` are those of the process, loading included, ``stages`` those of the method's stages.
@@ -98,14 +92,9 @@ def solve(method: Method, network: Path, specification: Path, timeout_s: float |
     return Finding(answer.verdict, text, answer.reason, answer.seconds, answer.stages, point)
 
 
-def limits(timeout_s: float | None, memory_mb: int | None) -> Limits:
-    """What the process of an instance may take."""
-    return Limits(None if timeout_s is None else timeout_s + GRACE, memory_mb)
-
-
-def finding(answer: Done | Failure) -> Finding:
-    """What it comes to that :func:`solve` returned something in its process, or nothing."""
-    if isinstance(answer, Done):
+def finding(answer: Success | Failure) -> Finding:
+    """The answer of :func:`solve` in its process, or the one that its failure comes to."""
+    if isinstance(answer, Success):
         found: Finding = dataclasses.replace(answer.value, seconds=answer.seconds)
         return found
     verdict = FAILED[answer.kind]

@@ -1,13 +1,12 @@
-"""Lists of instances: a CSV file with a row an instance, as the verifier competition has them; and what came of one."""
+"""Lists of instances: a CSV file with a row an instance, as the verifier competition has them."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kreludomain.errors import InputError
 from kreludomain.verify import Verdict
@@ -18,7 +17,7 @@ COLUMNS = ("onnx", "vnnlib", "timeout")
 #: Other names of columns.
 ALIASES = {"timeout_s": "timeout", "family": "benchmark"}
 
-#: What a list may expect, in the words of several years. ``None``: nothing is known.
+#: The answers that a list may expect, in the words of several years. ``None``: nothing is known.
 EXPECTED = {
     **dict.fromkeys(("unsat", "holds", "verified"), Verdict.VERIFIED),
     **dict.fromkeys(("sat", "violated", "falsified"), Verdict.FALSIFIED),
@@ -30,7 +29,7 @@ EXPECTED = {
 class Instance:
     """A row: ``index`` counts from 0, ``network`` and ``specification`` are as they are written there.
 
-    ``family`` is its benchmark, ``folder`` what its paths are relative to, ``expected`` the answer, if it is known.
+    ``family`` is its benchmark, its paths are relative to ``folder``, ``expected`` is the answer, if it is known.
     """
 
     index: int
@@ -45,47 +44,6 @@ class Instance:
     def paths(self) -> tuple[Path, Path]:
         """Where the network and the specification are."""
         return self.folder / self.network, self.folder / self.specification
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of an instance: a row of ``results.jsonl``.
-
-    ``expected`` and ``result`` are words of a results file (``expected`` is empty if nothing is known), ``seconds`` are
-    those of its process, ``stages`` those of the method's stages, ``counterexample`` is a file in the folder.
-    """
-
-    index: int
-    family: str
-    network: str
-    specification: str
-    expected: str
-    result: str
-    seconds: float
-    stages: Mapping[str, float] = field(default_factory=dict)
-    reason: str = ""
-    counterexample: str | None = None
-
-    @classmethod
-    def read(cls, values: Mapping[str, Any]) -> Outcome:
-        """The row that was written as ``values``. Raises :class:`InputError` for what is no row."""
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise InputError(f"a row of another kind of run: {error}") from None
-
-    @property
-    def name(self) -> str:
-        return f"{self.network} {self.specification}"
-
-    @property
-    def solved(self) -> bool:
-        return self.result in ("sat", "unsat")
-
-    @property
-    def wrong(self) -> bool:
-        """Whether it contradicts what is expected."""
-        return self.solved and self.expected not in ("", self.result)
 
 
 def read_instances(path: Path) -> list[Instance]:

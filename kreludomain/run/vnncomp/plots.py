@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kreludomain.run.vnncomp.instances import Outcome
+from kreludomain.run.output.figures import figure_files, new_figure
+from kreludomain.run.vnncomp.rows import InstanceRow
 
 
-def save_cactus(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Writes ``cactus.png`` and ``cactus.svg`` into a folder: a line a family, and one for all of them."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)  # no window system is needed
+def cactus(rows: Sequence[InstanceRow]) -> dict[str, bytes]:
+    """``cactus.png`` and ``cactus.svg``: a line a family, and one for all of them."""
+    figure = new_figure(7, 4.5)
     axes = figure.subplots()
-    families = list(dict.fromkeys(o.family for o in outcomes))
+    families = list(dict.fromkeys(row.family for row in rows))
     for family in [*families, *([None] if len(families) > 1 else [])]:
-        here = [o for o in outcomes if family in (None, o.family)]
-        seconds = sorted(o.seconds for o in here if o.solved)
+        here = [row for row in rows if family in (None, row.family)]
+        seconds = sorted(row.seconds for row in here if row.solved)
         style = {"color": "black", "linewidth": 1.6} if family is None else {"linewidth": 1.2}
         label = f"{family or 'all'} ({len(seconds)} of {len(here)})"
         axes.plot(range(1, len(seconds) + 1), seconds, marker="o", markersize=3, label=label, **style)
@@ -30,5 +27,4 @@ def save_cactus(path: Path, outcomes: Sequence[Outcome]) -> None:
     axes.set(xlabel="instances solved", ylabel="seconds for each", title="Solved instances, the quickest first")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    for suffix in ("png", "svg"):
-        figure.savefig(path / f"cactus.{suffix}", dpi=150)
+    return figure_files("cactus", figure)

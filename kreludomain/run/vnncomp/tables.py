@@ -1,4 +1,4 @@
-"""What came of a benchmark: a table by family, and a CSV file with a row an instance."""
+"""Results of a benchmark: a table by family, and a CSV file with a row an instance."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from kreludomain.run.output.tables import csv_text, plain_table, shown
-from kreludomain.run.vnncomp.instances import Outcome
+from kreludomain.run.vnncomp.rows import InstanceRow
 
 #: The results that the table counts; the others where they occur.
 ALWAYS, PERHAPS = ("unsat", "sat", "timeout"), ("unknown", "error")
 
 
-def families_table(outcomes: Sequence[Outcome]) -> Table:
+def families_table(rows: Sequence[InstanceRow]) -> Table:
     """A row a family, and one for all of them if there are several; seconds are sums."""
-    counted = (*ALWAYS, *(word for word in PERHAPS if any(o.result == word for o in outcomes)))
+    counted = (*ALWAYS, *(word for word in PERHAPS if any(o.result == word for o in rows)))
     table = plain_table("family", "instances", "solved", *counted, "wrong", "seconds", "seconds of solved")
-    families = list(dict.fromkeys(o.family for o in outcomes))
+    families = list(dict.fromkeys(o.family for o in rows))
     for family in families:
-        table.add_row(family, *_counts([o for o in outcomes if o.family == family], counted))
+        table.add_row(family, *_counts([o for o in rows if o.family == family], counted))
     if len(families) > 1:
-        table.add_row("all", *_counts(outcomes, counted))
+        table.add_row("all", *_counts(rows, counted))
     return table
 
 
-def _counts(outcomes: Sequence[Outcome], counted: Iterable[str]) -> list[str]:
-    words = [sum(o.result == word for o in outcomes) for word in counted]
-    numbers = (len(outcomes), sum(o.solved for o in outcomes), *words, sum(o.wrong for o in outcomes))
-    seconds = (sum(o.seconds for o in outcomes), sum(o.seconds for o in outcomes if o.solved))
+def _counts(rows: Sequence[InstanceRow], counted: Iterable[str]) -> list[str]:
+    words = [sum(o.result == word for o in rows) for word in counted]
+    numbers = (len(rows), sum(o.solved for o in rows), *words, sum(o.wrong for o in rows))
+    seconds = (sum(o.seconds for o in rows), sum(o.seconds for o in rows if o.solved))
     return [*map(str, numbers), *map(shown, seconds)]
 
 
-def outcomes_csv(outcomes: Iterable[Outcome]) -> str:
+def results_csv(rows: Iterable[InstanceRow]) -> str:
     """A row an instance, in the order of the list."""
     columns = ("family", "network", "specification", "expected", "result", "seconds", "stages", "reason")
-    rows = (
+    lines = (
         [o.family, o.network, o.specification, o.expected, o.result, f"{o.seconds:.3f}", _stages(o), o.reason]
-        for o in sorted(outcomes, key=lambda o: o.index)
+        for o in rows
     )
-    return csv_text(columns, rows)
+    return csv_text(columns, lines)
 
 
-def _stages(outcome: Outcome) -> str:
-    return " ".join(f"{name}={seconds:.3f}" for name, seconds in outcome.stages.items())
+def _stages(row: InstanceRow) -> str:
+    return " ".join(f"{name}={seconds:.3f}" for name, seconds in row.stages.items())

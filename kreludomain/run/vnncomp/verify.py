@@ -5,21 +5,32 @@ from __future__ import annotations
 import functools
 import pickle
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
+from kreludomain.domain import Method
 from kreludomain.errors import InputError
 from kreludomain.run.engine import machine
 from kreludomain.run.engine.session import INTERRUPTED
-from kreludomain.run.engine.worker import Failure, Kind, Worker
+from kreludomain.run.engine.worker import HAS_MEMORY_LIMIT, Failure, Kind, Limits, ProcessWorker
 from kreludomain.run.output.screen import errors
-from kreludomain.run.vnncomp.instance import Finding, Solver, finding, limits, solve
+from kreludomain.run.vnncomp.instance import GRACE_S, Finding, finding, solve
 from kreludomain.verify import Verdict
 
 
+@dataclass(frozen=True)
+class Resources:
+    """What solving an instance may take; ``None``: as much as there is."""
+
+    timeout_s: float | None
+    threads: int | None
+    memory_mb: int | None
+
+
 def verify(
-    network: Path, specification: Path, solver: Solver, timeout_s: float | None, results: Path | None, started: float
+    network: Path, specification: Path, method: Method, resources: Resources, results: Path | None, started: float
 ) -> None:
     """Decides an instance, and prints and writes the answer as the competition wants it.
 
@@ -29,7 +40,7 @@ def verify(
     if results is not None and not results.absolute().parent.is_dir():
         raise InputError(f"--results-file {results}: there is no folder {results.parent}")
     try:
-        found = _solved(network, specification, solver, timeout_s, started)
+        found = _solved(network, specification, method, resources, started)
     except InputError:
         _write(results, "error\n")
         raise
@@ -42,13 +53,17 @@ def verify(
         raise typer.Exit(1)
 
 
-def _solved(network: Path, specification: Path, solver: Solver, timeout_s: float | None, started: float) -> Finding:
-    function = pickle.dumps(functools.partial(solve, solver.make_method().method))
+def _solved(network: Path, specification: Path, method: Method, resources: Resources, started: float) -> Finding:
+    if resources.memory_mb is not None and not HAS_MEMORY_LIMIT:
+        raise InputError("--memory-mb: only Linux can limit memory")
+    function, timeout_s = pickle.dumps(functools.partial(solve, method)), resources.timeout_s
     # Nothing has been computed in this process yet, so that it can be forked.
-    worker = Worker(function, solver.threads or machine.cores(), forked=True)
+    worker = ProcessWorker(function, resources.threads or machine.cores(), forked=True)
     try:
         left = None if timeout_s is None else max(0.0, started + timeout_s - time.monotonic())
-        answer = worker.run((network, specification, left), limits(left, solver.memory_mb))
+        answer = worker.run(
+            (network, specification, left), Limits(None if left is None else left + GRACE_S, resources.memory_mb)
+        )
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     finally:

@@ -1,0 +1,209 @@
+"""The studies ``certify`` and ``compare``: every sample meets every method."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from rich.console import Console
+
+from kreludomain.activations import Relu
+from kreludomain.errors import InputError
+from kreludomain.network import Network, Node, Runtime, load
+from kreludomain.network.operators import Activation, Input, Linear
+from kreludomain.property import Claim, claim, robustness
+from kreludomain.run.certify import tables
+from kreludomain.run.certify.config import CertifyConfig
+from kreludomain.run.certify.rows import CertifyRow
+from kreludomain.run.certify.summary import joint_gains, summarise
+from kreludomain.run.config.data import Sample, load_samples
+from kreludomain.run.config.fields import RegionConfig
+from kreludomain.run.config.files import ConfigFile
+from kreludomain.run.config.methods import NamedMethod
+from kreludomain.run.engine.folder import Folder, array_file, file_name, finite
+from kreludomain.run.engine.record import network_hash, samples_hash
+from kreludomain.run.engine.study import Computed, ConfigPath, Study, Task, limits_of
+from kreludomain.run.engine.worker import Failure, Kind
+from kreludomain.verify import Verdict, certify, predict
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SampleTask(Task):
+    """A sample and the method that is to decide the claim around it."""
+
+    sample: Sample
+    method: NamedMethod
+
+
+@dataclass(frozen=True, eq=False)
+class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
+    """``kreludomain certify``."""
+
+    name: ClassVar[str] = "certify"
+    help: ClassVar[str] = "Decide a claim for every sample with every method of CONFIG."
+    config_model: ClassVar[Any] = CertifyConfig
+    row_type: ClassVar[Any] = CertifyRow
+    files: ClassVar[tuple[str, ...]] = (
+        *("counterexamples/*.npy", "comparison.*", "margins.csv", "widths.csv", "report.html", "report_*.csv"),
+    )
+    outcomes: ClassVar[tuple[str, ...]] = (Verdict.VERIFIED.value, Verdict.FALSIFIED.value, Verdict.UNKNOWN.value)
+
+    config: CertifyConfig
+    network: Network
+    samples: tuple[Sample, ...]
+
+    @classmethod
+    def prepare(cls, file: ConfigFile[CertifyConfig]) -> Certify:
+        config = file.config
+        network = load(file.path(config.network))
+        study = cls(config, network, tuple(load_samples(file, config.data, network.input.shape)))
+        for sample in study.samples:
+            try:
+                config.region.around(sample.x).fit(network)
+                study.claim_of(sample.label).objective(network)
+            except InputError as error:
+                raise InputError(f"{file.source}: sample {sample.index}: {error}") from None
+        for position, method in enumerate(config.methods):
+            try:
+                try_method(config.region, method)
+            except InputError as error:
+                raise InputError(f"{file.source}: methods[{position}]: {error}") from None
+        return study
+
+    def claim_of(self, label: int) -> Claim:
+        """The claim about a sample: the configuration's, or that its label is the class."""
+        given = self.config.claim
+        if given is None:
+            return robustness(label, self.network.size(self.network.output.name))
+        d = None if given.d is None else torch.tensor(given.d, dtype=torch.float64)
+        return claim(torch.tensor(given.C, dtype=torch.float64), d)
+
+    def contents(self) -> Mapping[str, str]:
+        return {"network": network_hash(self.network), "data": samples_hash(self.samples)}
+
+    def tasks(self) -> Sequence[SampleTask]:
+        return [
+            SampleTask(
+                key=(sample.index, method.label),
+                text=f"sample {sample.index}, {method.label}",
+                kind=method.label,
+                limits=limits_of(self.config),
+                sample=sample,
+                method=method,
+            )
+            for sample in self.samples
+            for method in self.config.methods
+        ]
+
+    def compute(self, task: SampleTask, needed: CertifyRow | None) -> Computed[CertifyRow]:
+        row, config, network = self._row(task), self.config, self.network
+        if config.claim is None and row.predicted != row.label:
+            reason = f"classified as {row.predicted}, the label is {row.label}"
+            return Computed(replace(row, verdict=Verdict.MISCLASSIFIED, reason=reason))
+        found = certify(
+            network,
+            config.region.around(task.sample.x),
+            self.claim_of(row.label),
+            task.method.method,
+            timeout_s=config.timeout_s,
+            attack=config.attack,
+            tight=config.tight,
+            runtime=_runtime(network),
+        )
+        bounds = tuple(map(finite, found.lower_bounds.tolist()))
+        row = replace(
+            row,
+            verdict=found.verdict,
+            lower_bounds=bounds,
+            margin=None if None in bounds else float(found.lower_bounds.min()),
+            seconds=found.seconds,
+            reason=found.reason,
+            notes=found.notes,
+            widths={name: finite(float(found.bounds[name].width.mean())) for name in reported_layers(network)},
+            stages={name: round(seconds, 6) for name, seconds in found.stages.items()},
+        )
+        if found.counterexample is None:
+            return Computed(row)
+        name = file_name("counterexamples", row.key, "npy")
+        return Computed(replace(row, counterexample=name), {name: array_file(found.counterexample.cpu().numpy())})
+
+    def failed(self, task: SampleTask, failure: Failure) -> CertifyRow:
+        verdict = Verdict.TIMEOUT if failure.kind == Kind.TIMEOUT else Verdict.ERROR
+        reason = failure.text(self.config.timeout_s)
+        return replace(self._row(task), verdict=verdict, reason=reason, seconds=failure.seconds)
+
+    def _row(self, task: SampleTask) -> CertifyRow:
+        sample = task.sample
+        predicted = int(predict(self.network, sample.x[None])[0])
+        return CertifyRow(sample.index, sample.label, predicted, task.method.label)
+
+    def report(self, folder: Folder, rows: Sequence[CertifyRow], console: Console) -> None:
+        methods = self.config.methods
+        console.print(tables.summary_table(summarise(methods, rows), self.config.tight))
+        gains = joint_gains(methods, rows)
+        if gains is not None:
+            console.print(gains, soft_wrap=True)
+
+    def summary(self, rows: Sequence[CertifyRow]) -> Mapping[str, Any]:
+        methods = [dataclasses.asdict(summary) for summary in summarise(self.config.methods, rows)]
+        return {"samples": len(self.samples), "methods": methods}
+
+    def closing(self, rows: Sequence[CertifyRow]) -> str:
+        return f"{len(self.samples)} samples, {len(rows)} rows"
+
+
+class Compare(Certify):
+    """``kreludomain compare``: :class:`Certify`, and margins, widths and seconds side by side.
+
+    Margins are made to be compared: each method's best, not the first that is positive.
+    """
+
+    name: ClassVar[str] = "compare"
+    help: ClassVar[str] = "Certify, and show margins, widths and seconds of the methods side by side."
+
+    @classmethod
+    def load(cls, config: ConfigPath) -> ConfigFile[CertifyConfig]:
+        file = super().load(config)
+        return replace(file, config=file.config.model_copy(update={"tight": True}))
+
+    def report(self, folder: Folder, rows: Sequence[CertifyRow], console: Console) -> None:
+        from kreludomain.run.certify.plots import comparison  # matplotlib: imports for a second, and only here
+
+        super().report(folder, rows, console)
+        summaries = summarise(self.config.methods, rows)
+        folder.write_all(tables.csv_files(summaries, rows))
+        folder.write_all(comparison(summaries, rows))
+        console.print(tables.margins_table(rows, [s.method for s in summaries]))
+        console.print(tables.widths_table(summaries))
+
+
+@functools.lru_cache(maxsize=1)
+def _runtime(network: Network) -> Runtime:
+    """The onnxruntime session of a worker's network; sessions cannot be sent to workers."""
+    return Runtime(network)
+
+
+def reported_layers(network: Network) -> tuple[str, ...]:
+    """The nodes that reports are about: pre-activations, and the output."""
+    return tuple(dict.fromkeys((*network.pre_activations, network.output.name)))
+
+
+def try_method(around: RegionConfig, method: NamedMethod) -> None:
+    """Runs a method on a network of two neurons and a region of the run's kind.
+
+    This takes no time, and raises what only shows when a method is used, such as a solver that cannot take the region.
+    """
+    weight = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
+    nodes = (
+        Node("input", Input((2,))),
+        Node("hidden", Linear(weight, None, (2,)), ("input",)),
+        Node("relu", Activation(Relu(), (2,)), ("hidden",)),
+        Node("output", Linear(weight, None, (2,)), ("relu",)),
+    )
+    low, high = around.clip or (-1.0, 1.0)
+    middle = torch.full((2,), (low + high) / 2, dtype=torch.float64)
+    certify(Network(nodes), around.around(middle), robustness(0, 2), method.method, attack=False, tight=True)

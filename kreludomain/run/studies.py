@@ -1,0 +1,11 @@
+"""The table of studies: each is a command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kreludomain.run.certify.study import Certify, Compare
+from kreludomain.run.engine.study import Study
+from kreludomain.run.vnncomp.study import Benchmark
+
+STUDIES: tuple[type[Study[Any, Any, Any]], ...] = (Certify, Compare, Benchmark)

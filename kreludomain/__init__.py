@@ -15,11 +15,11 @@ The whole public API is on this page. A session::
     question = kd.load_vnnlib("property.vnnlib", network)        # the same from a file
     kd.decide(network, question, timeout_s=60).verdict           # verified if every case is, falsified if one is
 
-To put in something of your own: ``KRelu(grouping=object)``, ``KReluLP(solver=object)``, ``Refined(function)``, or
+To put in something of your own: ``KRelu(grouping=object)``, ``KReluLP(solver=object)``, ``Refined(object)``, or
 a subclass of :class:`Method`.
 """
 
-from kreludomain.bounding import KRelu, KReluLP, Refined, TriangleLP
+from kreludomain.bounding import KRelu, KReluLP, Refined, Refinement, TriangleLP
 from kreludomain.deadline import Deadline
 from kreludomain.domain import (
     Abstraction,
@@ -79,6 +79,7 @@ __all__ = [
     "Property",
     "Query",
     "Refined",
+    "Refinement",
     "Region",
     "Solver",
     "Specification",

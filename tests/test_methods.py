@@ -197,5 +197,5 @@ def test_a_whole_number_is_a_number_and_a_grouping_an_object() -> None:
     made = kd.KRelu(gain_factor=2, grouping=grouping)
     assert isinstance(made.gain_factor, float)
     assert made.grouping is grouping
-    with pytest.raises(kd.InputError, match=r"^refinement: input should be a function, not 3"):
+    with pytest.raises(kd.InputError, match=r"^refinement: input should be an object of Refinement, not 3"):
         kd.Refined(3)  # type: ignore[arg-type]

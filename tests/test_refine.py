@@ -232,15 +232,27 @@ def test_a_grouping_of_ones_own() -> None:
     assert (got >= minima(kd.TriangleLP(), network, region, rows) - 1e-7).all()
 
 
-def test_a_refinement_may_be_a_function() -> None:
+@dataclass(frozen=True)
+class Given(kd.Refinement):
+    """The same bounds for all objectives."""
+
+    lower: Tensor
+
+    def minimise(self, abstraction: Abstraction, objective: Objective, deadline: kd.Deadline) -> Tensor:
+        return self.lower
+
+
+def test_a_refinement_of_ones_own() -> None:
     network, region, rows = problem(3, 3, 6, 4, 2)
     exact = exact_minima(network, region, rows)
-    result = kd.certify(
-        network, region, kd.claim(rows, 1 - exact), kd.Refined(lambda abstraction, objective: 1 + 0 * exact[None])
-    )
-    assert result.verdict is kd.Verdict.VERIFIED
-    with pytest.raises(kd.InputError, match="refinement: bounds of shape"):
-        kd.certify(network, region, kd.claim(rows), kd.Refined(lambda abstraction, objective: exact))
+    refined = kd.Refined(Given(1 + 0 * exact[None]))
+    assert kd.certify(network, region, kd.claim(rows, 1 - exact), refined).verdict is kd.Verdict.VERIFIED
+    loose = kd.Refined(Given(torch.full_like(exact[None], -torch.inf)), base=kd.DeepPoly())
+    deeppoly = minima(kd.DeepPoly(), network, region, rows)
+    torch.testing.assert_close(minima(loose, network, region, rows), deeppoly, rtol=0, atol=0)
+    for wrong in (exact, torch.full_like(exact[None], torch.nan)):
+        with pytest.raises(kd.InputError, match="refinement: bounds of shape"):
+            kd.certify(network, region, kd.claim(rows), kd.Refined(Given(wrong)))
 
 
 def test_known_bounds_tighten_the_program() -> None:

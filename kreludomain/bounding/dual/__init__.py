@@ -12,12 +12,13 @@ from kreludomain.bounding.dual.ascent import DualAscent, maximise_dual
 from kreludomain.bounding.dual.batches import ComputeOptions, bound
 from kreludomain.bounding.dual.combined import CombinedMultipliers
 from kreludomain.bounding.dual.grouped import Block, GroupedActivation, grouped_relu
+from kreludomain.bounding.dual.layers import LayerOptions
 from kreludomain.bounding.dual.method import PRESETS, KRelu
 from kreludomain.bounding.dual.multipliers import Multipliers
 from kreludomain.bounding.dual.output_constraints import ConstrainedBounds
-from kreludomain.bounding.dual.problem import DualProblem
+from kreludomain.bounding.dual.problem import DualProblem, Reference
 from kreludomain.bounding.dual.splitting import SplitDual
-from kreludomain.bounding.dual.stages import StageResult
+from kreludomain.bounding.dual.stages import Stage, StageResult
 from kreludomain.bounding.dual.step import GroupRelaxation
 
 __all__ = [
@@ -32,8 +33,11 @@ __all__ = [
     "GroupRelaxation",
     "GroupedActivation",
     "KRelu",
+    "LayerOptions",
     "Multipliers",
+    "Reference",
     "SplitDual",
+    "Stage",
     "StageResult",
     "bound",
     "grouped_relu",

@@ -30,10 +30,10 @@ from kreludomain.domain import Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime, load
 from kreludomain.property import Region, ball, robustness
-from kreludomain.run.certify.study import try_method
 from kreludomain.run.config.data import Sample, load_samples
 from kreludomain.run.config.fields import RegionConfig
 from kreludomain.run.config.files import ConfigFile
+from kreludomain.run.config.methods import try_method
 from kreludomain.run.lipschitz_config import ArchitectureKeys, LipschitzConfig, NetworkKeys, RadiusKeys
 from kreludomain.run.lipschitz_rows import ALL, LOCAL, ArchitectureRow, NetworkRow, Row, SampleRow
 from kreludomain.verify import predict

@@ -11,19 +11,15 @@ from typing import Any, ClassVar
 import torch
 from rich.console import Console
 
-from kreludomain.activations import Relu
-from kreludomain.errors import InputError
-from kreludomain.network import Network, Node, Runtime, load
-from kreludomain.network.operators import Activation, Input, Linear
+from kreludomain.network import Network, Runtime, load
 from kreludomain.property import Claim, claim, robustness
 from kreludomain.run.certify import tables
 from kreludomain.run.certify.config import CertifyConfig
 from kreludomain.run.certify.rows import CertifyRow
 from kreludomain.run.certify.summary import joint_gains, summarise
 from kreludomain.run.config.data import Sample, load_samples
-from kreludomain.run.config.fields import RegionConfig
 from kreludomain.run.config.files import ConfigFile
-from kreludomain.run.config.methods import NamedMethod
+from kreludomain.run.config.methods import NamedMethod, try_method
 from kreludomain.run.engine.folder import Folder, array_file, file_name, finite
 from kreludomain.run.engine.record import network_hash, samples_hash
 from kreludomain.run.engine.study import Computed, ConfigPath, Study, Task, limits_of
@@ -62,16 +58,12 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
         network = load(file.path(config.network))
         study = cls(config, network, tuple(load_samples(file, config.data, network.input.shape)))
         for sample in study.samples:
-            try:
+            with file.named(f"sample {sample.index}"):
                 config.region.around(sample.x).fit(network)
                 study.claim_of(sample.label).objective(network)
-            except InputError as error:
-                raise InputError(f"{file.source}: sample {sample.index}: {error}") from None
         for position, method in enumerate(config.methods):
-            try:
+            with file.named(f"methods[{position}]"):
                 try_method(config.region, method)
-            except InputError as error:
-                raise InputError(f"{file.source}: methods[{position}]: {error}") from None
         return study
 
     def claim_of(self, label: int) -> Claim:
@@ -190,20 +182,3 @@ def _runtime(network: Network) -> Runtime:
 def reported_layers(network: Network) -> tuple[str, ...]:
     """The nodes that reports are about: pre-activations, and the output."""
     return tuple(dict.fromkeys((*network.pre_activations, network.output.name)))
-
-
-def try_method(around: RegionConfig, method: NamedMethod) -> None:
-    """Runs a method on a network of two neurons and a region of the run's kind.
-
-    This takes no time, and raises what only shows when a method is used, such as a solver that cannot take the region.
-    """
-    weight = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
-    nodes = (
-        Node("input", Input((2,))),
-        Node("hidden", Linear(weight, None, (2,)), ("input",)),
-        Node("relu", Activation(Relu(), (2,)), ("hidden",)),
-        Node("output", Linear(weight, None, (2,)), ("relu",)),
-    )
-    low, high = around.clip or (-1.0, 1.0)
-    middle = torch.full((2,), (low + high) / 2, dtype=torch.float64)
-    certify(Network(nodes), around.around(middle), robustness(0, 2), method.method, attack=False, tight=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     PlainSerializer,
     SerializationInfo,
     Strict,
-    field_validator,
     model_validator,
 )
 from torch import Tensor
@@ -23,11 +23,19 @@ def _moved(path: str, info: SerializationInfo) -> str:
     return path if info.context is None else info.context(path)  # from ConfigFile.resolved
 
 
+def _not_empty(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
+        raise wrong({(): f"[{interval[0]:g}, {interval[1]:g}] is empty"})
+    return interval
+
+
 Text = Annotated[str, Field(min_length=1)]
 #: A file's path, relative to the configuration's file.
 FilePath = Annotated[Text, PlainSerializer(_moved)]
 Numbers = Annotated[tuple[float, ...], Strict(False)]
 Interval = Annotated[tuple[float, float], Strict(False)]
+#: The values that an input's entries can have.
+Clip = Annotated[Interval, AfterValidator(_not_empty)]
 Norm = Annotated[Literal["inf", "1", "2"], BeforeValidator(lambda v: {"1.0": "1", "2.0": "2"}.get(str(v), str(v)))]
 
 
@@ -64,14 +72,7 @@ class RegionConfig(Keys):
 
     norm: Norm = "inf"
     epsilon: float = Field(ge=0)
-    clip: Interval | None = None
-
-    @field_validator("clip")
-    @classmethod
-    def _not_empty(cls, clip: tuple[float, float] | None) -> tuple[float, float] | None:
-        if clip is not None and clip[0] > clip[1]:
-            raise wrong({(): f"[{clip[0]:g}, {clip[1]:g}] is empty"})
-        return clip
+    clip: Clip | None = None
 
     def around(self, x: Tensor) -> Region:
         """The region around an input."""

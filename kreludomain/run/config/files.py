@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -57,6 +59,14 @@ class ConfigFile(Generic[Config_co]):
     def path(self, given: str) -> Path:
         """A path that the file gives, as seen from the working directory."""
         return (self.source.parent if self.base is None else self.base) / given
+
+    @contextmanager
+    def named(self, *where: str) -> Iterator[None]:
+        """Puts the file's name, and the key that ``where`` names, in front of an :class:`InputError` raised within."""
+        try:
+            yield
+        except InputError as error:
+            raise InputError(": ".join((str(self.source), *where, str(error)))) from None
 
     def output(self, given: Path | None) -> Path:
         """The run's folder: the one given on the command line, else the file's."""

@@ -10,10 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import torch
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, Strict, ValidationError, create_model
 
+from kreludomain.activations import Relu
 from kreludomain.domain import Method
 from kreludomain.errors import InputError
+from kreludomain.network import Network, Node
+from kreludomain.network.operators import Activation, Input, Linear
 from kreludomain.options import (
     Keys,
     Options,
@@ -25,8 +29,10 @@ from kreludomain.options import (
     option_model,
     wrong,
 )
+from kreludomain.property import robustness
+from kreludomain.run.config.fields import RegionConfig
 from kreludomain.run.config.yaml_text import parse_yaml
-from kreludomain.verify import METHODS
+from kreludomain.verify import METHODS, certify
 
 #: The option that labels name even where it is the default: how many neurons are relaxed jointly.
 GROUP_SIZE = "k"
@@ -127,3 +133,20 @@ def _keys(kind: type[Method]) -> type[Keys]:
     label = (Annotated[str, Field(min_length=1)] | None, None)
     fields: dict[str, Any] = {"name": (str, ...), "label": label, **option_fields(kind, as_written=True)}
     return create_model(kind.__name__, __base__=Keys, **fields)
+
+
+def try_method(around: RegionConfig, method: NamedMethod) -> None:
+    """Runs a method on a network of two neurons and a region of the run's kind.
+
+    This takes no time, and raises what only shows when a method is used, such as a solver that cannot take the region.
+    """
+    weight = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
+    nodes = (
+        Node("input", Input((2,))),
+        Node("hidden", Linear(weight, None, (2,)), ("input",)),
+        Node("relu", Activation(Relu(), (2,)), ("hidden",)),
+        Node("output", Linear(weight, None, (2,)), ("relu",)),
+    )
+    low, high = around.clip or (-1.0, 1.0)
+    middle = torch.full((2,), (low + high) / 2, dtype=torch.float64)
+    certify(Network(nodes), around.around(middle), robustness(0, 2), method.method, attack=False, tight=True)

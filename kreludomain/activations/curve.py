@@ -26,7 +26,7 @@ from kreludomain.activations.base import TANGENTS, ActivationFunction, Band, Lin
 from kreludomain.rounding import ROUNDING
 
 #: Halvings for a minimum that is to be a bound; for one that only tells a good slope; and of the slopes themselves.
-_EXACT, _ROUGH, _SLOPES = 50, 24, 30
+_EXACT, _ROUGH, _SLOPES = 50, 16, 20
 
 
 @dataclass(frozen=True)

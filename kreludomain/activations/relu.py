@@ -91,8 +91,8 @@ class Relu(ActivationFunction):
         rising = torch.stack([left] * (TANGENTS - 1) + [right])
         chord = _band(self.relax(lower, upper, "zero")).above
         above = Line(*(v.expand(rising.shape) for v in (chord.slope, chord.intercept)))
-        start, end = lower.expand(rising.shape), torch.stack([lower] * (TANGENTS - 1) + [upper])
-        return Tangents(Line(rising, torch.zeros_like(rising)), above, end, start)
+        at_below = torch.stack([lower] * (TANGENTS - 1) + [upper])
+        return Tangents(Line(rising, torch.zeros_like(rising)), above, at_below, lower.expand(rising.shape))
 
 
 def _band(relaxation: ReluRelaxation) -> Band:

@@ -19,7 +19,9 @@ To put in something of your own: ``KRelu(grouping=object)``, ``KReluLP(solver=ob
 a subclass of :class:`Method`.
 """
 
+from kreludomain.attack import Attack, PGDAttack
 from kreludomain.bounding import KRelu, KReluLP, Refined, Refinement, TriangleLP
+from kreludomain.branching import Branching, BranchingRule, InputSplitting
 from kreludomain.deadline import Deadline
 from kreludomain.domain import (
     Abstraction,
@@ -49,7 +51,7 @@ from kreludomain.property import (
     load_vnnlib,
     robustness,
 )
-from kreludomain.verify import METHODS, Answer, Certificate, Verdict, abstract, bounds, certify, decide
+from kreludomain.verify import METHODS, Answer, Certificate, Complete, Verdict, abstract, bounds, certify, decide
 
 __version__ = "0.1.0"
 
@@ -57,14 +59,19 @@ __all__ = [
     "METHODS",
     "Abstraction",
     "Answer",
+    "Attack",
     "Bounds",
+    "Branching",
+    "BranchingRule",
     "ByArea",
     "Certificate",
     "Claim",
+    "Complete",
     "Deadline",
     "DeepPoly",
     "Grouping",
     "InputError",
+    "InputSplitting",
     "Interval",
     "JointRelaxation",
     "KRelu",
@@ -75,6 +82,7 @@ __all__ = [
     "Network",
     "Node",
     "Objective",
+    "PGDAttack",
     "PriorBounds",
     "Property",
     "Query",

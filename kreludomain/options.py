@@ -38,7 +38,7 @@ from kreludomain.errors import InputError
 
 Path = tuple[str | int, ...]
 
-#: A number that may be infinite, as others may not.
+#: A number that may be infinite, which other numbers of options may not.
 Unlimited = Annotated[float, AllowInfNan(True)]
 
 

@@ -22,8 +22,8 @@ import torch
 from compare_single_neuron import BENCHMARKS, images
 
 import kreludomain as kd
+from kreludomain.attack import PGDAttack
 from kreludomain.network import Runtime
-from kreludomain.verify import find_counterexample
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,9 @@ def attacked(benchmark: str, question: Question, rounds: int, seed: int, timeout
     start, deadline = time.process_time(), kd.Deadline.after(timeout_s)
     found = None
     for case in question.specification.properties:
-        network = question.specification.network
-        found = find_counterexample(network, case.region, case.claim, question.runtime, rounds, seed, deadline)
+        network = question.specification.network.to(dtype=torch.float64)
+        query = kd.Query(network, case.region, case.claim, deadline=deadline)
+        found = PGDAttack(rounds=rounds, seed=seed).search(query, question.runtime)
         if found is not None:
             break
     seconds = time.process_time() - start

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,20 @@ from torch import Tensor
 
 import kreludomain as kd
 from kreludomain.activations import Relu
+from kreludomain.attack import PGDAttack, counterexample_text
 from kreludomain.network import Network, Node, Runtime
 from kreludomain.network.operators import Activation, Input, Linear
-from kreludomain.verify import counterexample_text, find_counterexample
+
+
+def attacked(
+    network: Network,
+    region: kd.Region,
+    claim: kd.Claim,
+    runtime: Runtime,
+    deadline: kd.Deadline = kd.Deadline(),
+    **options: Any,
+) -> Tensor | None:
+    return PGDAttack(**options).search(kd.Query(network, region, claim, deadline=deadline), runtime)
 
 
 def middle(network: Network) -> Tensor:
@@ -49,7 +61,7 @@ def test_finds_what_is_nearly_the_worst(network: Network, norm: str, clip: tuple
     row = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64)
     smallest, largest = extreme(network, region, row), -extreme(network, region, -row)
     claim = kd.claim(row[None], torch.tensor([-smallest - 0.01 * (largest - smallest)]))
-    found = find_counterexample(network, region, claim, Runtime(network))
+    found = attacked(network, region, claim, Runtime(network))
     assert found is not None
     assert is_counterexample(found, network, region, claim)
 
@@ -63,7 +75,7 @@ def test_every_row_of_a_clause_is_broken() -> None:
     rows = torch.tensor([[1.0, 1, 0], [-1, 0, 1], [0, -1, -1], [1, 1, 1]], dtype=torch.float64)
     d = torch.tensor([-0.9, 0.75, 0.1, 0.1], dtype=torch.float64)  # x0 + x1 <= 0.9, x0 - x2 >= 0.75, x1 + x2 >= 0.1
     claim = kd.claim(rows, d, clause=torch.tensor([1, 1, 1, 0]))
-    found = find_counterexample(network, region, claim, Runtime(network))
+    found = attacked(network, region, claim, Runtime(network))
     assert found is not None
     assert is_counterexample(found, network, region, claim)
     x = found[0].tolist()
@@ -88,7 +100,7 @@ def plateau(inputs: int) -> tuple[Network, kd.Region, kd.Claim]:
 @pytest.mark.parametrize("inputs", [3, 60])
 def test_finds_a_corner_that_no_gradient_leads_to(inputs: int) -> None:
     network, region, claim = plateau(inputs)
-    found = find_counterexample(network, region, claim, Runtime(network))
+    found = attacked(network, region, claim, Runtime(network))
     assert found is not None
     assert is_counterexample(found, network, region, claim)
 
@@ -103,7 +115,7 @@ def test_what_does_not_replay_is_followed_deeper() -> None:
     shifted = Linear(last.operator.weight, last.operator.bias + torch.tensor([0.05, 0.0]), last.operator.in_shape)
     other = Network((*network.nodes[:-1], Node(last.name, shifted, last.inputs)))
     claim = kd.claim(row, torch.tensor([-extreme(network, region, row[0]) - 0.06]))
-    found = find_counterexample(network, region, claim, Runtime(other))
+    found = attacked(network, region, claim, Runtime(other))
     assert found is not None
     assert is_counterexample(found, other, region, claim)
 
@@ -115,7 +127,7 @@ def test_claims_that_hold_have_no_counterexample() -> None:
     non_strict = kd.claim(
         torch.eye(2), zero, non_strict=torch.tensor([True, True])
     )  # a ReLU is not below 0, though it is at 0
-    assert find_counterexample(network, region, non_strict, Runtime(network)) is None
+    assert attacked(network, region, non_strict, Runtime(network)) is None
 
 
 def test_points_between_float32_numbers_are_not_returned() -> None:
@@ -123,12 +135,12 @@ def test_points_between_float32_numbers_are_not_returned() -> None:
     network, (number,) = dense(1, 4, 1), torch.nextafter(torch.tensor([0.1]), torch.tensor([1.0])).double()
     region = kd.box((number + 1e-10).reshape(1, 1), (number + 2e-10).reshape(1, 1))
     claim = kd.claim(torch.zeros(1, 1), torch.tensor([-1.0]))
-    assert find_counterexample(network, region, claim, Runtime(network)) is None
+    assert attacked(network, region, claim, Runtime(network)) is None
 
 
 def test_equal_seeds_give_equal_points() -> None:
     network, region, claim = plateau(60)
-    first, again = (find_counterexample(network, region, claim, Runtime(network), seed=3) for _ in range(2))
+    first, again = (attacked(network, region, claim, Runtime(network), seed=3) for _ in range(2))
     assert first is not None
     assert again is not None
     assert torch.equal(first, again)
@@ -139,7 +151,7 @@ def test_a_deadline_ends_the_search() -> None:
     region = kd.ball(middle(network), 0.1)
     claim = kd.claim(torch.zeros(9, 10), torch.ones(9))
     start = time.monotonic()
-    found = find_counterexample(network, region, claim, Runtime(network), rounds=10**6, deadline=kd.Deadline.after(0.5))
+    found = attacked(network, region, claim, Runtime(network), rounds=10**6, deadline=kd.Deadline.after(0.5))
     assert found is None
     assert time.monotonic() - start < 5  # about 0.5 on an idle core
 

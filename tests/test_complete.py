@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from dataclasses import replace
 from itertools import pairwise
@@ -19,12 +20,14 @@ from torch import Tensor
 import kreludomain as kd
 from kreludomain.bounding import KRelu
 from kreludomain.bounding.dual import ComputeOptions, DualAscent, SplitDual
-from kreludomain.branching.neurons import Branching, Progress, branch_and_bound
+from kreludomain.branching import Branching, Progress, branch_and_bound
 from kreludomain.branching.refined import RefinedBranching, _decided
 from kreludomain.branching.spill import SpillStore
 from kreludomain.deadline import Deadline
 from kreludomain.network import Runtime
 from kreludomain.property import Objective
+from kreludomain.run.config.methods import named_method
+from kreludomain.verify import make_method
 
 
 def cube(network: kd.Network, radius: float = 0.5) -> kd.Region:
@@ -64,7 +67,7 @@ def test_verdicts_equal_enumeration_of_activation_patterns(seed: int, few_inputs
         for row, minimum in zip(rows, minima.tolist(), strict=True):
             scale = 1.0 + abs(minimum)
             claim = kd.claim(row[None], torch.tensor([shift * scale - minimum]))
-            found = kd.certify(network, region, claim, "complete", timeout_s=60.0, few_inputs=few_inputs)
+            found = kd.certify(network, region, claim, "complete", timeout_s=60.0, splitting={"few_inputs": few_inputs})
             assert found.verdict == expected
 
 
@@ -73,20 +76,24 @@ def test_verdicts_are_the_same_where_branching_does_not_promise_to_end(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then contradiction decides, and branching with bounds made anew."""
-    monkeypatch.setattr("kreludomain.verify.complete._Expecting.__call__", lambda self, progress: False)
+    monkeypatch.setattr("kreludomain.branching.ExpectedToEnd.__call__", lambda self, progress: False)
     test_verdicts_equal_enumeration_of_activation_patterns(seed, 0)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
 def test_what_just_fails_is_never_verified_where_no_attack_finds_it(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Then bounds and branching alone have to keep from a proof."""
-    monkeypatch.setattr("kreludomain.verify.decision.Question.attack", lambda self, *args, **how: None)
-    monkeypatch.setattr("kreludomain.verify.decision.Question.refute", lambda self, points: None)
+    monkeypatch.setattr("kreludomain.verify.complete.refuted", lambda query, points: None)
     network = dense(3, 7, 6, 3, seed=seed, integer=seed % 2 == 1)
     region, rows = cube(network), torch.randn(3, 3, generator=torch.Generator().manual_seed(seed)).double()
     for row, minimum in zip(rows, exact_minima(network, region.fit(network), rows).tolist(), strict=True):
         claim = kd.claim(row[None], torch.tensor([-1e-3 * (1.0 + abs(minimum)) - minimum]))
-        assert kd.certify(network, region, claim, "complete", timeout_s=1.5, few_inputs=0).verdict != "verified"
+        assert (
+            kd.certify(
+                network, region, claim, "complete", timeout_s=3.0, attack=False, splitting={"few_inputs": 0}
+            ).verdict
+            != "verified"
+        )
 
 
 def test_what_a_search_decides_before_the_last_bounds_spares_making_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,15 +104,15 @@ def test_what_a_search_decides_before_the_last_bounds_spares_making_them(monkeyp
 
     def counted(self: KRelu, *args: Any) -> Any:
         found = further(self, *args)
-        left.extend([] if found is None else [found.left])
+        left.extend([] if found is None else [found.stages_left])
         return found
 
     monkeypatch.setattr(KRelu, "next_stage", counted)
     claim = kd.claim(row, 0.1 - minimum)
-    assert kd.certify(network, region, claim, "complete", few_inputs=0).verdict == "verified"
+    assert kd.certify(network, region, claim, "complete", splitting={"few_inputs": 0}).verdict == "verified"
     assert left == [1]
-    monkeypatch.setattr("kreludomain.verify.complete._Expecting.__call__", lambda self, progress: False)
-    assert kd.certify(network, region, claim, "complete", few_inputs=0).verdict == "verified"
+    monkeypatch.setattr("kreludomain.branching.ExpectedToEnd.__call__", lambda self, progress: False)
+    assert kd.certify(network, region, claim, "complete", splitting={"few_inputs": 0}).verdict == "verified"
     assert left == [1, 1, 0]
 
 
@@ -137,7 +144,7 @@ def test_a_minimum_of_exactly_zero_is_never_verified_when_positive_is_claimed(fe
     region = cube(network)
     minimum = exact_minima(network, region.fit(network), torch.ones(1, 1, dtype=torch.float64))
     claim = kd.claim(torch.ones(1, 1), -minimum)
-    found = kd.certify(network, region, claim, "complete", timeout_s=10.0, few_inputs=few_inputs)
+    found = kd.certify(network, region, claim, "complete", timeout_s=10.0, splitting={"few_inputs": few_inputs})
     assert found.verdict != "verified"
 
 
@@ -150,7 +157,7 @@ def test_a_clause_is_proved_by_any_of_its_rows(few_inputs: int) -> None:
     both = kd.claim(rows, shift)
     either = kd.claim(rows, shift, clause=torch.tensor([0, 0]))
     for claim, expected in ((either, "verified"), (both, "falsified")):
-        found = kd.certify(network, region, claim, "complete", timeout_s=30.0, few_inputs=few_inputs)
+        found = kd.certify(network, region, claim, "complete", timeout_s=30.0, splitting={"few_inputs": few_inputs})
         assert found.verdict == expected
 
 
@@ -257,14 +264,14 @@ def test_a_subproblem_whose_scores_are_not_numbers_is_not_lost(monkeypatch: pyte
         scores, points = inspect(self, objective, signs, multipliers)
         return torch.full_like(scores, torch.nan), points
 
-    inspect = SplitDual.inspect
+    inspect = SplitDual.branching_scores
     network = dense(3, 9, 8, 7, 2, seed=5)
     region = cube(network).fit(network)
     rows = torch.eye(2, dtype=torch.float64)
     minima = exact_minima(network, region, rows)
     objective = Objective.linear(network, network.output.name, rows, -0.01 - minima).pulled_back(network)
     dual = split_dual(network, region, objective)
-    monkeypatch.setattr(SplitDual, "inspect", no_numbers)
+    monkeypatch.setattr(SplitDual, "branching_scores", no_numbers)
     assert bool((branch_and_bound(dual, objective).lower <= -0.01 + 1e-9).all())
 
 
@@ -336,8 +343,37 @@ def test_a_store_gives_back_what_was_put_in_memory_or_on_disk(memory_mb: int) ->
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"batch": 0}, "batch: 0"), ({"branch_steps": -1}, "steps: -1"), ({"preset": "x"}, "preset: 'x'")],
+    [
+        ({"branching": {"batch": 0}}, "branching.batch: 0"),
+        ({"branching": {"steps": -1}}, "branching.steps: -1"),
+        ({"branching": {"rule": "x"}}, "branching.rule: 'x' is not one of babsr, intercept"),
+        ({"branching": 3}, "branching: should be a mapping of keys"),
+        ({"bounder": {"preset": "x"}}, "bounder.preset: 'x'"),
+        ({"bounder": {"chunks": 3}}, "bounder.chunks: unknown key; known are k, "),
+        ({"splitting": {"few_inputs": -1}}, "splitting.few_inputs: -1"),
+        ({"attack": {"rounds": "3"}}, "attack.rounds: input should be a whole number, not '3'"),
+        ({"attack": False}, "attack: should be a mapping of keys"),
+    ],
 )
 def test_options_out_of_range_are_named(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(kd.InputError, match=message):
-        kd.certify(dense(2, 3, 2), cube(dense(2, 3, 2)), kd.robustness(0, 2), "complete", **options)
+    with pytest.raises(kd.InputError, match=f"^{re.escape(message)}"):
+        make_method("complete", **options)
+    with pytest.raises(kd.InputError, match=f"^x: {re.escape(message)}"):
+        named_method({"name": "complete", **options}, "x")
+
+
+def test_parts_are_reached_by_the_same_names_from_python_and_yaml() -> None:
+    """What a mapping does not give is as in the default; an object is taken as it is."""
+    item = {"bounder": {"preset": "tight", "overlap": 2}, "splitting": {"few_inputs": 3}, "attack": {"rounds": 1}}
+    made = named_method({"name": "complete", **item}, "x")
+    expected = kd.Complete(
+        bounder=kd.KRelu(preset="tight", overlap=2, steps=100, gain_factor=float("inf")),
+        splitting=kd.InputSplitting(few_inputs=3),
+        attack=kd.PGDAttack(rounds=1),
+    )
+    assert made.method == make_method("complete", **item) == expected
+    assert made.label == "complete bounder.overlap=2 bounder.preset=tight splitting.few_inputs=3 attack.rounds=1"
+    assert named_method(made.resolved(), "x") == made
+    assert made.is_joint
+    assert kd.Complete(bounder=kd.KRelu(steps=7)).bounder == kd.KRelu(steps=7)
+    assert kd.Complete().bounder == kd.KRelu(steps=100, gain_factor=float("inf"))

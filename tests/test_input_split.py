@@ -45,13 +45,13 @@ def test_decides_as_enumeration_does(sizes: tuple[int, ...], clauses: list[int] 
     runtime = Runtime(network)
     drawn = kd.claim(draw(4, 3, seed=1), draw(4, seed=2), None if clauses is None else torch.tensor(clauses))
     worst = exact_merits(network, region, drawn)
-    holds = prove_by_input_splitting(network, region, stop_rule(drawn, worst, 1e-3), runtime=runtime)
+    holds = prove_by_input_splitting(kd.Query(network, region, stop_rule(drawn, worst, 1e-3)), runtime=runtime)
     assert holds.proved
     assert holds.left is None
     assert holds.counterexample is None
     failing = stop_rule(drawn, worst, 1e-3)
     failing = kd.Claim(failing.C, failing.d - 2e-3 * (failing.clauses == 0), failing.clause)
-    found = prove_by_input_splitting(network, region, failing, runtime=runtime)
+    found = prove_by_input_splitting(kd.Query(network, region, failing), runtime=runtime)
     assert found.counterexample is not None
     assert not found.proved
     assert found.counterexample.dtype == torch.float32
@@ -67,7 +67,7 @@ def test_a_claim_that_is_zero_somewhere(weak: bool) -> None:
     drawn = kd.claim(draw(2, 3, seed=3), None, torch.tensor([0, 0]), torch.tensor([weak, weak]))
     exact = stop_rule(drawn, exact_merits(network, region, drawn), 0.0)
     options = InputSplitting(most_open=2000, narrowest=1e-5)
-    outcome = prove_by_input_splitting(network, region, exact, options, Deadline.after(20))
+    outcome = prove_by_input_splitting(kd.Query(network, region, exact, deadline=Deadline.after(20)), options)
     if weak:
         assert (
             outcome.counterexample is None
@@ -86,7 +86,7 @@ def test_what_is_left_holds_every_violation() -> None:
     failing = kd.Claim(drawn.C, drawn.d - float(clause_margins.quantile(0.02)), drawn.clause)
     silent = Runtime(dense(2, 4, 3, 3, seed=12))
     options = InputSplitting(batch=4, narrowest=0.02)
-    outcome = prove_by_input_splitting(network, region, failing, options, runtime=_unconvinced(silent))
+    outcome = prove_by_input_splitting(kd.Query(network, region, failing), options, runtime=_unconvinced(silent))
     assert outcome.left is not None
     assert "narrow" in outcome.reason
     margins = failing.margins(network(points))
@@ -114,9 +114,8 @@ def test_the_deadline_is_kept() -> None:
     network, region = dense(5, 50, 50, 50, 50, 3, seed=1), unit_box(5)
     claim = kd.claim(draw(2, 3, seed=1), torch.full((2,), 5.0).double())
     start = time.monotonic()
-    outcome = prove_by_input_splitting(
-        network, region, claim, deadline=Deadline.after(0.3), runtime=_unconvinced(Runtime(network))
-    )
+    query = kd.Query(network, region, claim, deadline=Deadline.after(0.3))
+    outcome = prove_by_input_splitting(query, runtime=_unconvinced(Runtime(network)))
     assert time.monotonic() - start < 15
     assert outcome.left is not None
     assert outcome.reason == "time limit"
@@ -157,20 +156,16 @@ def test_what_overflows_proves_nothing() -> None:
     forms = batched_crown(network, huge, signs, RootRelaxation.of(network, huge))
     objective = kd.claim(1e300 * torch.eye(2, dtype=torch.float64), torch.ones(2)).objective(network)
     assert not bool((forms.rows(objective).concretise(huge) > 0).any())
-    outcome = prove_by_input_splitting(
-        network,
-        huge,
-        kd.claim(1e300 * torch.eye(2, dtype=torch.float64), torch.ones(2)),
-        InputSplitting(most_open=50),
-        Deadline.after(2),
-    )
+    claim = kd.claim(1e300 * torch.eye(2, dtype=torch.float64), torch.ones(2))
+    query = kd.Query(network, huge, claim, deadline=Deadline.after(2))
+    outcome = prove_by_input_splitting(query, InputSplitting(most_open=50))
     assert not outcome.proved
 
 
 def test_bad_input_is_named() -> None:
     network = dense(2, 4, 2, seed=1)
     with pytest.raises(InputError, match="one box"):
-        prove_by_input_splitting(network, kd.ball(torch.zeros(1, 2), 0.1, norm=2), kd.robustness(0, 2))
+        prove_by_input_splitting(kd.Query(network, kd.ball(torch.zeros(1, 2), 0.1, norm=2), kd.robustness(0, 2)))
     with pytest.raises(InputError, match="batch"):
         InputSplitting(batch=0)
     with pytest.raises(InputError, match="lower_slope"):

@@ -285,8 +285,10 @@ def test_a_claim_that_rounding_makes_true_is_not_verified(seed: int) -> None:
         claim = kd.claim(row[None], torch.tensor([shift], dtype=torch.float64))
         for method in ("zonotope", "deeppoly", "krelu"):
             assert kd.certify(network, region, claim, method, attack=False).verdict != kd.Verdict.VERIFIED
-        assert not prove_by_input_splitting(network, region, claim, SPLITTING, Deadline.after(2)).proved
-        complete = kd.certify(network, region, claim, "complete", few_inputs=0, branch_steps=10, timeout_s=1)
+        query = kd.Query(network, region, claim, deadline=Deadline.after(2))
+        assert not prove_by_input_splitting(query, SPLITTING).proved
+        by_neurons = kd.Complete(splitting=InputSplitting(few_inputs=0), branching=kd.Branching(steps=10))
+        complete = kd.certify(network, region, claim, by_neurons, timeout_s=1)
         assert complete.verdict != kd.Verdict.VERIFIED
 
 

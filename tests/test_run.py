@@ -180,7 +180,7 @@ def test_yaml_errors_name_the_file_and_the_line(text: str | bytes, message: str)
         ({"methods": [{"name": "lp", "label": ""}]}, "methods[0].label: should not be empty"),
         ({"timeout_s": 0}, "timeout_s: input should be greater than 0, not 0"),
         ({"timeout_s": "60s"}, "timeout_s: input should be a number, not '60s'"),
-        ({"attack": 1}, "attack: input should be true or false, not 1"),
+        ({"attack": 1}, "attack: input should be true or false, or a mapping of options, not 1"),
         ({"claim": {"C": []}}, "claim.C: should have at least one row"),
         ({"claim": {"C": [[1, 2], [3]]}}, "claim.C: rows of different lengths (1, 2)"),
         ({"claim": {"C": [[1, "x"]]}}, "claim.C[0][1]: input should be a number, not 'x'"),

@@ -1,10 +1,11 @@
-"""What counts as a counterexample: a float32 point of the region that breaks the claim in onnxruntime."""
+"""Confirming a counterexample: a float32 point of the region that breaks the claim in onnxruntime."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from kreludomain.network import Network, Runtime
+from kreludomain.domain.decision import DecisionQuery
+from kreludomain.network import Runtime
 from kreludomain.property import Claim, Region
 
 
@@ -17,11 +18,11 @@ def confirmed(x: Tensor, region: Region, claim: Claim, runtime: Runtime) -> Tens
     return point if bool(claim.broken(claim.margins(outputs.double())).all()) else None
 
 
-def refuted(network: Network, x: Tensor, region: Region, claim: Claim, runtime: Runtime) -> Tensor | None:
+def refuted(query: DecisionQuery, x: Tensor) -> Tensor | None:
     """The first of inputs ``(n, *input_shape)`` that breaks the claim, as :func:`confirmed` confirms; or ``None``."""
-    x = x.to(region.lower)
-    for position in claim.broken(claim.margins(network(x))).nonzero()[:, 0].tolist():
-        found = confirmed(x[position : position + 1], region, claim, runtime)
+    claim, x = query.claim, x.to(query.region.lower)
+    for position in claim.broken(claim.margins(query.network(x))).nonzero()[:, 0].tolist():
+        found = confirmed(x[position : position + 1], query.region, claim, query.runtime)
         if found is not None:
             return found
     return None

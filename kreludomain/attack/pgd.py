@@ -10,24 +10,23 @@ from torch import Tensor
 
 from kreludomain.attack.confirm import confirmed
 from kreludomain.deadline import Deadline
+from kreludomain.domain import Query
+from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
 from kreludomain.property import Claim, Region
 
-#: Multiplications of one pass over a batch, a few hundredths of a second: a deadline is met within a tenth. And the
-#: most points of a batch.
-WORK, BATCH = 1e8, 4096
+#: Multiplications of one pass over a batch, a few hundredths of a second, so that a deadline is met within a tenth; and
+#: the most points of a batch.
+_BATCH_MULTIPLICATIONS, _MOST_POINTS = 1e8, 4096
 
-#: Steps of a descent; the first step as a share of the region's width (the last is next to none), and momentum.
-STEPS, FIRST_STEP, MOMENTUM = 40, 0.1, 0.75
-
-#: What is confirmed: points whose merit is below this share of their largest margin (float32 may have the sign wrong),
-#: the deepest few of a batch.
-NEAR, REPLAYS = 1e-6, 4
+#: Points are confirmed whose clause margin is below this share of their largest margin (float32 may have the sign
+#: wrong): the deepest few of a batch.
+_NEAR_ZERO, _MOST_CONFIRMED = 1e-6, 4
 
 
 @dataclass(frozen=True, eq=False)
-class Hunt:
-    """What counterexamples are looked for: ``network`` in float32, ``region`` a batch of one in float64."""
+class AttackProblem:
+    """A claim to break: ``network`` in float32, ``region`` a batch of one in float64."""
 
     network: Network
     region: Region
@@ -35,15 +34,23 @@ class Hunt:
     runtime: Runtime
     deadline: Deadline
 
+    @classmethod
+    def of(cls, query: Query, runtime: Runtime) -> AttackProblem:
+        """The problem of a query's claim. Raises :class:`InputError` without a claim, and for several regions."""
+        if query.claim is None:
+            raise InputError("claim: missing; there is nothing to attack")
+        query.require_one_region("an attack")
+        return cls(query.network.to(dtype=torch.float32), query.region, query.claim, runtime, query.deadline)
+
     @cached_property
-    def rough(self) -> Region:
-        """The region in float32."""
+    def float32_region(self) -> Region:
+        """The region in the network's dtype and on its device."""
         return self.region.to(self.network.dtype, self.network.device)
 
     @cached_property
-    def most(self) -> int:
+    def batch(self) -> int:
         """How many points are evaluated at once."""
-        return max(1, min(BATCH, int(WORK / _multiplications(self.network))))
+        return max(1, min(_MOST_POINTS, int(_BATCH_MULTIPLICATIONS / _multiplications(self.network))))
 
     def margins(self, x: Tensor) -> Tensor:
         """The claim's margins ``(N, m)`` at points ``(N, *input_shape)``."""
@@ -52,41 +59,50 @@ class Hunt:
     def confirmed(self, x: Tensor, margins: Tensor) -> Tensor | None:
         """The first of the deepest points ``x`` with these margins that onnxruntime confirms, ``(1, *input_shape)``."""
         clause_margins = self.claim.clause_margins(margins).amin(1)
-        near = clause_margins <= NEAR * margins.abs().amax(1)
-        for position in clause_margins.argsort()[:REPLAYS].tolist():
-            found = self._replayed(x[position : position + 1]) if near[position] else None
-            if found is not None:
-                return found
+        near = clause_margins <= _NEAR_ZERO * margins.abs().amax(1)
+        for position in clause_margins.argsort()[:_MOST_CONFIRMED].tolist():
+            if near[position]:
+                point = x[position : position + 1].to(self.region.lower)
+                found = confirmed(point, self.region, self.claim, self.runtime)
+                if found is not None:
+                    return found
         return None
 
-    def _replayed(self, x: Tensor) -> Tensor | None:
-        return confirmed(x.to(self.region.lower), self.region, self.claim, self.runtime)
+
+@dataclass(frozen=True)
+class StepRule:
+    """``steps`` of descent: ``step_size`` is the first step as a share of the region's width, and falls linearly to
+    next to none; directions are summed with ``momentum``."""
+
+    steps: int
+    step_size: float
+    momentum: float
 
 
-def descend(hunt: Hunt, x: Tensor, clauses: Tensor) -> tuple[Tensor | None, Tensor]:
+def pgd(problem: AttackProblem, x: Tensor, clauses: Tensor, rule: StepRule) -> tuple[Tensor | None, Tensor]:
     """Moves points ``x`` ``(N, *input_shape)`` so that each breaks its clause of ``clauses`` ``(N,)``.
 
-    Returns a confirmed counterexample, if one came up, and the smallest merit that each clause of the claim had,
-    ``(c,)``.
-    The step sizes fall linearly; the direction is the sign of gradients of unit mean, added up with momentum. Where a
-    point does not replay, descent goes on, and it is tried again deeper down.
+    Returns a confirmed counterexample, if one came up, and the smallest margin of each clause of the claim, ``(c,)``.
+    The direction is the sign of gradients of unit mean, summed with momentum. Where a point is not confirmed, descent
+    goes on, and it is tried again deeper down.
     """
-    width = hunt.rough.upper - hunt.rough.lower
-    best, velocity = x.new_full((hunt.claim.clause_count,), float("inf")), torch.zeros_like(x)
-    for step in range(STEPS + 1):
-        if hunt.deadline.passed:
+    region = problem.float32_region
+    width = region.upper - region.lower
+    best, velocity = x.new_full((problem.claim.clause_count,), float("inf")), torch.zeros_like(x)
+    for step in range(rule.steps + 1):
+        if problem.deadline.passed:
             break
         x = x.detach().requires_grad_()
-        margins = hunt.margins(x)
-        clause_margins = hunt.claim.clause_margins(margins)
+        margins = problem.margins(x)
+        clause_margins = problem.claim.clause_margins(margins)
         best = torch.fmin(best, clause_margins.detach().amin(0))
-        found = hunt.confirmed(x.detach(), margins.detach())
+        found = problem.confirmed(x.detach(), margins.detach())
         if found is not None:
             return found, best
         (gradient,) = torch.autograd.grad(clause_margins.gather(1, clauses[:, None]).sum(), x)
-        velocity = MOMENTUM * velocity + gradient / _per_point(gradient.abs().flatten(1).mean(1), gradient)
-        size = FIRST_STEP * (1 - step / (STEPS + 1))
-        x = hunt.rough.project(x.detach() - size * width * velocity.sign(), x.dtype)
+        velocity = rule.momentum * velocity + gradient / _per_point(gradient.abs().flatten(1).mean(1), gradient)
+        size = rule.step_size * (1 - step / (rule.steps + 1))
+        x = region.project(x.detach() - size * width * velocity.sign(), x.dtype)
     return None, best
 
 

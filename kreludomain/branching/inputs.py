@@ -7,7 +7,9 @@ were decided. Points where the bounds are lowest are tried as counterexamples on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
 import torch
@@ -15,7 +17,10 @@ from torch import Tensor
 
 from kreludomain.activations import LOWER_SLOPES
 from kreludomain.attack.confirm import confirmed
+from kreludomain.branching.open_set import OpenSet, Subproblem
+from kreludomain.branching.spill import SpillStore
 from kreludomain.deadline import Deadline
+from kreludomain.domain import Query
 from kreludomain.domain.batched_crown import LinearForms, RootRelaxation, batched_crown, neuron_count
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
@@ -28,12 +33,12 @@ _CUTTING_ROUNDS = 2
 #: Steps and size of the ascent to the best weights of a clause's rows.
 _MIXING_STEPS, _MIXING_RATE = 8, 2.0
 #: Points confirmed in onnxruntime for one batch of boxes, at most.
-_REPLAYS = 4
+_MOST_CONFIRMED = 4
 
 
 @dataclass(frozen=True, eq=False)
-class SplitOutcome:
-    """What a search came to: a proof, a counterexample, or neither.
+class InputSplittingResult:
+    """A proof, a counterexample, or the part of the box that is open yet.
 
     ``counterexample`` ``(1, *input_shape)``, float32, confirmed by onnxruntime. ``left``: the boxes that are open yet,
     ``(B, *input_shape)``; together they hold every counterexample. ``None`` where none is (then the claim is proved) or
@@ -54,33 +59,42 @@ class SplitOutcome:
 
 @dataclass(frozen=True)
 class InputSplitting(Options):
-    """How to search.
+    """Splitting of boxes with few inputs.
 
+    ``few_inputs``: a box of at most so many inputs is split itself, instead of neurons, in the complete method.
     ``batch``: boxes bounded at once. ``most_open``: the search ends with what is left when more boxes are open (each
-    takes 16 bytes an input and one a neuron). ``narrowest``: it also ends at an open box whose inputs are all narrower
-    than this share of the whole box. ``lower_slope`` as in :class:`DeepPoly`.
+    takes 16 bytes an input and one a neuron; those beyond ``memory_mb`` wait in a temporary file). ``narrowest``: it
+    also ends at an open box whose inputs are all narrower than this share of the whole box. ``lower_slope`` as in
+    :class:`DeepPoly`.
     """
 
+    few_inputs: int = 8
     batch: int = 64
     most_open: int = 500_000
     narrowest: float = 1e-9
     lower_slope: str = "area"
+    memory_mb: int = 512
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.lower_slope not in LOWER_SLOPES:
             raise InputError(f"lower_slope: '{self.lower_slope}' is not one of {', '.join(LOWER_SLOPES)}")
-        for name in ("batch", "most_open"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: {getattr(self, name)} is not a number from 1 up")
+        for name, least in (("few_inputs", 0), ("batch", 1), ("most_open", 1), ("memory_mb", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name}: {getattr(self, name)} is not a number from {least} up")
         if not 0 < self.narrowest < 1:
             raise InputError(f"narrowest: {self.narrowest} is not between 0 and 1")
 
+    def takes(self, query: Query) -> bool:
+        """Whether a query is about a box of few inputs, and a network that can be split so."""
+        relus = all(node.is_relu for node in query.network.activations)
+        return relus and query.region.is_box and math.prod(query.region.shape) <= self.few_inputs
+
 
 @dataclass(frozen=True, eq=False)
-class _Open:
-    """Open boxes: bounds ``(N, inputs)``, signs ``(N, neurons)``, which clauses are proved ``(N, c)``, and a lower
-    bound ``(N,)`` of the worst open clause."""
+class _Boxes:
+    """Boxes: bounds ``(N, inputs)``, signs ``(N, neurons)``, which clauses are proved ``(N, c)``, and a lower bound
+    ``(N,)`` of the worst open clause."""
 
     lower: Tensor
     upper: Tensor
@@ -91,96 +105,110 @@ class _Open:
     def __len__(self) -> int:
         return len(self.lower)
 
-    def __getitem__(self, chosen: Tensor | slice) -> _Open:
-        return _Open(*(value[chosen] for value in self._tensors()))
+    def __getitem__(self, chosen: Tensor) -> _Boxes:
+        return _Boxes(**{name: value[chosen] for name, value in self.tensors().items()})
 
-    def __add__(self, other: _Open) -> _Open:
-        return _Open(*(torch.cat(pair) for pair in zip(self._tensors(), other._tensors(), strict=True)))
-
-    def _tensors(self) -> tuple[Tensor, ...]:
-        return self.lower, self.upper, self.signs, self.proved, self.worst
+    def tensors(self) -> dict[str, Tensor]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @torch.no_grad()
 def prove_by_input_splitting(
-    network: Network,
-    region: Region,
-    claim: Claim,
-    options: InputSplitting = InputSplitting(),
-    deadline: Deadline = Deadline(),
-    runtime: Runtime | None = None,
-) -> SplitOutcome:
+    query: Query, options: InputSplitting = InputSplitting(), runtime: Runtime | None = None
+) -> InputSplittingResult:
     """Whether a claim holds all over a box (a batch of one), by splitting the box.
 
     A counterexample counts only where onnxruntime confirms it (``runtime``: a session to use again). Raises
     :class:`InputError` for a region that is no box, an activation that is no ReLU, and what does not fit the network.
     """
-    network = network.to(dtype=torch.float64, device="cpu")
-    region = region.fit(network)
+    network, region = query.network.to(device="cpu"), query.region.to(torch.float64, torch.device("cpu"))
     if not region.is_box or region.batch != 1:
         raise InputError("region: splitting inputs takes one box")
-    search = _Search(network, region, claim, claim.objective(network), RootRelaxation.of(network, region), options)
-    runtime = runtime or Runtime(network)
-    waiting, bounded = [search.root], 0
-    reason = ""
-    while waiting and not reason:
-        batch = _popped(waiting, options.batch)
-        if deadline.passed:
-            waiting, reason = [*waiting, batch], "time limit"
-            break
-        bounded += len(batch)
-        still, scores = search.bound(batch)
-        if not len(still):
-            continue
-        counterexample = search.attack(still, runtime)
-        if counterexample is not None:
-            return SplitOutcome("counterexample confirmed by onnxruntime", bounded, counterexample)
-        halves = search.halves(still, scores)
-        waiting.append(halves if halves is not None else still)
-        if halves is None:
-            reason = "a box is too narrow to be split"
-        elif sum(map(len, waiting)) > options.most_open:
-            reason = f"more than {options.most_open} boxes open"
-    if not waiting:
-        return SplitOutcome("every box is closed", bounded)
-    left = sum(waiting[1:], start=waiting[0])
-    shape = (len(left), *region.shape)
-    boxes = Box(left.lower.reshape(shape), left.upper.reshape(shape))
-    return SplitOutcome(reason, bounded, left=boxes, worst=float(left.worst.min()))
+    if query.claim is None:
+        raise InputError("claim: missing; there is nothing to prove")
+    whole = RootRelaxation.of(network, region)
+    search = _InputSearch(network, region, query.claim, query.claim.objective(network), whole, options)
+    return search.run(query.deadline, runtime or Runtime(network))
 
 
-def _popped(waiting: list[_Open], most: int) -> _Open:
-    """The last ``most`` boxes, taken off: depth first, so that few are open at a time."""
-    batch = waiting.pop()
-    while waiting and len(batch) < most:
-        batch = waiting.pop() + batch
-    if len(batch) > most:
-        waiting.append(batch[: len(batch) - most])
-    return batch[-most:]
+class _InputSearch:
+    """The state of a search. Boxes that are open are in a store; the items of subproblems are places there."""
 
+    def __init__(
+        self,
+        network: Network,
+        region: Region,
+        claim: Claim,
+        objective: Objective,
+        whole: RootRelaxation,
+        options: InputSplitting,
+    ) -> None:
+        self.network, self.region, self.claim, self.objective = network, region, claim, objective
+        self.whole, self.options = whole, options
+        root = self._root()
+        self.store = SpillStore(
+            {name: (tuple(value.shape[1:]), value.dtype) for name, value in root.tensors().items()}, options.memory_mb
+        )
+        self.open = OpenSet(self.store.put(root.tensors()), best_first=False)  # few are open at a time
+        self.open.put_back(self.open.roots[0])
+        self.bounded = 0
 
-@dataclass(frozen=True, eq=False)
-class _Search:
-    network: Network
-    region: Region
-    claim: Claim
-    objective: Objective
-    whole: RootRelaxation
-    options: InputSplitting
+    def run(self, deadline: Deadline, runtime: Runtime) -> InputSplittingResult:
+        reason = ""
+        while self.open.waiting and not reason:
+            if deadline.passed:
+                reason = "time limit"
+                break
+            taken = self.open.take(self.options.batch)
+            boxes = _Boxes(**self.store.take([each.item for each in taken]))
+            self.bounded += len(boxes)
+            boxes, is_open, scores = self.bound(boxes)
+            chosen = is_open.nonzero()[:, 0].tolist()
+            for position in set(range(len(taken))).difference(chosen):
+                self.open.replace(taken[position], [], [math.inf])
+            if not chosen:
+                continue
+            still = boxes[is_open]
+            counterexample = self.attack(still, runtime)
+            if counterexample is not None:
+                return InputSplittingResult("counterexample confirmed by onnxruntime", self.bounded, counterexample)
+            halves = self.halves(still, scores[is_open])
+            self._replace([taken[position] for position in chosen], still, halves)
+            if halves is None:
+                reason = "a box is too narrow to be split"
+            elif len(self.open) > self.options.most_open:
+                reason = f"more than {self.options.most_open} boxes open"
+        return self._result(reason)
 
-    @property
-    def root(self) -> _Open:
+    def _replace(self, subproblems: Sequence[Subproblem[int]], boxes: _Boxes, halves: _Boxes | None) -> None:
+        """Replaces subproblems by the two halves of each of their boxes, or by the boxes as they are cut."""
+        count = 1 if halves is None else 2
+        order = range(len(boxes)) if halves is None else _widest_margin_first(boxes).tolist()
+        parts = boxes if halves is None else halves
+        places, worst = self.store.put(parts.tensors()), parts.worst.tolist()
+        for position, index in enumerate(order):
+            own = range(count * position, count * (position + 1))
+            self.open.replace(subproblems[index], [(worst[i], places[i]) for i in own])
+
+    def _result(self, reason: str) -> InputSplittingResult:
+        if not len(self.open):
+            return InputSplittingResult("every box is closed", self.bounded)
+        left = _Boxes(**self.store.take([each.item for each in self.open]))
+        boxes = self._box(left)
+        return InputSplittingResult(reason, self.bounded, left=boxes, worst=self.open.least)
+
+    def _root(self) -> _Boxes:
         low, high = self.region.lower.flatten(1), self.region.upper.flatten(1)
         signs = torch.zeros(1, neuron_count(self.network), dtype=torch.int8)
         proved = torch.zeros(1, self.claim.clause_count, dtype=torch.bool)
-        return _Open(low, high, signs, proved, torch.full((1,), -torch.inf, dtype=low.dtype))
+        return _Boxes(low, high, signs, proved, torch.full((1,), -torch.inf, dtype=low.dtype))
 
-    def _box(self, boxes: _Open) -> Box:
+    def _box(self, boxes: _Boxes) -> Box:
         return Box(*(side.unflatten(1, self.region.shape) for side in (boxes.lower, boxes.upper)))
 
-    def bound(self, boxes: _Open) -> tuple[_Open, Tensor]:
-        """What stays open of the boxes, cut to where the claim may fail, and each input's part in the loss of bounds,
-        ``(N, inputs)``."""
+    def bound(self, boxes: _Boxes) -> tuple[_Boxes, Tensor, Tensor]:
+        """The boxes cut to where the claim may fail, which of them stay open ``(N,)``, and each input's part in the
+        loss of bounds, ``(N, inputs)``."""
         region = self._box(boxes)
         relaxation = batched_crown(self.network, region, boxes.signs, self.whole, self.options.lower_slope)
         forms, losses = relaxation.charged_rows(self.objective)
@@ -198,8 +226,7 @@ class _Search:
         charged = torch.where(proved[:, self.claim.clauses, None], 0.0, losses).sum(1)
         # A child's bound may come out below its parent's, which holds as well.
         worst = torch.fmax(worst.masked_fill(proved, torch.inf).amin(1), boxes.worst)
-        kept = _Open(low, high, relaxation.signs, proved, worst)
-        return kept[is_open], charged[is_open]
+        return _Boxes(low, high, relaxation.signs, proved, worst), is_open, charged
 
     @cached_property
     def _mixing_loss(self) -> Tensor:
@@ -229,18 +256,19 @@ class _Search:
         constant = (weights @ self.objective.constant[0][:, None])[..., 0]
         return Objective(self.objective.node, coefficients, constant - self._mixing_loss)
 
-    def attack(self, boxes: _Open, runtime: Runtime) -> Tensor | None:
+    def attack(self, boxes: _Boxes, runtime: Runtime) -> Tensor | None:
         """A confirmed counterexample near the boxes' centres, if float64 finds one there."""
         points = ((boxes.lower + boxes.upper) / 2).unflatten(1, self.region.shape)
         broken = self.claim.broken(self.claim.margins(self.network(points))).nonzero()[:, 0]
-        for position in broken[:_REPLAYS].tolist():
+        for position in broken[:_MOST_CONFIRMED].tolist():
             found = confirmed(points[position : position + 1], self.region, self.claim, runtime)
             if found is not None:
                 return found
         return None
 
-    def halves(self, boxes: _Open, scores: Tensor) -> _Open | None:
-        """Both halves of every box along its input of the largest score; ``None`` if one is too narrow."""
+    def halves(self, boxes: _Boxes, scores: Tensor) -> _Boxes | None:
+        """Both halves of every box along its input of the largest score, side by side, the box with the best margin
+        first; ``None`` if one is too narrow."""
         share = (boxes.upper - boxes.lower) / (self.region.upper - self.region.lower).flatten(1).clamp(min=1e-300)
         if bool((share.amax(1) < self.options.narrowest).any()):
             return None
@@ -248,10 +276,16 @@ class _Search:
         best = scores.nan_to_num() + 1e-12 * share * (1 + scores.nan_to_num().amax(1, keepdim=True))
         axis = best.masked_fill(share < self.options.narrowest, -1.0).argmax(1, keepdim=True)
         middle = ((boxes.lower + boxes.upper) / 2).gather(1, axis)
-        below = _Open(boxes.lower, boxes.upper.scatter(1, axis, middle), boxes.signs, boxes.proved, boxes.worst)
-        above = _Open(boxes.lower.scatter(1, axis, middle), boxes.upper, boxes.signs, boxes.proved, boxes.worst)
-        order = boxes.worst.argsort(descending=True)
-        return (below + above)[torch.stack([order, order + len(order)], dim=1).flatten()]
+        below = replace(boxes, upper=boxes.upper.scatter(1, axis, middle)).tensors()
+        above = replace(boxes, lower=boxes.lower.scatter(1, axis, middle)).tensors()
+        order = _widest_margin_first(boxes)
+        both = _Boxes(**{name: torch.cat([value, above[name]]) for name, value in below.items()})
+        return both[torch.stack([order, order + len(order)], dim=1).flatten()]
+
+
+def _widest_margin_first(boxes: _Boxes) -> Tensor:
+    """The order in which halves are added: the worst box last, so that it is taken next."""
+    return boxes.worst.argsort(descending=True)
 
 
 def _cut(

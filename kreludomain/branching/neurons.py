@@ -10,28 +10,29 @@ Bunel, Lu, Turkaslan, Torr, Kohli, Kumar, "Branch and bound for piecewise linear
 
 from __future__ import annotations
 
-import heapq
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from kreludomain.bounding.dual import DualAscent, Multipliers, SplitDual
+from kreludomain.branching.estimate import Progress
+from kreludomain.branching.open_set import OpenSet, Subproblem
+from kreludomain.branching.rules import BranchingRule, SplitCandidates, make_rule, masked_scores
 from kreludomain.branching.spill import SpillStore
 from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
 from kreludomain.options import Options
 from kreludomain.property import Objective
 
-#: Inputs ``(n, *input_shape)`` to a confirmed counterexample near one of them, ``(1, *input_shape)``, or ``None``.
+#: Inputs ``(n, *input_shape)`` to a confirmed counterexample among them, ``(1, *input_shape)``, or ``None``.
 Refute = Callable[[Tensor], Tensor | None]
 
 #: The first steps of a child, at a fifth of the temperature that is best from DeepPoly's slopes: a third of the step
 #: size that is best there for fully connected networks; convolutions gain 15 % more with larger ones. Both are tried.
 STEP_SIZES, TEMPERATURE = (0.1, 0.25), 0.06
-#: Steps where all signs are decided: there is nothing left to branch on, so the bound has to come to its end.
+#: Steps where nothing is left to split, so that the bound has to come to its end.
 _LAST_STEPS = 400
 
 
@@ -39,12 +40,13 @@ _LAST_STEPS = 400
 class Branching(Options):
     """``batch`` subproblems are split at once, in two each, and ``steps`` made on their halves.
 
-    More steps make fewer subproblems. Subproblems that wait take at most ``memory_mb`` of memory, further ones a
-    temporary file.
+    More steps make fewer subproblems. ``rule``: which neuron is split, ``babsr``, ``intercept``, or a
+    :class:`BranchingRule`. Subproblems that wait take at most ``memory_mb`` of memory, further ones a temporary file.
     """
 
     batch: int = 32
     steps: int = 30
+    rule: str | BranchingRule = "babsr"
     memory_mb: int = 512
 
     def __post_init__(self) -> None:
@@ -52,36 +54,21 @@ class Branching(Options):
         for name, least in (("batch", 1), ("steps", 0), ("memory_mb", 1)):
             if getattr(self, name) < least:
                 raise InputError(f"{name}: {getattr(self, name)} is not a number from {least} up")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Of a search: how many ``rows`` it is for, the least bound of all before any split, the least now, and how many
-    subproblems were bounded."""
-
-    rows: int
-    first: float
-    worst: float
-    bounded: int
-
-    @property
-    def gain(self) -> float:
-        """What a level of the rows' trees gained so far; trees double with each level."""
-        return (min(0.0, self.worst) - self.first) / max(1.0, math.log2(self.bounded / self.rows + 1))
+        make_rule(self.rule)  # raises for an unknown name
 
 
 @dataclass(frozen=True, eq=False)
-class Searched:
-    """What came of it: sound lower bounds of the rows ``(m,)``, over the whole region; a counterexample, if one was
-    found; how many subproblems were bounded, and how many are open. ``first`` ``(m,)`` are the bounds before any split,
-    and ``promise`` ``(N,)`` what splitting each neuron promised then, added up over the rows."""
+class BranchingResult:
+    """Sound lower bounds of the rows ``(m,)`` over the whole region; a counterexample, if one was found; how many
+    subproblems were bounded, and how many are open. ``first`` ``(m,)`` are the bounds before any split, and ``scores``
+    ``(N,)`` those of each neuron then, summed over the rows that were open."""
 
     lower: Tensor
     counterexample: Tensor | None
     bounded: int
     open: int
     first: Tensor
-    promise: Tensor
+    scores: Tensor
 
 
 @torch.no_grad()
@@ -93,29 +80,29 @@ def branch_and_bound(
     refute: Refute | None = None,
     deadline: Deadline = Deadline(),
     going: Callable[[Progress], bool] = lambda progress: True,
-) -> Searched:
+) -> BranchingResult:
     """Whether all of the objectives are positive over the region, as far as it is found out by the deadline.
 
     Ends at the first counterexample that ``refute`` confirms. ``going``: whether it is worth going on; asked before
     the first split and after every batch of them.
     """
-    search = _Search(dual, objective, options, deadline)
-    promise, counterexample = search.begin(root), None
+    search = _NeuronSearch(dual, objective, options, deadline)
+    scores, counterexample = search.begin(root), None
     first = search.lower()
     least = float(first.min())
-    while search.waiting and not deadline.passed and counterexample is None:
-        if not going(Progress(objective.count, least, search.worst(), search.bounded)):
+    while search.open.waiting and not deadline.passed and counterexample is None:
+        if not going(Progress(objective.count, least, search.open.least, search.bounded)):
             break
         counterexample = search.advance(refute)
-    open_ = len(search.waiting) + len(search.stuck)
-    return Searched(search.lower(), counterexample, search.bounded, open_, first, promise)
+    return BranchingResult(search.lower(), counterexample, search.bounded, len(search.open), first, scores)
 
 
-class _Search:
-    """The open subproblems: ``waiting`` is a heap of (bound, place in the store, row)."""
+class _NeuronSearch:
+    """The state of a search. Signs and multipliers of open subproblems are in a store; their items are places there."""
 
     def __init__(self, dual: SplitDual, objective: Objective, options: Branching, deadline: Deadline) -> None:
         self.dual, self.objective, self.options, self.deadline = dual, objective, options, deadline
+        self.rule = make_rule(options.rule)
         slots = dual.exact.slots
         self.store = SpillStore(
             {
@@ -125,37 +112,36 @@ class _Search:
             },
             options.memory_mb,
         )
-        self.waiting: list[tuple[float, int, int]] = []
-        self.stuck: list[tuple[float, int]] = []
-        self.closed = torch.full((objective.count,), torch.inf, dtype=torch.float64)
+        self.open = OpenSet([-1] * objective.count)
         self.bounded = 0
         self.step_sizes: tuple[float, ...] = STEP_SIZES  # until the first split has told which is better
 
     def begin(self, ascent: DualAscent) -> Tensor:
-        """Bounds the rows over the whole region; what splitting promises each neuron, ``(N,)``."""
+        """Bounds the rows over the whole region; the scores of each neuron there, ``(N,)``."""
         rows = torch.arange(self.objective.count)
         signs = torch.zeros(self.dual.neurons, len(rows), dtype=torch.int8)
         lower, proofs = self.dual.solve(self.objective, signs, ascent, None, _positive, self.deadline)
-        self._keep(lower, rows, signs, proofs)
+        self._replace(self.open.roots, lower, signs, proofs)
         open_ = (~(lower > 0)).nonzero()[:, 0]
-        scores, _ = self.dual.branching_scores(self.objective.select(open_), signs[:, open_], proofs.rows(open_))
-        return scores.sum(1)
+        candidates = SplitCandidates(
+            self.dual, self.objective.select(open_), signs[:, open_], proofs.rows(open_), lower[open_]
+        )
+        return masked_scores(self.rule, candidates).sum(1)
 
     def advance(self, refute: Refute | None) -> Tensor | None:
         """Splits the subproblems with the least bounds; a counterexample, if one shows on the way."""
-        taken = [heapq.heappop(self.waiting) for _ in range(min(self.options.batch, len(self.waiting)))]
-        values = self.store.take([place for _, place, _ in taken])
+        taken = self.open.take(self.options.batch)
+        values = self.store.take([each.item for each in taken])
         signs, start = values["signs"].T, _multipliers(values)
-        rows = torch.tensor([row for _, _, row in taken])
-        bounds = torch.tensor([bound for bound, _, _ in taken], dtype=torch.float64)
-        scores, points = self.dual.branching_scores(self.objective.select(rows), signs, start)
-        if refute is not None:
-            found = refute(points)
-            if found is not None:
-                self._put_back(bounds, rows)
-                return found
+        rows = torch.tensor([each.row for each in taken])
+        bounds = torch.tensor([each.bound for each in taken], dtype=torch.float64)
+        candidates = SplitCandidates(self.dual, self.objective.select(rows), signs, start, bounds)
+        scores = masked_scores(self.rule, candidates)
+        found = None if refute is None else refute(candidates.minimisers)
+        if found is not None:
+            return found
         best, neuron = scores.max(0)
-        splits = best > 0  # all others are kept, NaN too: what is in neither part would count as proved
+        splits = best > 0
         for chosen, steps, sides in ((splits, self.options.steps, (1, -1)), (~splits, _LAST_STEPS, (0,))):
             here = chosen.nonzero()[:, 0]
             if not len(here):
@@ -164,50 +150,59 @@ class _Search:
             for part, side in zip(parts, sides, strict=True):
                 if side:
                     part[neuron[here], torch.arange(len(here))] = side
-            again = here.repeat(len(sides))
-            self._bound(torch.cat(parts, dim=1), rows[again], start.rows(again), bounds[again], steps, bool(sides[0]))
+            again, parts_signs = here.repeat(len(sides)), torch.cat(parts, dim=1)
+            best_size, lower, proofs = self._solve(parts_signs, rows[again], start.rows(again), steps)
+            subproblems = [taken[i] for i in here.tolist()]
+            if len(sides) > 1:
+                self.step_sizes = (best_size,)
+                self._replace(subproblems, lower, parts_signs, proofs)
+            else:
+                self._end(subproblems, lower)
         return None
 
-    def _bound(
-        self, signs: Tensor, rows: Tensor, start: Multipliers, known: Tensor, steps: int, splittable: bool
-    ) -> None:
+    def _solve(self, signs: Tensor, rows: Tensor, start: Multipliers, steps: int) -> tuple[float, Tensor, Multipliers]:
+        """The step size that came to the best bounds, these bounds and what proves them."""
         objective, tried = self.objective.select(rows), dict[float, tuple[Tensor, Multipliers]]()
         for size in self.step_sizes:
             ascent = DualAscent(steps, size, TEMPERATURE)
             tried[size] = self.dual.solve(objective, signs, ascent, start, _positive, self.deadline)
         best = max(tried, key=lambda size: float(tried[size][0].clamp(max=0).sum()))
-        if splittable:
-            self.step_sizes = (best,)
-        lower, proofs = tried[best]
-        self._keep(torch.fmax(lower.cpu(), known), rows, signs, proofs, splittable)
+        return best, *tried[best]
 
-    def _keep(self, lower: Tensor, rows: Tensor, signs: Tensor, proofs: Multipliers, splittable: bool = True) -> None:
-        """What is proved is closed; what is not waits, unless there is nothing left to split."""
-        self.bounded += len(rows)
-        proved = lower > 0
-        self.closed.scatter_reduce_(0, rows[proved], lower[proved], "amin")
-        open_ = (~proved).nonzero()[:, 0]
-        if not splittable:
-            self.stuck += [(float(lower[i]), int(rows[i])) for i in open_]
-            return
+    def _replace(
+        self, subproblems: Sequence[Subproblem[int]], lower: Tensor, signs: Tensor, proofs: Multipliers
+    ) -> None:
+        """Replaces subproblems by their parts, in turns: columns ``i``, ``i + n``, ... are those of the ``i``-th of n.
+
+        A part whose bound is positive is proved, any other waits.
+        """
+        self.bounded += len(lower)
+        parents = torch.tensor([each.bound for each in subproblems], dtype=torch.float64)
+        lower = torch.fmax(lower.cpu(), parents.repeat(len(lower) // len(subproblems)))
+        open_ = (~(lower > 0)).nonzero()[:, 0]
         values = {"signs": signs.T, "allocation": proofs.allocation.T, "slope": proofs.slope.T}
-        places = self.store.put({name: value[open_].cpu() for name, value in values.items()})
-        for i, place in zip(open_.tolist(), places, strict=True):
-            heapq.heappush(self.waiting, (float(lower[i]), place, int(rows[i])))
+        stored = self.store.put({name: value[open_].cpu() for name, value in values.items()})
+        places, bounds = dict(zip(open_.tolist(), stored, strict=True)), lower.tolist()
+        for i, subproblem in enumerate(subproblems):
+            columns = range(i, len(bounds), len(subproblems))
+            self.open.replace(
+                subproblem,
+                [(bounds[column], places[column]) for column in columns if column in places],
+                [bounds[column] for column in columns if column not in places],
+            )
 
-    def _put_back(self, bounds: Tensor, rows: Tensor) -> None:
-        self.stuck += list(zip(bounds.tolist(), rows.tolist(), strict=True))
-
-    def worst(self) -> float:
-        """The least bound of all that is open."""
-        return min([bound for bound, *_ in (*self.waiting[:1], *self.stuck)], default=math.inf)
+    def _end(self, subproblems: Sequence[Subproblem[int]], lower: Tensor) -> None:
+        """Subproblems with nothing left to split are proved, or stay open for good."""
+        self.bounded += len(lower)
+        for subproblem, bound in zip(subproblems, lower.tolist(), strict=True):
+            if bound > 0:
+                self.open.replace(subproblem, [], [bound])
+            else:
+                self.open.keep(subproblem, bound)
 
     def lower(self) -> Tensor:
-        """The least bound of each row's parts, ``(m,)``."""
-        lower = self.closed.clone()
-        for bound, row in [(bound, row) for bound, _, row in self.waiting] + self.stuck:
-            lower[row] = min(float(lower[row]), bound)
-        return lower
+        """The certified bound of each row, ``(m,)``."""
+        return torch.tensor(self.open.lower(), dtype=torch.float64)
 
 
 def _multipliers(values: Mapping[str, Tensor]) -> Multipliers:

@@ -20,56 +20,41 @@ from torch import Tensor
 from kreludomain.bounding import KRelu
 from kreludomain.bounding.dual import ComputeOptions, ConstrainedBounds, DualAbstraction, DualAscent, SplitDual
 from kreludomain.bounding.milp import MilpAbstraction, TreeStatus
-from kreludomain.branching.neurons import Branching, Progress, Refute, Searched, branch_and_bound
+from kreludomain.branching.estimate import BranchingRate, Progress
+from kreludomain.branching.neurons import Branching, BranchingResult, Refute, branch_and_bound
+from kreludomain.branching.open_set import OpenSet, Subproblem
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Bounds, InfeasibleBoundsError
 from kreludomain.programs.solvers import HIGHS
 from kreludomain.property import Objective
 
-#: Subproblems with fixed bounds by which it is seen what they gain, in every part.
+#: Subproblems with fixed bounds in every part, from which the rate of that way is estimated.
 _PROBE = 32
-#: How much more a split promises that is one layer earlier: all layers behind it are bounded anew.
-_EARLIER = 3.0
+#: The factor on the scores of neurons one layer earlier: all layers behind them are bounded anew.
+_EARLIER_FACTOR = 3.0
 #: Up to so many unstable neurons, linear programs over their phases are solved at once.
-_FEW = 32
+_FEW_UNSTABLE = 32
 #: How many times longer than expected branching with fixed bounds may take before a part is split after all.
-_TRUST = 4.0
+_OVERRUN = 4.0
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """A part of the region, of which ``above`` is an abstraction but for the split that ``known`` bounds have, and a
-    bound of the row there. ``first`` is the bound of the part that this is a half of, before any splits that keep
-    bounds."""
+    """A half of a part of the region.
+
+    ``above`` is the abstraction of the part that it is a half of, ``known`` are the bounds of its layers with the sign
+    of one neuron decided. ``first`` is the bound of that part before any splits that keep bounds.
+    """
 
     above: DualAbstraction
     known: Mapping[str, Bounds]
-    lower: float
     first: float = -math.inf
-
-
-@dataclass
-class _Way:
-    """One way of branching: the seconds a step of it takes, and what a level of its tree gains, as seen so far."""
-
-    seconds: float = math.nan
-    gain: float = math.nan
-
-    def saw(self, seconds: float, gain: float) -> None:
-        """The mean of what was seen, the latest counting for half."""
-        for name, value in (("seconds", seconds), ("gain", max(gain, 1e-9))):
-            known = getattr(self, name)
-            setattr(self, name, value if math.isnan(known) else (known + value) / 2)
-
-    def expected(self, lacking: float) -> float:
-        """The binary logarithm of the seconds it takes to close what lacks that much: a tree doubles with each
-        level."""
-        return lacking / self.gain + math.log2(self.seconds)
 
 
 @dataclass(frozen=True, eq=False)
 class RefinedBranching:
-    """``method`` bounds the parts; what is left of one goes to ``branching``, on ``compute``."""
+    """``method`` bounds the layers of each part, in which ``branching`` with fixed bounds follows; ``compute`` is for
+    its steps."""
 
     method: KRelu
     branching: Branching
@@ -77,34 +62,35 @@ class RefinedBranching:
 
     @torch.no_grad()
     def prove(
-        self, clause: Objective, assumed: ConstrainedBounds, refute: Refute | None, deadline: Deadline
-    ) -> Branched:
+        self, clause: Objective, constrained: ConstrainedBounds, refute: Refute | None, deadline: Deadline
+    ) -> RefinedBranchingResult:
         """Whether one of a clause's rows is positive all over the region, as far as it is found out by the deadline.
 
-        ``assumed`` is what came of assuming that all of them fail; the row that is then nearest to a contradiction is
+        ``constrained`` are the bounds where all of the rows fail; the row that is then nearest to a contradiction is
         branched on. Ends at a counterexample that ``refute`` confirms.
         """
-        if assumed.abstraction is None:
-            return Branched(True, math.inf, None, "")
-        clause = clause.pulled_back(assumed.abstraction.network)
-        output_constraints = replace(clause, constant=clause.constant - assumed.at_most)
-        best = int(assumed.lower.nan_to_num(-torch.inf).argmax())
-        search = _Search(self, output_constraints, clause.rows(best, best + 1), refute, deadline)
-        search.look(assumed.abstraction, _Part(assumed.abstraction, {}, float(assumed.lower[best])))
-        while search.parts and search.counterexample is None and not deadline.passed:
+        if constrained.abstraction is None:
+            return RefinedBranchingResult(True, math.inf, None, "")
+        clause = clause.pulled_back(constrained.abstraction.network)
+        output_constraints = replace(clause, constant=clause.constant - constrained.at_most)
+        best = int(constrained.lower.nan_to_num(-torch.inf).argmax())
+        whole = _Part(constrained.abstraction, {})
+        search = _PartSearch(self, output_constraints, clause.rows(best, best + 1), whole, refute, deadline)
+        search.begin(float(constrained.lower[best]))
+        while search.open.waiting and search.counterexample is None and not deadline.passed:
             search.advance()
         said = (
             f"branch and bound: {search.bounded} parts bounded anew, {search.subproblems} subproblems, "
-            f"{len(search.parts)} parts open"
+            f"{search.open.waiting} parts open"
         )
-        lower = search.lower()
-        return Branched(lower > 0, lower, search.counterexample, said)
+        (lower,) = search.open.lower()
+        return RefinedBranchingResult(lower > 0, lower, search.counterexample, said)
 
 
 @dataclass(frozen=True, eq=False)
-class Branched:
+class RefinedBranchingResult:
     """Whether the clause is proved, the bound of the row that was branched on where all rows are assumed to fail, a
-    counterexample if one was found, and what was done in words."""
+    counterexample if one was found, and a note that says how many parts there were."""
 
     proved: bool
     lower: float
@@ -112,61 +98,69 @@ class Branched:
     note: str
 
 
-class _Search:
-    """The open parts, depth first, and what is known of those that are closed."""
+class _PartSearch:
+    """The state of a search: the parts that are open, depth first, and the rates of both ways of branching."""
 
     def __init__(
         self,
         options: RefinedBranching,
         output_constraints: Objective,
         row: Objective,
+        whole: _Part,
         refute: Refute | None,
         deadline: Deadline,
     ) -> None:
         self.options, self.output_constraints, self.row = options, output_constraints, row
         self.refute, self.deadline = refute, deadline
-        self.parts: list[_Part] = []
-        self.ended = math.inf
+        self.open = OpenSet([whole], best_first=False)
         self.counterexample: Tensor | None = None
         self.bounded = self.subproblems = 0
-        self.fixed, self.anew = _Way(), _Way()
+        self.fixed_rate, self.refined_rate = BranchingRate(), BranchingRate()
 
-    def lower(self) -> float:
-        """The row's bound where the output_constraints holds."""
-        return min([self.ended, *(part.lower for part in self.parts)])
+    def begin(self, lower: float) -> None:
+        """Bounds the row over the whole region, where its bound is ``lower`` already."""
+        (root,) = self.open.roots
+        self.open.replace(root, [(lower, root.item)])
+        (root,) = self.open.take()
+        self._bound(root, root.item.above, -math.inf)
 
     def advance(self) -> None:
-        """Bounds the next part anew and looks into it."""
-        part, start = self.parts[-1], time.monotonic()
+        """Bounds all layers anew in the next part, and the row there."""
+        (subproblem,), start = self.open.take(), time.monotonic()
+        part = subproblem.item
         try:
             here = self.options.method.refine_pass(part.above, self.output_constraints, self.deadline, part.known)
         except InfeasibleBoundsError:  # no inputs there
-            self.parts.pop()
+            self.open.replace(subproblem, [], [math.inf])
             return
         if self.deadline.passed:
+            self.open.put_back(subproblem)
             return
         self.bounded += 1
-        self.parts.pop()
-        self.look(here, part, time.monotonic() - start)
+        self._bound(subproblem, here, part.first, time.monotonic() - start)
 
-    def look(self, here: DualAbstraction, part: _Part, seconds: float = math.nan) -> None:
+    def _bound(
+        self, subproblem: Subproblem[_Part], here: DualAbstraction, first: float, seconds: float = math.nan
+    ) -> None:
         """Bounds the row in a part; if it is open, it is branched on with fixed bounds, or the part is split.
 
         ``seconds``: how long it took to bound the part anew.
         """
-        found = self._branched(here, part, seconds)
-        lower, self.counterexample = max(float(found.lower[0]), part.lower), found.counterexample
+        found = self._branched(here, first, seconds)
+        lower, self.counterexample = max(float(found.lower[0]), subproblem.bound), found.counterexample
         halves = list[_Part]()
         if not lower > 0 and self.counterexample is None:
             ended = False
             if self._few_unstable(here):
                 lower, ended = self._solved(here, lower)
             if not (lower > 0 or ended):
-                halves = self._split(here, found.promise, lower, float(found.first[0]))
+                halves = self._split(here, found.scores, float(found.first[0]))
         if halves:
-            self.parts += halves
+            self.open.replace(subproblem, [(lower, half) for half in halves])
+        elif lower > 0:
+            self.open.replace(subproblem, [], [lower])
         else:
-            self.ended = min(self.ended, lower)
+            self.open.keep(subproblem, lower)
 
     def _few_unstable(self, here: DualAbstraction) -> bool:
         """Whether mixed-integer programs can be expected to end; they take ReLUs and regions with linear rows."""
@@ -174,14 +168,14 @@ class _Search:
         activations = [node for node in below if node in here.network.activations]
         unstable = sum(int(here.bounds[node.inputs[0]].unstable.sum()) for node in activations)
         relus = all(node.is_relu for node in activations)
-        if not relus or unstable > _FEW:
+        if not relus or unstable > _FEW_UNSTABLE:
             return False
         rows = here.region.program_rows()
         return rows is not None and HIGHS.takes(rows)
 
     def _solved(self, here: DualAbstraction, lower: float) -> tuple[float, bool]:
-        """The bound of the row in a part, raised to its minimum, unless time is short, and whether it was not: there is
-        nothing to gain by splits then."""
+        """The bound of the row in a part, raised to its minimum if time allows, and whether it was: then there is
+        nothing to gain by splits."""
         trees = MilpAbstraction.over(here).search(self.row, torch.tensor([[lower]]).double(), deadline=self.deadline)
         for tree in trees:  # none at the deadline
             if tree.point is not None and tree.upper <= 0 and self.refute is not None:
@@ -189,7 +183,7 @@ class _Search:
             return max(lower, tree.lower), tree.status is not TreeStatus.OPEN
         return lower, False
 
-    def _branched(self, here: DualAbstraction, part: _Part, seconds: float) -> Searched:
+    def _branched(self, here: DualAbstraction, first: float, seconds: float) -> BranchingResult:
         """The row in a part with fixed bounds: to the end where that is expected to be quicker than splits are."""
         dual = SplitDual.of(here.problem(self.row.node), self.options.compute)
         start = time.monotonic()
@@ -200,7 +194,7 @@ class _Search:
             if progress.bounded == 1:
                 after_first = time.monotonic()
                 if not math.isnan(seconds):
-                    self.anew.saw(seconds + after_first - start, progress.first - part.first)
+                    self.refined_rate.update(seconds + after_first - start, progress.first - first)
                 limit = self._limit(-progress.first)
             return progress.bounded < limit
 
@@ -209,34 +203,34 @@ class _Search:
         self.subproblems += found.bounded
         if found.bounded > 1:
             progress = Progress(1, float(found.first[0]), float(found.lower[0]), found.bounded - 1)
-            self.fixed.saw((time.monotonic() - after_first) / progress.bounded, progress.gain)
+            self.fixed_rate.update((time.monotonic() - after_first) / progress.bounded, progress.gain)
         return found
 
     def _limit(self, lacking: float) -> float:
         """How many subproblems with fixed bounds a part may take that lacks so much."""
-        if math.isnan(self.fixed.gain) or math.isnan(self.anew.gain):
+        if math.isnan(self.fixed_rate.gain) or math.isnan(self.refined_rate.gain):
             return _PROBE
-        expected = self.fixed.expected(lacking)
-        if expected > self.anew.expected(lacking):
+        expected = self.fixed_rate.expected(lacking)
+        if expected > self.refined_rate.expected(lacking):
             return _PROBE
-        return max(_PROBE, _TRUST * 2.0 ** min(expected, 60.0) / self.fixed.seconds)
+        return max(_PROBE, _OVERRUN * 2.0 ** min(expected, 60.0) / self.fixed_rate.seconds)
 
-    def _split(self, here: DualAbstraction, promise: Tensor, lower: float, before: float) -> list[_Part]:
-        """The halves of a part that deciding a neuron makes: the most promising one, earlier layers preferred."""
+    def _split(self, here: DualAbstraction, neuron_scores: Tensor, first: float) -> list[_Part]:
+        """The halves of a part by the neuron of the largest score, earlier layers preferred; none if none has one."""
         relaxations = here.problem(self.row.node).relaxations
-        best, chosen, first = 0.0, None, 0
+        best, chosen, start = 0.0, None, 0
         for later, (name, relaxation) in zip(reversed(range(len(relaxations))), relaxations.items(), strict=True):
             activation = here.network[name]
-            source, scores = activation.inputs[0], promise[first : first + relaxation.size]
-            first += relaxation.size
-            scores = torch.where(here.bounds[source].unstable.flatten(), scores, 0.0) * _EARLIER**later
+            source, scores = activation.inputs[0], neuron_scores[start : start + relaxation.size]
+            start += relaxation.size
+            scores = torch.where(here.bounds[source].unstable.flatten(), scores, 0.0) * _EARLIER_FACTOR**later
             if activation.is_relu and float(scores.max()) > best:
                 best, chosen = float(scores.max()), (source, scores.argmax())
         if chosen is None:
             return []
         source, neuron = chosen
         halves = (_decided(here.bounds[source], neuron, side) for side in (-1, 1))
-        return [_Part(here, {**here.bounds, source: half}, lower, before) for half in halves]
+        return [_Part(here, {**here.bounds, source: half}, first) for half in halves]
 
 
 def _decided(bounds: Bounds, neuron: Tensor, side: int) -> Bounds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -38,20 +38,26 @@ class SpillStore:
         while len(self._free) < count:
             self._add_page()
         places = [self._free.pop() for _ in range(count)]
-        for position, place in enumerate(places):
-            page, row = divmod(place, self._a_page)
+        for page, rows, positions in self._by_page(places):
             for name, array in arrays.items():
-                self._pages[page][name][row] = array[position]
+                page[name][rows] = array[positions]
         return places
 
     def take(self, places: Sequence[int]) -> dict[str, Tensor]:
         """The records at these places, tensors ``(n, *shape)``; the places are free again."""
-        where = [divmod(place, self._a_page) for place in places]
+        taken = {name: np.empty((len(places), *shape), dtype) for name, (shape, dtype) in self._fields.items()}
+        for page, rows, positions in self._by_page(places):
+            for name, array in taken.items():
+                array[positions] = page[name][rows]
         self._free.extend(places)
-        return {
-            name: torch.from_numpy(np.stack([self._pages[page][name][row] for page, row in where]))
-            for name in self._fields
-        }
+        return {name: torch.from_numpy(array) for name, array in taken.items()}
+
+    def _by_page(self, places: Sequence[int]) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]]:
+        """The pages that hold these places, the rows in each, and the positions of those places in the sequence."""
+        pages, rows = np.divmod(np.asarray(places, dtype=np.int64), self._a_page)
+        for page in np.unique(pages):
+            positions = np.flatnonzero(pages == page)
+            yield self._pages[page], rows[positions], positions
 
     def _add_page(self) -> None:
         first = len(self._pages) * self._a_page

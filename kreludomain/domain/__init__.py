@@ -4,19 +4,24 @@ from kreludomain.activations import LOWER_SLOPES, BackwardRelaxation
 from kreludomain.domain.abstraction import Abstraction, InfeasibleBoundsError, LowerBounds
 from kreludomain.domain.backward import back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
+from kreludomain.domain.decision import Attack, DecisionQuery, DecisionResult
 from kreludomain.domain.deeppoly import BackwardAbstraction, DeepPoly
 from kreludomain.domain.intersection import Intersection
 from kreludomain.domain.interval import Interval, IntervalAbstraction
-from kreludomain.domain.method import Method, PriorBounds, Query
+from kreludomain.domain.method import Method
+from kreludomain.domain.query import PriorBounds, Query
 from kreludomain.domain.rounding import Rounding
 from kreludomain.domain.zonotope import Zonotope, ZonotopeAbstraction
 
 __all__ = [
     "LOWER_SLOPES",
     "Abstraction",
+    "Attack",
     "BackwardAbstraction",
     "BackwardRelaxation",
     "Bounds",
+    "DecisionQuery",
+    "DecisionResult",
     "DeepPoly",
     "InfeasibleBoundsError",
     "Intersection",

@@ -16,7 +16,7 @@ from torch import Tensor
 from kreludomain.activations import BackwardRelaxation, Relu, ReluRelaxation
 from kreludomain.domain.backward import back_substitute
 from kreludomain.domain.deeppoly import DeepPoly
-from kreludomain.domain.method import Query
+from kreludomain.domain.query import Query
 from kreludomain.domain.rounding import Rounding
 from kreludomain.errors import InputError
 from kreludomain.network import Network

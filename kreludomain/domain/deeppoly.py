@@ -15,7 +15,8 @@ from kreludomain.domain.abstraction import Abstraction, LowerBounds, intersect
 from kreludomain.domain.backward import back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.interval import interval
-from kreludomain.domain.method import Method, Query
+from kreludomain.domain.method import Method
+from kreludomain.domain.query import Query
 from kreludomain.domain.relaxation import (
     ConstantRelaxation,
     cut_nodes,

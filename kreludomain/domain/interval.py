@@ -11,7 +11,8 @@ from kreludomain.deadline import Deadline
 from kreludomain.domain.abstraction import Abstraction, LowerBounds, intersect
 from kreludomain.domain.backward import back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
-from kreludomain.domain.method import Method, Query
+from kreludomain.domain.method import Method
+from kreludomain.domain.query import Query
 from kreludomain.domain.relaxation import ConstantRelaxation, cut_nodes
 from kreludomain.network.operators import Activation, AffineOperator, Operator, PairMaximum
 from kreludomain.property import Objective

@@ -1,89 +1,31 @@
-"""What is asked of a method, and what a method is."""
+"""The interface of a method: it bounds networks, proves claims, and decides them."""
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
 
-import torch
-
-from kreludomain.deadline import Deadline
 from kreludomain.domain.abstraction import Abstraction, LowerBounds
-from kreludomain.domain.bounds import Bounds
-from kreludomain.errors import InputError
-from kreludomain.network import Network
+from kreludomain.domain.decision import Attack, DecisionQuery, DecisionResult
+from kreludomain.domain.query import Query
 from kreludomain.options import Options
-from kreludomain.property import Claim, Objective, Region
-
-#: Sound bounds of nodes by name, ``(*shape)`` or ``(B, *shape)``, that are known before a method begins.
-PriorBounds = Mapping[str, Bounds]
-
-
-@dataclass(frozen=True, eq=False)
-class Query:
-    """A network over a region (``B`` of them), and the claim that is asked about, if there is one.
-
-    ``prior_bounds`` are sound bounds of nodes by name, such as a user's own; no method's result is looser than them.
-    After the ``deadline``, the bounds found by then count. The region and the prior bounds are brought into the
-    network's dtype and shape, with a batch dimension.
-
-    Raises :class:`InputError` for a network that is not in float64, a region, claim or bounds whose shape does not fit,
-    bounds of a node that does not exist, and empty or non-finite ones.
-    """
-
-    network: Network
-    region: Region
-    claim: Claim | None = None
-    prior_bounds: PriorBounds = field(default_factory=dict, kw_only=True)
-    deadline: Deadline = field(default=Deadline(), kw_only=True)
-
-    def __post_init__(self) -> None:
-        if self.network.dtype != torch.float64:
-            raise InputError("network: bounds are computed in float64; use network.to(dtype=torch.float64)")
-        region = self.region.fit(self.network)
-        fitted = {name: _fitted(self.network, region, name, bounds) for name, bounds in self.prior_bounds.items()}
-        object.__setattr__(self, "region", region)
-        object.__setattr__(self, "prior_bounds", fitted)
-        if self.claim is not None:
-            self.claim.objective(self.network)  # raises for a claim that does not fit
-
-    @cached_property
-    def objective(self) -> Objective:
-        """The claim's rows, ``m`` objectives at the network's output. Raises :class:`InputError` without a claim."""
-        if self.claim is None:
-            raise InputError("claim: missing; there is nothing to prove")
-        return self.claim.objective(self.network)
-
-    def knowing(self, prior_bounds: PriorBounds) -> Query:
-        """The same query with other bounds that are known before."""
-        return replace(self, prior_bounds=prior_bounds)
-
-    def require_one_region(self, who: str) -> None:
-        """Raises :class:`InputError` for a batch of several regions; ``who`` takes one at a time."""
-        if self.region.batch != 1:
-            raise InputError(f"region: a batch of {self.region.batch}; {who} takes one region at a time")
-
-
-def _fitted(network: Network, region: Region, name: str, bounds: Bounds) -> Bounds:
-    shape = (region.batch, *network[name].shape)
-    try:
-        lower, upper = (v.to(region.lower).expand(shape) for v in (bounds.lower, bounds.upper))
-    except RuntimeError:
-        raise InputError(f"bounds of '{name}': shape {tuple(bounds.lower.shape)}, the node has {shape}") from None
-    if not bool((lower <= upper).all() and lower.isfinite().all() and upper.isfinite().all()):
-        raise InputError(f"bounds of '{name}': a lower bound is above the upper one, or a bound is not finite")
-    return Bounds(lower, upper)
 
 
 class Method(Options, ABC):
-    """A way to bound a network: a frozen object of options, whose types are checked when it is made."""
+    """A way to bound a network: a frozen object of options, whose types are checked when it is made.
+
+    Only :meth:`abstract` has to be written; the others are what a method may do better than by its bounds alone.
+    """
 
     @property
     def group_size(self) -> int:
         """How many neurons it relaxes jointly, at most."""
         return 1
+
+    @property
+    def own_attack(self) -> Attack | None:
+        """The attack that it is put together with; ``None``: that is left to whoever asks it to decide."""
+        return None
 
     @abstractmethod
     def abstract(self, query: Query) -> Abstraction:
@@ -96,3 +38,21 @@ class Method(Options, ABC):
         """
         abstraction = self.abstract(query)
         return abstraction, abstraction.prove(query.objective, query.deadline)
+
+    def decide(self, query: DecisionQuery) -> DecisionResult:
+        """Whether the claim holds: by bounds, and where they do not prove it, by the query's attack.
+
+        A method that looks for proofs and counterexamples in turns does that here.
+        """
+        start = time.monotonic()
+        if query.tight:
+            abstraction = self.abstract(query)
+            bounds = abstraction.minimise(query.objective, query.deadline)
+        else:
+            abstraction, bounds = self.prove(query)
+        lower, counterexample = bounds.lower[0].cpu(), None
+        seconds = {"bounds": time.monotonic() - start}
+        if query.attack is not None and not bool(query.claim.proved(lower).all()) and not query.deadline.passed:
+            counterexample = query.find_counterexample(lower, abstraction.bounds)
+            seconds["attack"] = time.monotonic() - start - seconds["bounds"]
+        return DecisionResult(lower, abstraction.bounds, counterexample, abstraction.notes + bounds.notes, seconds)

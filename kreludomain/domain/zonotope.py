@@ -21,7 +21,8 @@ from kreludomain.deadline import Deadline
 from kreludomain.domain.abstraction import Abstraction, LowerBounds, intersect
 from kreludomain.domain.bounds import Bounds, LayerBounds
 from kreludomain.domain.interval import interval
-from kreludomain.domain.method import Method, Query
+from kreludomain.domain.method import Method
+from kreludomain.domain.query import Query
 from kreludomain.network.operators import Activation, AffineOperator, Operator
 from kreludomain.property import Objective, Region
 from kreludomain.rounding import ROUNDING, gamma

@@ -1,8 +1,8 @@
 """A verdict: methods by name, certification, attack."""
 
-from kreludomain.attack.confirm import confirmed, counterexample_text
-from kreludomain.attack.search import find_counterexample
+from kreludomain.attack import confirmed, counterexample_text
 from kreludomain.verify.certify import Certificate, Verdict, abstract, bounds, certify, predict
+from kreludomain.verify.complete import Complete
 from kreludomain.verify.methods import METHODS, make_method
 from kreludomain.verify.specification import Answer, decide
 
@@ -10,6 +10,7 @@ __all__ = [
     "METHODS",
     "Answer",
     "Certificate",
+    "Complete",
     "Verdict",
     "abstract",
     "bounds",
@@ -17,7 +18,6 @@ __all__ = [
     "confirmed",
     "counterexample_text",
     "decide",
-    "find_counterexample",
     "make_method",
     "predict",
 ]

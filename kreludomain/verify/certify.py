@@ -10,17 +10,17 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
+from kreludomain.attack import Attack, PGDAttack
 from kreludomain.deadline import Deadline
-from kreludomain.domain import Abstraction, LayerBounds, Method, PriorBounds, Query
+from kreludomain.domain import Abstraction, DecisionQuery, LayerBounds, Method, PriorBounds, Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
 from kreludomain.property import Claim, Region
-from kreludomain.verify.decision import Decider, Question, decide_by_bounds
 from kreludomain.verify.methods import make_method
 
 
 class Verdict(StrEnum):
-    """What is known of a claim."""
+    """The verdict on a claim."""
 
     VERIFIED = "verified"
     FALSIFIED = "falsified"
@@ -32,12 +32,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """A verdict and what it rests on.
+    """A verdict, and the bounds or the counterexample that prove it.
 
     ``lower_bounds`` ``(m,)``: sound lower bounds of the claim's rows; *verified* means that they prove every clause.
     ``counterexample`` ``(*input_shape)``, float32, breaks the claim in onnxruntime; it is there if *falsified*.
-    ``bounds`` are those of all layers, ``reason`` why it stopped there, ``notes`` what else is worth knowing,
-    ``stages`` the seconds that went into each stage of a method that has some.
+    ``bounds`` are those of all layers, ``reason`` says why the method stopped, ``notes`` are its remarks, and
+    ``stages`` the seconds of each of its stages.
     """
 
     verdict: Verdict
@@ -88,7 +88,7 @@ def certify(
     method: str | Method = "krelu",
     prior_bounds: PriorBounds | None = None,
     timeout_s: float | None = None,
-    attack: bool = True,
+    attack: bool | Attack = True,
     tight: bool = False,
     runtime: Runtime | None = None,
     **options: object,
@@ -96,19 +96,26 @@ def certify(
     """Whether a claim holds for all ``x`` of a region (one, not a batch): ``C f(x) + d > 0``, or a row in every clause.
 
     ``method``, ``options`` and ``prior_bounds`` as in :func:`bounds`; k-ReLU by the vertex dual unless told otherwise.
-    What is not proved is attacked if ``attack`` is set; what a complete method comes across counts in any case. A
-    counterexample is one only when onnxruntime confirms it (``runtime``: a session to use again). A row that is proved
-    is left at the first positive bound unless ``tight`` is set. After ``timeout_s`` seconds the bounds found by then
+    Counterexamples are looked for where bounds do not prove the claim, by the ``attack`` if one is given; ``False``:
+    they are not, though one that a complete method comes across counts. A counterexample is one only when onnxruntime
+    confirms it (``runtime``: a session to use again). A row that is proved is left at the first positive bound unless
+    ``tight`` is set. After ``timeout_s`` seconds the bounds found by then
     decide. Raises :class:`InputError` for what does not fit the network.
     """
     start, deadline = time.monotonic(), Deadline.after(timeout_s)
     network = network.to(dtype=torch.float64)
-    made, region = make_method(method, **options), region.fit(network)
-    claim.objective(network)  # raises for a claim that does not fit
-    if region.batch != 1:
-        raise InputError(f"region: a batch of {region.batch}; certify takes one region at a time")
-    question = Question(network, region, claim, runtime or Runtime(network), prior_bounds, tight, attack, deadline)
-    decision = made.decide(question) if isinstance(made, Decider) else decide_by_bounds(made, question)
+    made = make_method(method, **options)
+    query = DecisionQuery(
+        network,
+        region,
+        claim,
+        prior_bounds=prior_bounds or {},
+        deadline=deadline,
+        runtime=runtime or Runtime(network),
+        attack=_chosen_attack(attack, made),
+        tight=tight,
+    )
+    decision = made.decide(query)
     proved, counterexample = claim.proved(decision.lower), decision.counterexample
     if counterexample is not None:
         verdict, reason = Verdict.FALSIFIED, "counterexample confirmed by onnxruntime"
@@ -132,6 +139,15 @@ def certify(
         tuple(dict.fromkeys(decision.notes)),
         decision.seconds,
     )
+
+
+def _chosen_attack(attack: bool | Attack, method: Method) -> Attack | None:
+    """The attack that is given, or else the method's own."""
+    if isinstance(attack, Attack):
+        return attack
+    if not isinstance(attack, bool):
+        raise InputError(f"attack: input should be true or false, or an attack, not {attack!r}")
+    return (method.own_attack or PGDAttack()) if attack else None
 
 
 def predict(network: Network, x: Tensor) -> Tensor:

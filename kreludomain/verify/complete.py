@@ -2,320 +2,213 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from kreludomain.attack import Attack, PGDAttack, refuted
 from kreludomain.bounding import KRelu
-from kreludomain.bounding.dual import (
-    ComputeOptions,
-    ConstrainedBounds,
-    DualAbstraction,
-    DualAscent,
-    SplitDual,
-    StageResult,
+from kreludomain.bounding.dual import DualAbstraction, DualAscent, SplitDual, StageResult
+from kreludomain.branching import (
+    Branching,
+    ExpectedToEnd,
+    InputSplitting,
+    InputSplittingResult,
+    branch_and_bound,
+    prove_by_input_splitting,
 )
-from kreludomain.branching.inputs import SplitOutcome, prove_by_input_splitting
-from kreludomain.branching.neurons import Branching, Progress, branch_and_bound
-from kreludomain.branching.refined import RefinedBranching
 from kreludomain.deadline import Deadline
-from kreludomain.domain import DeepPoly, LowerBounds, Query
-from kreludomain.groups import Grouping
-from kreludomain.property import Claim
-from kreludomain.verify.decision import Decider, Decision, Question
+from kreludomain.domain import DecisionQuery, DecisionResult, DeepPoly, LowerBounds, Method, Query
+from kreludomain.verify.contradiction import OpenClauses, open_clauses, rows_of
+from kreludomain.verify.stages import StageSeconds
 
 
 @dataclass(frozen=True)
-class Complete(Decider):
+class Complete(Method):
     """Proves or refutes a claim, in whatever time that takes.
 
-    A short attack; the stages of :class:`KRelu`, from quick to thorough, with an infinite ``gain_factor``, and after
-    each of them branch and bound over the signs of neurons, as long as that promises to end; after the first, a long
-    attack; then, one clause after the other, bounds of the inputs where it fails, and branch and bound there with all
-    bounds made anew.
+    A short attack; the stages of ``bounder``, from quick to thorough, and after each of them branch and bound over the
+    signs of neurons (``branching``), as long as that is expected to end; after the first, a long ``attack``; then, one
+    clause after the other, bounds of the inputs where it fails, and branch and bound there with all bounds made anew.
+    A box of few inputs is split itself instead (``splitting``).
 
-    ``preset``, ``k``, ``partition_size``, ``grouping``, ``dtype`` and ``device``: as in :class:`KRelu`. ``batch`` and
-    ``branch_steps``: as ``batch`` and ``steps`` in :class:`Branching`. A box of at most ``few_inputs`` inputs is split
-    itself instead, see :mod:`kreludomain.branching.inputs`. ``memory_mb`` bounds what is held at once, and
-    what waits in memory.
+    The default bounder makes 100 ``steps`` for outputs, from which branching goes on, and goes through all stages
+    (``gain_factor`` is infinite).
     """
 
-    preset: str = "balanced"
-    k: int = 3
-    partition_size: int | None = None
-    grouping: str | Grouping = "auto"
-    batch: int = 32
-    branch_steps: int = 30
-    few_inputs: int = 8
-    dtype: str = "float32"
-    device: str = "cpu"
-    memory_mb: int = 512
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._krelu(), self._branching()  # raise for what they do not take
+    bounder: KRelu = field(default_factory=partial(KRelu, steps=100, gain_factor=float("inf")))
+    branching: Branching = field(default_factory=Branching)
+    splitting: InputSplitting = field(default_factory=InputSplitting)
+    attack: Attack = field(default_factory=PGDAttack)
 
     @property
     def group_size(self) -> int:
-        return self.k
+        return self.bounder.group_size
 
-    def _krelu(self) -> KRelu:
-        return KRelu(
-            preset=self.preset,
-            k=self.k,
-            partition_size=self.partition_size,
-            grouping=self.grouping,
-            steps=_STEPS,
-            gain_factor=float("inf"),
-            dtype=self.dtype,
-            device=self.device,
-            memory_mb=self.memory_mb,
-        )
-
-    def _compute(self) -> ComputeOptions:
-        return ComputeOptions(self.dtype, self.device, self.memory_mb)
-
-    def _branching(self) -> Branching:
-        return Branching(self.batch, self.branch_steps, self.memory_mb)
+    @property
+    def own_attack(self) -> Attack:
+        return self.attack
 
     def abstract(self, query: Query) -> DualAbstraction:
         """The abstraction that branching starts from."""
-        return self._krelu().abstract(query)
+        return self.bounder.abstract(query)
 
-    def decide(self, question: Question) -> Decision:
-        return _Cascade(question, self).run()
-
-
-#: How long the first attack, or the first search of boxes, may take, in seconds: a quick look next to what follows.
-_GLANCE = 1.0
-
-#: From how many subproblems on it is asked whether a search will end; which part is then believed of the levels that
-#: their gain suggests, the largest part, and what is added for twice as many. On nine images of three networks,
-#: searches that ended took 0.4 of them at 100 subproblems, 0.5 at 300 and 0.8 to 0.9 at 700; at 60 it is continued.
-_LOOK, _BELIEVED = 60, (0.27, 0.8, 0.13)
-#: How long a search may take, in seconds, even if there is no time limit: the other ways have to have a turn. Before
-#: the last bounds are made, about as long as making those takes on convolutions.
-_LONGEST, _EARLY = 600.0, 30.0
-#: For margins, which branching goes on from, and at the root of a tree: there 200 made no fewer subproblems than 60 on
-#: eleven images of two networks.
-_STEPS, _ROOT = 100, DualAscent(60)
+    def decide(self, query: DecisionQuery) -> DecisionResult:
+        if self.splitting.takes(query):
+            return _InputDecision(query, self).run()
+        return _NeuronDecision(query, self).run()
 
 
-class _Cascade:
-    """One question on its way through the stages."""
+#: The most seconds of the first attack, or of the first search of boxes: a first look next to what follows.
+_FIRST_LOOK_SECONDS = 1.0
+#: The most seconds of one search, even if there is no time limit, so that the other ways have a turn: once the last
+#: bounds are made, and before. The latter is about as long as it takes to make those on convolutions.
+_SEARCH_SECONDS, _EARLY_SEARCH_SECONDS = 600.0, 30.0
+#: At the root of a tree, 200 steps made no fewer subproblems than 60 on eleven images of two networks.
+_ROOT_ASCENT = DualAscent(60)
 
-    def __init__(self, question: Question, options: Complete) -> None:
-        self.question, self.options = question, options
-        self.seconds: dict[str, float] = {}
 
-    def run(self) -> Decision:
-        q = self.question
-        if self._few_inputs():
-            return self._split_inputs()
-        found = self._attacked(self._within(_GLANCE), rounds=1)
+class _Decision:
+    """A claim that is being decided; the time of each stage is taken."""
+
+    def __init__(self, query: DecisionQuery, options: Complete) -> None:
+        self.query, self.options = query, options
+        self.seconds = StageSeconds()
+
+    def _within(self, seconds: float) -> Deadline:
+        return Deadline(min(self.query.deadline.at, time.monotonic() + seconds))
+
+    def _refuted(self, counterexample: Tensor) -> DecisionResult:
+        return replace(self._deeppoly(), counterexample=counterexample)
+
+    def _deeppoly(self) -> DecisionResult:
+        """DeepPoly's bounds, to be shown where something else decides."""
+        query = self.query.until(Deadline())
+        with self.seconds.of("bounds"):
+            abstraction = DeepPoly(neurons="unstable").abstract(query)
+            bounds = abstraction.minimise(query.objective)
+        lower = bounds.lower[0].cpu()
+        return DecisionResult(lower, abstraction.bounds, None, abstraction.notes + bounds.notes, self.seconds)
+
+
+class _InputDecision(_Decision):
+    """By splitting inputs."""
+
+    def run(self) -> DecisionResult:
+        """A first search decides most. If it does not, points are tried before all of the time goes into boxes: they
+        are quick, and find small corners that a search led by bounds comes to last."""
+        found = self._split(self._within(_FIRST_LOOK_SECONDS))
+        if not found.proved and found.counterexample is None and not self.query.deadline.passed:
+            with self.seconds.of("attack"):
+                point = self.query.find_counterexample()
+            if point is not None:
+                return self._refuted(point)
+            found = self._split(self.query.deadline)
+        known = self._deeppoly()
+        notes = (*known.notes, f"input splitting: {found.boxes} boxes bounded; {found.reason}")
+        return replace(known, counterexample=found.counterexample, proved=found.proved, notes=notes)
+
+    def _split(self, deadline: Deadline) -> InputSplittingResult:
+        with self.seconds.of("input splitting"):
+            return prove_by_input_splitting(self.query.until(deadline), self.options.splitting, self.query.runtime)
+
+
+class _NeuronDecision(_Decision):
+    """By bounds and splits of neurons."""
+
+    def run(self) -> DecisionResult:
+        query = self.query
+        found = self._first_attack()
         if found is not None:
             return self._refuted(found)
-        method = replace(self.options._krelu(), passes=0)
-        with self._timed("bounds"):
-            reached = method.first_stage(q.query)
-        decision, attacked = self._with(reached), False
-        while self._open(decision):
-            with self._timed("bounds"):
-                further = method.next_stage(reached, q.query)
+        bounder = replace(self.options.bounder, passes=0)  # output constraints come after branching
+        with self.seconds.of("bounds"):
+            reached = bounder.first_stage(query)
+        result, attacked = self._with(reached), False
+        while self._is_open(result):
+            with self.seconds.of("bounds"):
+                further = bounder.next_stage(reached, query)
             if further is None:
                 break
-            reached, decision = further, self._with(further, decision.notes)
-            if not attacked and self._open(decision):
-                attacked, found = True, self._attacked(q.deadline, lower=decision.lower, bounds=decision.bounds)
-                decision = replace(decision, counterexample=found)
-            if self._open(decision):
-                decision = self._branched(reached, decision)
-                minima = LowerBounds(decision.lower[None].to(reached.lower_bounds.lower), reached.lower_bounds.notes)
-                reached = replace(reached, lower_bounds=minima)
+            reached, result = further, self._with(further, result.notes)
+            if not attacked and self._is_open(result):
+                with self.seconds.of("attack"):
+                    attacked, found = True, query.find_counterexample(result.lower, result.bounds)
+                result = replace(result, counterexample=found)
+            if self._is_open(result):
+                result = self._branched(reached, result)
+                known = reached.lower_bounds
+                reached = replace(reached, lower_bounds=LowerBounds(result.lower[None].to(known.lower), known.notes))
         if reached.dual is not None:
-            failing = _Failing(reached.dual, self.options, q)
-            for stage, step in (
-                ("where clauses fail", failing.by_contradiction),
-                ("branching where clauses fail", failing.by_refined_branching),
-            ):
-                if self._open(decision):
-                    with self._timed(stage):
-                        decision = step(decision)
-        return replace(decision, seconds=self.seconds)
+            result = self._clause_by_clause(reached.dual, result)
+        return replace(result, seconds=self.seconds)
 
-    def _with(self, reached: StageResult, notes: tuple[str, ...] = ()) -> Decision:
+    def _first_attack(self) -> Tensor | None:
+        if self.query.attack is None:
+            return None
+        query = replace(self.query, attack=self.query.attack.quick(), deadline=self._within(_FIRST_LOOK_SECONDS))
+        with self.seconds.of("attack"):
+            return query.find_counterexample()
+
+    def _with(self, reached: StageResult, notes: tuple[str, ...] = ()) -> DecisionResult:
         notes = (*notes, *reached.abstraction.notes, *reached.lower_bounds.notes)
         lower = reached.lower_bounds.lower[0].cpu()
-        return Decision(lower, reached.abstraction.bounds, None, tuple(dict.fromkeys(notes)))
+        return DecisionResult(lower, reached.abstraction.bounds, None, tuple(dict.fromkeys(notes)))
 
-    def _branched(self, reached: StageResult, decision: Decision) -> Decision:
+    def _branched(self, reached: StageResult, result: DecisionResult) -> DecisionResult:
         """Clauses of one row, all of them at once: the bounds of the layers stay, which makes many subproblems quick.
 
         Ends when that is not expected to prove them in time. Before the last bounds there is less of it: with those,
         the tree is smaller.
         """
-        q = self.question
-        most = min(_EARLY, q.deadline.remaining / 2) if reached.stages_left else _LONGEST
-        each = [_rows_of(q.claim, clause) for clause in _open_clauses(q.claim, decision.lower)]
+        query = self.query
+        most = min(_EARLY_SEARCH_SECONDS, query.deadline.remaining / 2) if reached.stages_left else _SEARCH_SECONDS
+        each = [rows_of(query.claim, clause) for clause in open_clauses(query.claim, result.lower)]
         rows = torch.cat([rows for rows in each if len(rows) == 1] or [torch.zeros(0, dtype=torch.long)])
         if not len(rows) or reached.dual is None:
-            return decision
-        objective = q.claim.objective(q.network).select(rows).pulled_back(q.network)
-        dual = SplitDual.of(reached.dual.problem(objective.node), self.options._compute())
+            return result
+        objective = query.objective.select(rows).pulled_back(query.network)
+        dual = SplitDual.of(reached.dual.problem(objective.node), reached.dual.compute)
         deadline = self._within(most)
-        with self._timed("branching"):
+        with self.seconds.of("branching"):
             found = branch_and_bound(
-                dual, objective, self.options._branching(), _ROOT, q.refute, deadline, _Expecting(deadline)
+                dual,
+                objective,
+                self.options.branching,
+                _ROOT_ASCENT,
+                self._refute,
+                deadline,
+                ExpectedToEnd(deadline),
             )
-        lower = decision.lower.clone()
+        lower = result.lower.clone()
         lower[rows] = torch.fmax(lower[rows], found.lower.to(lower))
         note = f"branch and bound: {found.bounded} subproblems, {found.open} open"
-        return replace(decision, lower=lower, counterexample=found.counterexample, notes=(*decision.notes, note))
+        return replace(result, lower=lower, counterexample=found.counterexample, notes=(*result.notes, note))
 
-    def _few_inputs(self) -> bool:
-        q = self.question
-        relus = all(node.is_relu for node in q.network.activations)
-        return relus and q.region.is_box and math.prod(q.region.shape) <= self.options.few_inputs
-
-    def _split_inputs(self) -> Decision:
-        """A first look decides most; where it does not, points are tried before all of the time goes into boxes.
-
-        Points are quick, and find the small corners that a search led by bounds comes to last.
-        """
-        q = self.question
-        found = self._split(self._within(_GLANCE))
-        if not found.proved and found.counterexample is None and not q.deadline.passed:
-            point = self._attacked(q.deadline)
-            if point is not None:
-                return self._refuted(point)
-            found = self._split(q.deadline)
-        known = self._quickly()
-        notes = (*known.notes, f"input splitting: {found.boxes} boxes bounded; {found.reason}")
-        return replace(known, counterexample=found.counterexample, proved=found.proved, notes=notes)
-
-    def _split(self, deadline: Deadline) -> SplitOutcome:
-        q = self.question
-        with self._timed("input splitting"):
-            return prove_by_input_splitting(q.network, q.region, q.claim, deadline=deadline, runtime=q.runtime)
-
-    def _refuted(self, counterexample: Tensor) -> Decision:
-        return replace(self._quickly(), counterexample=counterexample)
-
-    def _quickly(self) -> Decision:
-        """DeepPoly's bounds, for whoever wants some where they do not decide."""
-        q = self.question
-        with self._timed("bounds"):
-            abstraction = DeepPoly(neurons="unstable").abstract(replace(q.query, deadline=Deadline()))
-            minima = abstraction.minimise(q.claim.objective(q.network))
-        lower = minima.lower[0].cpu()
-        return Decision(lower, abstraction.bounds, None, abstraction.notes + minima.notes, self.seconds)
-
-    def _open(self, decision: Decision) -> bool:
-        return (
-            decision.counterexample is None
-            and not decision.proved
-            and not bool(self.question.claim.proved(decision.lower).all())
-            and not self.question.deadline.passed
+    def _clause_by_clause(self, reached: DualAbstraction, result: DecisionResult) -> DecisionResult:
+        """The clauses that bounds of the whole region do not prove, over the inputs where they fail."""
+        clauses = OpenClauses(reached, self.options.bounder, self.options.branching, self.query, self._refute)
+        steps: tuple[tuple[str, Callable[[DecisionResult], DecisionResult]], ...] = (
+            ("where clauses fail", clauses.prove_by_contradiction),
+            ("branching where clauses fail", clauses.prove_by_refined_branching),
         )
+        for stage, step in steps:
+            if self._is_open(result):
+                with self.seconds.of(stage):
+                    result = step(result)
+        return result
 
-    def _within(self, seconds: float) -> Deadline:
-        return Deadline(min(self.question.deadline.at, time.monotonic() + seconds))
+    def _refute(self, points: Tensor) -> Tensor | None:
+        return refuted(self.query, points)
 
-    def _attacked(self, deadline: Deadline, **how: Any) -> Tensor | None:
-        with self._timed("attack"):
-            return self.question.attack(deadline, **how)
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = time.monotonic()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
-
-
-@dataclass
-class _Expecting:
-    """Whether a search is expected to end by the deadline.
-
-    What a level of its tree still has to gain is what it lacked before any split; what levels gain grows on the way, so
-    the fewer subproblems there were, the less of what they suggest is believed.
-    """
-
-    deadline: Deadline
-    start: float = field(default_factory=time.monotonic)
-
-    def __call__(self, progress: Progress) -> bool:
-        if progress.bounded < _LOOK:
-            return True
-        spent = time.monotonic() - self.start
-        seconds = spent / progress.bounded * progress.rows
-        believed = min(_BELIEVED[1], _BELIEVED[0] + _BELIEVED[2] * math.log2(progress.bounded / _LOOK))
-        levels = believed * -progress.first / max(progress.gain, 1e-9)
-        return seconds * 2.0 ** min(levels, 60.0) < spent + self.deadline.remaining
-
-
-class _Failing:
-    """The clauses that bounds of the whole region do not prove, over the inputs where they fail."""
-
-    def __init__(self, reached: DualAbstraction, options: Complete, question: Question) -> None:
-        self.reached, self.question = reached, question
-        self.method, self.branching, self.compute = options._krelu(), options._branching(), options._compute()
-        self.assumed: dict[int, ConstrainedBounds] = {}
-
-    def by_contradiction(self, decision: Decision) -> Decision:
-        """The worst clause first: if that cannot be proved, the others wait."""
-        for clause in _open_clauses(self.question.claim, decision.lower):
-            decision = self._assume(decision, clause)
-            if not self.assumed[clause].proved:
-                return decision
-        return replace(decision, proved=True)
-
-    def by_refined_branching(self, decision: Decision) -> Decision:
-        """Likewise; what bounds alone do not prove is branched on, until a clause cannot be decided in time."""
-        q, refined_branching = self.question, RefinedBranching(self.method, self.branching, self.compute)
-        for clause in _open_clauses(q.claim, decision.lower):
-            if clause not in self.assumed:
-                decision = self._assume(decision, clause)
-            assumed = self.assumed[clause]
-            if assumed.proved:
-                continue
-            rows = _rows_of(q.claim, clause)
-            found = refined_branching.prove(q.claim.objective(q.network).select(rows), assumed, q.refute, q.deadline)
-            lower = assumed.lower.clone().fill_(found.lower)
-            decision = self._raised(decision, rows, replace(assumed, lower=lower))
-            decision = replace(decision, counterexample=found.counterexample, notes=(*decision.notes, found.note))
-            if not found.proved:
-                return decision
-        return replace(decision, proved=True)
-
-    def _assume(self, decision: Decision, clause: int) -> Decision:
-        q, rows = self.question, _rows_of(self.question.claim, clause)
-        objective = q.claim.objective(q.network).select(rows)
-        found = self.method.refine_under(self.reached, objective, decision.lower[rows], deadline=q.deadline)
-        self.assumed[clause] = found
-        return self._raised(decision, rows, found)
-
-    def _raised(self, decision: Decision, rows: Tensor, found: ConstrainedBounds) -> Decision:
-        """The decision with what was found of a clause's row; where it has several, none of them has to hold
-        everywhere."""
-        if len(rows) > 1:
-            return decision
-        lower = decision.lower.clone()
-        lower[rows] = torch.fmax(lower[rows], found.everywhere.cpu())
-        return replace(decision, lower=lower)
-
-
-def _open_clauses(claim: Claim, lower: Tensor) -> list[int]:
-    """Those that bounds ``(m,)`` of the rows do not prove, the worst first."""
-    open_ = (~claim.proved(lower)).nonzero()[:, 0]
-    chosen: list[int] = open_[claim.clause_margins(lower[None])[0, open_].argsort()].tolist()
-    return chosen
-
-
-def _rows_of(claim: Claim, clause: int) -> Tensor:
-    return (claim.clauses == clause).nonzero()[:, 0]
+    def _is_open(self, result: DecisionResult) -> bool:
+        return (
+            result.counterexample is None
+            and not result.proved
+            and not bool(self.query.claim.proved(result.lower).all())
+            and not self.query.deadline.passed
+        )

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from kreludomain.attack.search import find_counterexample
+from kreludomain.attack import PGDAttack
 from kreludomain.deadline import Deadline
-from kreludomain.domain import Method
+from kreludomain.domain import Method, Query
 from kreludomain.network import Network, Runtime
 from kreludomain.property import Property, Specification
 from kreludomain.verify.certify import Verdict, certify
 from kreludomain.verify.methods import make_method
+from kreludomain.verify.stages import StageSeconds
 
 #: The share of the time that goes into quick attacks on every case, where there are several.
-_ATTACKS = 0.2
+_ATTACK_SHARE = 0.2
 #: The share of the time after that in which every case gets its turn; the rest is for those that need more.
-_TURNS = 0.5
+_TURN_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +54,11 @@ def decide(
     Several properties are attacked before any is proved. Then each gets its turn, and those that need more time share
     what the others have left. Raises :class:`InputError` for what does not fit the network.
     """
-    return _Course(network, specification, make_method(method, **options), Deadline.after(timeout_s)).run()
+    made = make_method(method, **options)
+    return _SpecificationDecision(network, specification, made, Deadline.after(timeout_s)).run()
 
 
-class _Course:
+class _SpecificationDecision:
     """The properties of one specification on their way to a verdict each."""
 
     def __init__(self, network: Network, specification: Specification, method: Method, deadline: Deadline) -> None:
@@ -69,7 +70,8 @@ class _Course:
         self.original = Runtime(network) if self.joined else self.runtime
         self.verdicts = [Verdict.TIMEOUT] * len(specification.properties)  # of what is not come to
         self.reasons = ["not come to in the time there was"] * len(specification.properties)
-        self.stages: dict[str, float] = {}
+        self.attack = (method.own_attack or PGDAttack()).quick()
+        self.stages = StageSeconds()
         self.start = time.monotonic()
 
     def run(self) -> Answer:
@@ -81,12 +83,13 @@ class _Course:
         return self._undecided_or_verified()
 
     def _attacks(self) -> tuple[Tensor, Tensor] | None:
-        until = self._share(_ATTACKS)
-        with self._timed("attack"):
+        until = self._share(_ATTACK_SHARE)
+        with self.stages.of("attack"):
             for position, case in enumerate(self.specification.properties):
                 if until.passed:
                     break
-                point = find_counterexample(self.about, case.region, case.claim, self.runtime, 1, deadline=until)
+                query = Query(self.about, case.region, case.claim, deadline=until)
+                point = self.attack.search(query, self.runtime)
                 found = None if point is None else self._confirmed(point)
                 if found is not None:
                     self.verdicts[position] = Verdict.FALSIFIED
@@ -95,7 +98,7 @@ class _Course:
 
     def _turns(self) -> tuple[Tensor, Tensor] | None:
         """Every case for an equal share of the time, and of what others have left of theirs."""
-        until, count = self._share(_TURNS), len(self.specification.properties)
+        until, count = self._share(_TURN_SHARE), len(self.specification.properties)
         for position, case in enumerate(self.specification.properties):
             found = self._certified(position, case, until.remaining / (count - position))
             if found is not None:
@@ -116,7 +119,7 @@ class _Course:
         limit = None if seconds == float("inf") else seconds
         certificate = certify(self.about, case.region, case.claim, self.method, timeout_s=limit, runtime=self.runtime)
         for stage, spent in certificate.stages.items():
-            self._spent(stage, spent)
+            self.stages.add(stage, spent)
         self.verdicts[position], self.reasons[position] = certificate.verdict, certificate.reason
         if certificate.counterexample is None:
             return None
@@ -150,12 +153,3 @@ class _Course:
             if len(self.verdicts) > 1:
                 reason = f"{len(open_)} of {len(self.verdicts)} properties are open, case {open_[0]}: {reason}"
         return Answer(verdict, time.monotonic() - self.start, reason, tuple(self.verdicts), stages=self.stages)
-
-    def _spent(self, stage: str, seconds: float) -> None:
-        self.stages[stage] = self.stages.get(stage, 0.0) + seconds
-
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = time.monotonic()
-        yield
-        self._spent(stage, time.monotonic() - start)

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from kreludomain.analysis.lipschitz.local import LocalBounds
 from kreludomain.analysis.lipschitz.norms import norm_of
+from kreludomain.attack import PGDAttack
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Method, Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
 from kreludomain.property import Region, ball, robustness
 from kreludomain.rounding import ROUNDING
-from kreludomain.verify import find_counterexample, make_method
+from kreludomain.verify import make_method
 
 Clip = tuple[float, float] | None
 
@@ -173,7 +174,7 @@ def attacked_radius(
 
     def holds(radius: float) -> bool:
         nonlocal nearest
-        found = find_counterexample(network, search.ball(x, radius), claim, runtime)
+        found = PGDAttack().search(Query(network, search.ball(x, radius), claim), runtime)
         if found is None:
             return True
         nearest = min(

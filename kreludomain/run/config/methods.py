@@ -14,6 +14,7 @@ import torch
 from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, Strict, ValidationError, create_model
 
 from kreludomain.activations import Relu
+from kreludomain.attack import Attack, PGDAttack
 from kreludomain.domain import Method
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Node
@@ -24,9 +25,11 @@ from kreludomain.options import (
     as_mapping,
     checked_values,
     explain,
+    from_mapping,
     made,
     option_fields,
     option_model,
+    shown,
     wrong,
 )
 from kreludomain.property import robustness
@@ -87,6 +90,19 @@ def _given(kind: type[Options], options: Mapping[str, Any], item: Mapping[str, A
 
 #: A key that holds a method.
 MethodItem = Annotated[NamedMethod, PlainValidator(parse_method), PlainSerializer(NamedMethod.resolved)]
+
+
+def _attack(value: Any) -> bool | Attack:
+    """``true``, ``false``, or an attack by a mapping of its options."""
+    if isinstance(value, Mapping):
+        return from_mapping(PGDAttack, value)
+    if not isinstance(value, bool):
+        raise wrong({(): f"input should be true or false, or a mapping of options, not {shown(value)}"})
+    return value
+
+
+#: A key that says whether counterexamples are looked for, and perhaps how.
+AttackItem = Annotated[bool | Attack, PlainValidator(_attack), PlainSerializer(as_mapping)]
 
 
 def _distinct(methods: tuple[NamedMethod, ...]) -> tuple[NamedMethod, ...]:

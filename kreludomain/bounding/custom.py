@@ -10,12 +10,10 @@ from torch import Tensor
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Abstraction, DeepPoly, LowerBounds, Method, Query
 from kreludomain.errors import InputError
-from kreludomain.options import Options
 from kreludomain.property import Objective
 
 
-@dataclass(frozen=True)
-class Refinement(Options, ABC):
+class Refinement(ABC):
     """A way to bound objectives over an abstraction's region, by the user. Its bounds are believed."""
 
     @abstractmethod

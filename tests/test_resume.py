@@ -78,11 +78,13 @@ def _slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "slow", Slow)
 
 
-@pytest.fixture
-def whole(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run that nothing has interrupted."""
-    folder = tmp_path / "whole"
-    run_study(Certify, RunOptions(workers=1), config=slow_project(folder))
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "slow", Slow)
+        run_study(Certify, RunOptions(workers=1), config=slow_project(folder))
     return folder
 
 
@@ -224,7 +226,9 @@ def test_a_folder_is_free_however_the_work_in_it_ends(tmp_path: Path, capfd: pyt
     assert capfd.readouterr().err == f"stopped: 1 rows are in {tmp_path / 'results.jsonl'}; go on\n"
 
 
-def test_json_is_all_that_is_on_stdout(tmp_path: Path) -> None:
+def test_json_is_all_that_is_on_stdout(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     project(tmp_path, {"methods": ["interval", {"name": "krelu-lp", "k": 2}]})
     result = process("compare", "run.yaml", "--json", cwd=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
@@ -234,8 +238,9 @@ def test_json_is_all_that_is_on_stdout(tmp_path: Path) -> None:
     for method in last["summary"]["methods"]:
         verdicts = [row["verdict"] for row in rows if row["method"] == method["method"]]
         assert {v: n for v, n in method["verdicts"].items() if n} == {v: verdicts.count(v) for v in set(verdicts)}
-    again = process("compare", "run.yaml", "--json", "--resume", cwd=tmp_path)
-    assert [json.loads(line) for line in again.stdout.splitlines()] == [last]
+    monkeypatch.chdir(tmp_path)
+    again = call(capfd, "compare", "run.yaml", "--json", "--resume")
+    assert [json.loads(line) for line in again[1].splitlines()] == [last]
 
 
 def test_quiet_says_its_last_line_and_the_log_goes_where_it_is_sent(

@@ -136,13 +136,13 @@ def test_unknown_where_the_memory_does_not_suffice(tmp_path: Path) -> None:
     assert "memory limit of 5 MB" in result.stderr
 
 
-def test_files_that_cannot_be_worked_with(tmp_path: Path) -> None:
+def test_files_that_cannot_be_worked_with(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     onnx_file, vnnlib = written(tmp_path, dense(4, 12, 3, seed=1), "(>= Y_0 1e4)")
     wrong = tmp_path / "wrong.vnnlib"
     wrong.write_text(vnnlib.read_text().replace("(>= Y_0 1e4)", "(>= Y_7 1e4)"))
-    result = process("verify", onnx_file, wrong, "--results-file", "out.txt", cwd=tmp_path)
+    result = call(capfd, "verify", onnx_file, wrong, "--results-file", tmp_path / "out.txt")
     line = f"error: {wrong}:16: 'Y_7' is neither a number nor a declared variable\n"
-    assert (result.returncode, result.stdout, result.stderr) == (2, "", line)
+    assert result == (2, "", line)
     assert (tmp_path / "out.txt").read_text() == "error\n"
 
 
@@ -220,7 +220,9 @@ def test_a_relation_of_inputs_and_outputs_is_replayed_on_the_file(tmp_path: Path
 # Lists of instances ---------------------------------------------------------------------------------------------------
 
 
-def test_a_list_with_a_wrong_answer_in_it(tmp_path: Path) -> None:
+def test_a_list_with_a_wrong_answer_in_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = dense(4, 12, 3, seed=1)
     below = f"(<= Y_0 {middle(network)[0]})"
     for name, unsafe in (("holds", "(>= Y_0 1e4)"), ("broken", below), ("other", below)):
@@ -254,13 +256,12 @@ def test_a_list_with_a_wrong_answer_in_it(tmp_path: Path) -> None:
     lines = (tmp_path / "out" / "results.jsonl").read_text().splitlines(keepends=True)
     marked = json.dumps(json.loads(lines[0]) | {"reason": "from the first run"}) + "\n"
     (tmp_path / "out" / "results.jsonl").write_text(marked + lines[1])
-    again = process(*arguments, "--resume", cwd=tmp_path)
-    assert again.returncode == 1
-    assert [line.split()[0] for line in again.stdout.splitlines() if re.match(r"\d+/", line)] == ["3/3"]
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call(capfd, *arguments, "--resume")
+    assert code == 1
+    assert [line.split()[0] for line in out.splitlines() if re.match(r"\d+/", line)] == ["3/3"]
     assert "from the first run" in (tmp_path / "out" / "results.csv").read_text()
-    changed = process(*arguments[:-1], 40, "--resume", cwd=tmp_path)
-    assert (changed.returncode, changed.stdout) == (2, "")
-    assert "cannot be resumed, because this has changed" in changed.stderr
+    is_refused(call(capfd, *arguments[:-1], 40, "--resume"), "cannot be resumed, because this has changed")
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,10 @@ from kreludomain.run.config.files import load_config
 from kreludomain.run.config.methods import named_method
 from kreludomain.run.config.schema import check
 from kreludomain.run.config.yaml_text import parse_yaml
-from kreludomain.run.engine.folder import Folder, finite, json_line
+from kreludomain.run.engine.folder import Folder, json_line
 from kreludomain.run.engine.pool import local_pool
 from kreludomain.run.engine.runner import Run, RunOptions, run_study
+from kreludomain.run.output.numbers import finite
 from kreludomain.verify import METHODS, predict
 
 GOOD: dict[str, Any] = {

@@ -20,10 +20,11 @@ from kreludomain.run.certify.summary import joint_gains, summarise
 from kreludomain.run.config.data import Sample, load_samples
 from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.config.methods import NamedMethod, try_method
-from kreludomain.run.engine.folder import Folder, array_file, file_name, finite
+from kreludomain.run.engine.folder import Folder, array_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash
 from kreludomain.run.engine.study import Computed, ConfigPath, Study, Task, limits_of
 from kreludomain.run.engine.worker import Failure, Kind
+from kreludomain.run.output.numbers import finite
 from kreludomain.verify import Verdict, certify, predict
 
 

@@ -1,4 +1,4 @@
-"""What the rows of a run add up to: counts, margins, seconds, widths, and what only joint methods verify."""
+"""Statistics of a run: counts, margins, seconds, widths, and the samples that only joint methods verify."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from kreludomain.run.certify.rows import CertifyRow
 from kreludomain.run.config.methods import NamedMethod
+from kreludomain.run.output.numbers import mean, median
 from kreludomain.verify import Verdict
 
 
@@ -41,7 +42,7 @@ def summarise(methods: Iterable[NamedMethod], rows: Sequence[CertifyRow]) -> lis
 
 def _summary(method: str, rows: Sequence[CertifyRow]) -> Summary:
     counts = Counter(row.verdict for row in rows)
-    margins = [row.margin for row in rows if row.margin is not None]
+    margins = [row.margin for row in rows]
     seconds = [row.seconds for row in rows if row.lower_bounds is not None]
     widths: dict[str, list[float]] = {}
     for row in rows:
@@ -51,10 +52,10 @@ def _summary(method: str, rows: Sequence[CertifyRow]) -> Summary:
     return Summary(
         method,
         {verdict: counts[verdict] for verdict in Verdict},
-        statistics.median(margins) if margins else None,
-        statistics.fmean(margins) if margins else None,
-        statistics.median(seconds) if seconds else None,
-        statistics.fmean(seconds) if seconds else None,
+        median(margins),
+        mean(margins),
+        median(seconds),
+        mean(seconds),
         {layer: statistics.fmean(values) for layer, values in widths.items()},
     )
 

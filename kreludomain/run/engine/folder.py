@@ -32,11 +32,6 @@ ROWS, CONFIG, RECORD = "results.jsonl", "config.yaml", "run.json"
 LOCK = ".lock"
 
 
-def finite(value: float) -> float | None:
-    """A number as JSON has it: ``None`` for those that it has not."""
-    return value if math.isfinite(value) else None
-
-
 def versions(**more: str) -> dict[str, str]:
     """The versions of what computes, for a run's configuration; ``more`` are those of a command's own solvers."""
     return {

@@ -1,4 +1,4 @@
-"""What a report says, as plain data: runs read from their folders, put side by side, and the samples worth a look."""
+"""The content of a report as data: runs read from their folders, side by side, and the samples worth a look."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from kreludomain.errors import InputError
+from kreludomain.network import Network
 from kreludomain.run.certify.config import CertifyConfig
 from kreludomain.run.certify.rows import CertifyRow
 from kreludomain.run.certify.study import Certify
@@ -28,21 +29,21 @@ LOG = logging.getLogger(__name__)
 OPEN, SOLVED = (Verdict.UNKNOWN, Verdict.TIMEOUT), (Verdict.VERIFIED, Verdict.FALSIFIED)
 
 #: How many samples a list shows.
-MOST_HARD, MOST_FALSIFIED, MOST_MARGINS = 8, 12, 40
+MOST_NOTABLE, MOST_FALSIFIED, MOST_MARGINS = 8, 12, 40
 
 _NORMS = {"inf": "each entry off by at most", "1": "within l₁ distance", "2": "within Euclidean distance"}
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
-    """A run as its folder tells it. ``run`` is ``None`` where network or data are gone or changed: ``why`` says so."""
+class FinishedRun:
+    """A run, read from its folder. ``study`` is ``None`` where network or data are gone or changed: ``why`` says so."""
 
     name: str
     file: ConfigFile[CertifyConfig]
     record: Record
     rows: tuple[CertifyRow, ...]
     methods: tuple[NamedMethod, ...]
-    run: Certify | None
+    study: Certify | None
     why: str = ""
 
     @property
@@ -55,7 +56,7 @@ class Told:
         names = [method.label.removeprefix(f"{self.name}: ") for method in self.methods]
         machine = ", ".join(f"{v} cores" if k == "cores" else str(v) for k, v in self.record.machine.items())
         return {
-            "Network": Path(config.network).name + ("" if self.run is None else f" ({_network(self.run)})"),
+            "Network": Path(config.network).name + ("" if self.study is None else f" ({_network(self.study.network)})"),
             "Samples": _samples(config, self.rows),
             "Region": _region(config.region),
             "Claim": "the output of the sample's label is the largest"
@@ -64,61 +65,62 @@ class Told:
             "Methods": "; ".join(names),
             "Limits": _limits(config),
             "Margins": "each method's best" if config.tight else "a proof stops at its first positive bound",
-            "ComputeOptions": machine or "not recorded",
+            "Machine": machine or "not recorded",
             "Versions": ", ".join(f"{name} {version}" for name, version in config.versions.items()),
         }
 
 
 @dataclass(frozen=True, eq=False)
-class Hard:
+class NotableSample:
     """A sample worth a look: the row that makes it so, and the input ``(*input_shape)``."""
 
-    told: Told
+    run: FinishedRun
     row: CertifyRow
     x: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
-class Broken(Hard):
+class FalsifiedSample(NotableSample):
     """A falsified sample: the counterexample ``(*input_shape)`` and the class that the network gives it."""
 
     found: np.ndarray | None = None
     found_class: int | None = None
 
 
-def read_runs(folders: Sequence[Path]) -> list[Told]:
+def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
     """The runs of folders. Raises :class:`InputError` that names what is no finished row, configuration or record."""
     names = _names(folders)
-    return [_told(folder, name, len(folders) > 1) for folder, name in zip(folders, names, strict=True)]
+    return [_finished_run(folder, name, len(folders) > 1) for folder, name in zip(folders, names, strict=True)]
 
 
-def every_row(runs: Iterable[Told]) -> list[CertifyRow]:
-    return [row for told in runs for row in told.rows]
+def every_row(runs: Iterable[FinishedRun]) -> list[CertifyRow]:
+    """The rows of all runs, run by run."""
+    return [row for run in runs for row in run.rows]
 
 
-def closest(runs: Iterable[Told]) -> list[Hard]:
+def closest(runs: Iterable[FinishedRun]) -> list[NotableSample]:
     """Samples that every method of a run leaves open, nearest to zero first; each once, by its best margin."""
     rows = []
-    for told in runs:
-        solved = {row.index for row in told.rows if row.verdict in SOLVED}
-        left = (row for row in told.rows if row.verdict in OPEN and row.index not in solved)
-        rows += [(told, row) for row in left if row.margin is not None]
-    return _each_once(sorted(rows, key=lambda item: abs(item[1].margin or 0.0)), MOST_HARD)
+    for run in runs:
+        solved = {row.index for row in run.rows if row.verdict in SOLVED}
+        left = (row for row in run.rows if row.verdict in OPEN and row.index not in solved)
+        rows += [(run, row) for row in left if row.margin is not None]
+    return _each_once(sorted(rows, key=lambda item: abs(item[1].margin or 0.0)), MOST_NOTABLE)
 
 
-def longest(runs: Iterable[Told]) -> list[Hard]:
+def longest(runs: Iterable[FinishedRun]) -> list[NotableSample]:
     """Samples by the seconds that they took, the longest first; each once, by its slowest method."""
-    rows = [(told, row) for told in runs for row in told.rows if row.verdict != Verdict.MISCLASSIFIED]
-    return _each_once(sorted(rows, key=lambda item: -item[1].seconds), MOST_HARD)
+    rows = [(run, row) for run in runs for row in run.rows if row.verdict != Verdict.MISCLASSIFIED]
+    return _each_once(sorted(rows, key=lambda item: -item[1].seconds), MOST_NOTABLE)
 
 
-def broken(runs: Iterable[Told]) -> list[Broken]:
+def falsified(runs: Iterable[FinishedRun]) -> list[FalsifiedSample]:
     """Falsified samples in their order, each once a run."""
-    rows = [(told, row) for told in runs for row in told.rows if row.verdict == Verdict.FALSIFIED]
-    return [_broken(hard) for hard in _each_once(rows, len(rows))]
+    rows = [(run, row) for run in runs for row in run.rows if row.verdict == Verdict.FALSIFIED]
+    return [_falsified_sample(sample) for sample in _each_once(rows, len(rows))]
 
 
-def _told(folder: Path, name: str, several: bool) -> Told:
+def _finished_run(folder: Path, name: str, several: bool) -> FinishedRun:
     if not (folder / ROWS).exists():
         raise InputError(f"{folder / ROWS}: no such file; a report is about the folder of certify or compare")
     file = load_config(folder / CONFIG, CertifyConfig)
@@ -126,21 +128,23 @@ def _told(folder: Path, name: str, several: bool) -> Told:
     try:
         rows = in_order(map(Certify.read_row, read_rows(folder / ROWS)[0]), file.config.methods)
     except (ValueError, KeyError) as error:
-        raise InputError(f"{folder / ROWS}: not the rows of certify or compare ({error})") from None
-    run, why = _loaded(file, record)
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder / ROWS}: not the rows of certify or compare ({reason})") from None
+    study, why = _loaded(file, record)
     prefix = f"{name}: " if several else ""
     methods = tuple(replace(method, label=prefix + method.label) for method in file.config.methods)
-    return Told(name, file, record, tuple(replace(row, method=prefix + row.method) for row in rows), methods, run, why)
+    rows = [replace(row, method=prefix + row.method) for row in rows]
+    return FinishedRun(name, file, record, tuple(rows), methods, study, why)
 
 
 def _loaded(file: ConfigFile[CertifyConfig], record: Record) -> tuple[Certify | None, str]:
-    """The run's network and samples if they are still what they were."""
+    """The run's network and samples if they are as they were, else the reason."""
     try:
-        run = Certify.prepare(file)
+        study = Certify.prepare(file)
     except (InputError, OSError) as error:
         return None, str(error)
-    changed = Record(record.command, {}, run.contents()).changed_contents(record)
-    return (None, f"the {' and the '.join(changed)} changed since the run") if changed else (run, "")
+    changed = Record(record.command, {}, study.contents()).changed_contents(record)
+    return (None, f"the {' and the '.join(changed)} changed since the run") if changed else (study, "")
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
@@ -153,33 +157,33 @@ def _names(folders: Sequence[Path]) -> list[str]:
     raise InputError(f"{folders[0]}: given twice")
 
 
-def _each_once(rows: Iterable[tuple[Told, CertifyRow]], most: int) -> list[Hard]:
-    found: dict[tuple[str, int], Hard] = {}
-    for told, row in rows:
-        found.setdefault((told.name, row.index), Hard(told, row, _input(told, row)))
+def _each_once(rows: Iterable[tuple[FinishedRun, CertifyRow]], most: int) -> list[NotableSample]:
+    found: dict[tuple[str, int], NotableSample] = {}
+    for run, row in rows:
+        found.setdefault((run.name, row.index), NotableSample(run, row, _input(run, row)))
         if len(found) == most:
             break
     return list(found.values())
 
 
-def _input(told: Told, row: CertifyRow) -> np.ndarray | None:
-    samples = () if told.run is None else told.run.samples
+def _input(run: FinishedRun, row: CertifyRow) -> np.ndarray | None:
+    samples = () if run.study is None else run.study.samples
     return next((sample.x.numpy() for sample in samples if sample.index == row.index), None)
 
 
-def _broken(hard: Hard) -> Broken:
-    told, row = hard.told, hard.row
-    path = told.file.source.parent / (row.counterexample or "")
+def _falsified_sample(sample: NotableSample) -> FalsifiedSample:
+    run, row = sample.run, sample.row
+    path = run.file.source.parent / (row.counterexample or "")
     if row.counterexample is None or not path.is_file():
-        return Broken(told, row, hard.x)
+        return FalsifiedSample(run, row, sample.x)
     found = np.load(path)
-    if told.run is None:
-        return Broken(told, row, hard.x, found)
-    return Broken(told, row, hard.x, found, int(predict(told.run.network, torch.from_numpy(found)[None])[0]))
+    if run.study is None:
+        return FalsifiedSample(run, row, sample.x, found)
+    predicted = int(predict(run.study.network, torch.from_numpy(found)[None])[0])
+    return FalsifiedSample(run, row, sample.x, found, predicted)
 
 
-def _network(run: Certify) -> str:
-    network = run.network
+def _network(network: Network) -> str:
     relus = sum(network.size(name) for name in network.pre_activations)
     shape = " x ".join(map(str, network.input.shape))
     return f"{shape} inputs, {relus:,} activations, {network.size(network.output.name)} outputs"

@@ -16,7 +16,7 @@ from kreludomain.run.config.fields import CsvData
 from kreludomain.run.output.screen import screen
 from kreludomain.run.output.tables import shown
 from kreludomain.run.report import data as data
-from kreludomain.run.report.data import Broken, Hard, Told
+from kreludomain.run.report.data import FalsifiedSample, FinishedRun, NotableSample
 from kreludomain.run.report.plots import image, plots
 from kreludomain.verify import Verdict
 
@@ -56,7 +56,7 @@ def report(folders: Sequence[Path], output: Path | None) -> None:
     screen().print(f"{', '.join(files)} are in {target}", soft_wrap=True)
 
 
-def page(runs: Sequence[Told]) -> str:
+def page(runs: Sequence[FinishedRun]) -> str:
     """The whole page as HTML that needs nothing besides."""
     environment = Environment(
         loader=PackageLoader("kreludomain.run.report", "templates"),
@@ -65,11 +65,11 @@ def page(runs: Sequence[Told]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    rows, summaries = data.every_row(runs), [summary for told in runs for summary in told.summaries]
-    words = [told.words() for told in runs]
-    falsified = data.broken(runs)
+    rows, summaries = data.every_row(runs), [summary for run in runs for summary in run.summaries]
+    words = [run.words() for run in runs]
+    falsified = data.falsified(runs)
     return environment.get_template("report.html").render(
-        title=" and ".join(told.name for told in runs),
+        title=" and ".join(run.name for run in runs),
         runs=runs,
         question={heading: [text[heading] for text in words] for heading in words[0]},
         verdicts=[verdict for verdict in Verdict if any(row.verdict == verdict for row in rows)],
@@ -82,8 +82,8 @@ def page(runs: Sequence[Told]) -> str:
             for layer in tables.all_layers(summaries)
         ],
         stages=_stages([summary.method for summary in summaries], rows),
-        closest=[_hard(hard) for hard in data.closest(runs)],
-        longest=[_hard(hard) for hard in data.longest(runs)],
+        closest=[_card(sample) for sample in data.closest(runs)],
+        longest=[_card(sample) for sample in data.longest(runs)],
         falsified=[_falsified(item) for item in falsified[: data.MOST_FALSIFIED]],
         falsified_more=max(0, len(falsified) - data.MOST_FALSIFIED),
         shown=shown,
@@ -101,15 +101,15 @@ def _stages(labels: Sequence[str], rows: Sequence[CertifyRow]) -> tuple[list[str
     return names, lines
 
 
-def _csv_files(runs: Sequence[Told]) -> dict[str, str]:
+def _csv_files(runs: Sequence[FinishedRun]) -> dict[str, str]:
     """As those of ``compare``, methods called as in the page."""
-    rows, summaries = data.every_row(runs), [summary for told in runs for summary in told.summaries]
+    rows, summaries = data.every_row(runs), [summary for run in runs for summary in run.summaries]
     return {f"report_{name}": text for name, text in tables.csv_files(summaries, rows).items()}
 
 
-def _margins(runs: Sequence[Told]) -> list[list[str]]:
+def _margins(runs: Sequence[FinishedRun]) -> list[list[str]]:
     """A line a sample: position, label, and what each method has; runs with other samples have a dash there."""
-    labels = [method.label for told in runs for method in told.methods]
+    labels = [method.label for run in runs for method in run.methods]
     found: dict[tuple[int, int], dict[str, str]] = {}
     for row in data.every_row(runs):
         said = row.verdict.value if row.margin is None else shown(row.margin)
@@ -120,14 +120,14 @@ def _margins(runs: Sequence[Told]) -> list[list[str]]:
     ]
 
 
-def _hard(hard: Hard) -> Card:
-    row = hard.row
+def _card(sample: NotableSample) -> Card:
+    row = sample.row
     facts = (f"{row.method}: {row.verdict.value}", f"margin {shown(row.margin)}", f"{row.seconds:.3g} s")
-    pictures = () if hard.x is None else _pictures(hard, {f"label {row.label}": hard.x})
+    pictures = () if sample.x is None else _pictures(sample, {f"label {row.label}": sample.x})
     return Card(f"Sample {row.index}", (*facts, row.reason) if row.margin is None else facts, pictures)
 
 
-def _falsified(item: Broken) -> Card:
+def _falsified(item: FalsifiedSample) -> Card:
     """Original, change and counterexample, with the classes that the network gives them."""
     title, facts = f"Sample {item.row.index}, label {item.row.label}", [f"found after {item.row.method}"]
     if item.x is None or item.found is None:
@@ -144,11 +144,11 @@ def _falsified(item: Broken) -> Card:
     return Card(title, tuple(facts), (before, between, after))
 
 
-def _pictures(item: Hard, inputs: Mapping[str, np.ndarray]) -> tuple[Picture, ...]:
+def _pictures(item: NotableSample, inputs: Mapping[str, np.ndarray]) -> tuple[Picture, ...]:
     """Inputs by their captions, all on one scale of brightness; as one table if they are no images."""
     images = {caption: _image(item, x) for caption, x in inputs.items()}
     flat = [x.flatten() for x in inputs.values()]
-    low, high = item.told.file.config.region.clip or (min(x.min() for x in flat), max(x.max() for x in flat))
+    low, high = item.run.file.config.region.clip or (min(x.min() for x in flat), max(x.max() for x in flat))
     found = [Picture(caption, image(x, float(low), float(high))) for caption, x in images.items() if x is not None]
     if len(found) == len(images):
         return tuple(found)
@@ -158,6 +158,6 @@ def _pictures(item: Hard, inputs: Mapping[str, np.ndarray]) -> tuple[Picture, ..
     return (Picture(caption, header=("entry", *inputs), values=values),)
 
 
-def _image(item: Hard, x: np.ndarray) -> np.ndarray | None:
-    source = item.told.file.config.data
+def _image(item: NotableSample, x: np.ndarray) -> np.ndarray | None:
+    source = item.run.file.config.data
     return data.as_image(x, source.layout if isinstance(source, CsvData) else "chw")

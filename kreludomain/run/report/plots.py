@@ -21,7 +21,7 @@ from kreludomain.run.certify.summary import Summary
 from kreludomain.run.report.data import SOLVED
 from kreludomain.verify import Verdict
 
-#: Colours that are told apart on white and on black, also without red and green.
+#: Colours that are finished apart on white and on black, also without red and green.
 COLOURS = {
     Verdict.VERIFIED: "#2a9d6f",
     Verdict.FALSIFIED: "#d1495b",

@@ -36,7 +36,9 @@ from kreludomain.analysis.reachable import (
     volume,
 )
 from kreludomain.property import Region
-from kreludomain.run.show_config import load_show
+from kreludomain.run.show.group import GroupStudy
+from kreludomain.run.show.plane import PlaneStudy
+from kreludomain.run.show.study import Show
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -378,6 +380,12 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
 
 
+def by_method(folder: Path, *methods: str) -> list[dict[str, Any]]:
+    """The rows of the reachable set and of methods, whatever order they were finished in."""
+    rows = {row["method"]: row for row in rows_of(folder)}
+    return [rows[None], *(rows[method] for method in methods)]
+
+
 def test_reachable_sets_are_drawn(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = project(tmp_path, PLANE)
     code, out, err = call(capfd, "show", path)
@@ -385,21 +393,20 @@ def test_reachable_sets_are_drawn(tmp_path: Path, capfd: pytest.CaptureFixture[s
     folder = tmp_path / "out"
     assert (folder / "reach.png").read_bytes().startswith(b"\x89PNG")
     assert "</svg>" in (folder / "reach.svg").read_text()
-    assert "truth: exact: " in out
+    assert "reachable set: exact: " in out
     rows = {row["method"]: row for row in rows_of(folder)}
-    assert list(rows) == ["truth", "interval", "deeppoly", "lp", "krelu-lp k=2"]
-    areas = [rows[m]["area"] for m in ("deeppoly", "lp", "krelu-lp k=2", "truth")]
+    assert set(rows) == {None, "interval", "deeppoly", "lp", "krelu-lp k=2"}
+    areas = [rows[m]["area"] for m in ("deeppoly", "lp", "krelu-lp k=2", None)]
     assert areas == sorted(areas, reverse=True)
-    assert all(row["reach"][0] > 0 > row["reach"][1] for row in rows.values())
-    assert (folder / "sets.csv").read_text().startswith("method,area,")
-    # The resolved configuration says the same, and the same picture is the same file.
+    assert all(row["margins"][0] > 0 > row["margins"][1] for row in rows.values())
+    assert (folder / "sets.csv").read_text().startswith("set,area,")
+    with np.load(folder / "reachable_set.npz") as arrays:
+        assert (len(arrays["points"]), len(arrays["sizes"])) == (rows[None]["points"], rows[None]["pieces"])
+    # The resolved configuration says the same, since it resumes the run; and the same picture is the same file.
     picture = (folder / "reach.svg").read_bytes()
-    assert call(capfd, "show", folder / "config.yaml", "--output", tmp_path / "again")[0] == 0
-    again = {row["method"]: row for row in rows_of(tmp_path / "again")}
-    assert {m: row["corners"] for m, row in again.items()} == {m: row["corners"] for m, row in rows.items()}
-    assert (tmp_path / "again" / "reach.svg").read_bytes() == picture
-    is_refused(call(capfd, "show", path), "there are results already; use --overwrite or another --output")
-    assert call(capfd, "show", path, "--overwrite")[0] == 0
+    (folder / "reach.svg").unlink()
+    assert call(capfd, "show", folder / "config.yaml", "--resume")[0] == 0
+    assert (folder / "reach.svg").read_bytes() == picture
 
 
 def test_keeping_clear_is_what_certify_proves(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -415,10 +422,10 @@ def test_keeping_clear_is_what_certify_proves(tmp_path: Path, capfd: pytest.Capt
     unsafe = [{"x": 0.5, "y": 1.0, "at": between, "label": "there"}]
     path = project(tmp_path, PLANE | {"unsafe": unsafe, "methods": ["deeppoly", "lp"]})
     assert call(capfd, "show", path)[0] == 0
-    reach = {r["method"]: r["reach"][0] for r in rows_of(tmp_path / "out")}
-    assert reach["lp"] > 0 > reach["deeppoly"]
+    margins = {r["method"]: r["margins"][0] for r in rows_of(tmp_path / "out")}
+    assert margins["lp"] > 0 > margins["deeppoly"]
     for method, value in minimum.items():
-        assert reach[method] == pytest.approx(value - between, abs=1e-6)
+        assert margins[method] == pytest.approx(value - between, abs=1e-6)
 
 
 def test_two_neurons_are_drawn(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -431,15 +438,16 @@ def test_two_neurons_are_drawn(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     lines = (folder / "group.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["relaxation", "interval", "triangle", "joint"]
     assert float(lines[-1].split(",")[2]) == pytest.approx(1.0)
-    assert call(capfd, "show", folder / "config.yaml", "--output", tmp_path / "again")[0] == 0
-    assert (tmp_path / "again" / "group.svg").read_bytes() == (folder / "group.svg").read_bytes()
+    picture = (folder / "group.svg").read_bytes()
+    assert call(capfd, "show", folder / "config.yaml", "--resume")[0] == 0
+    assert (folder / "group.svg").read_bytes() == picture
 
 
 def test_other_regions_and_planes_are_drawn(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     boxed = {k: v for k, v in PLANE.items() if k not in ("input", "unsafe")}
     boxed |= {"region": {"lower": [0.0, -0.3], "upper": [0.5, -0.3]}, "plane": {"x": [1, 0, 2], "y": 1}}
     code, out, _ = call(capfd, "show", project(tmp_path, boxed | {"methods": ["deeppoly"]}), "--overwrite")
-    assert (code, "outputs that occur" in out) == (0, True)
+    assert (code, "sampled outputs" in out) == (0, True)
     round_ = PLANE | {"region": {"epsilon": 0.3, "norm": 2}, "methods": ["zonotope", "lp"], "accuracy": 0.05}
     assert call(capfd, "show", project(tmp_path, round_), "--overwrite")[0] == 0
 
@@ -452,8 +460,8 @@ def test_other_regions_and_planes_are_drawn(tmp_path: Path, capfd: pytest.Captur
         (PLANE | {"metods": []}, "run.yaml: metods: unknown key"),
         (PLANE | {"methods": []}, "methods: should have at least one item"),
         (PLANE | {"methods": ["magic"]}, "methods[0]: 'magic' is not one of interval, "),
-        (PLANE | {"methods": ["lp", "lp"]}, "methods[1]: 'lp' is there twice"),
-        (PLANE | {"methods": ["lp", {"name": "lp", "solver": "highspy", "label": "b"}], "region": {"epsilon": 1.0, "norm": 2}}, "methods[1] (b): solver: highspy takes linear regions only"),  # noqa: E501
+        (PLANE | {"methods": ["lp", "lp"]}, "methods[1]: 'lp' is the label of item 0 too"),
+        (PLANE | {"methods": ["lp", {"name": "lp", "solver": "highspy", "label": "b"}], "region": {"epsilon": 1.0, "norm": 2}}, "methods[1]: solver: highspy takes linear regions only"),  # noqa: E501
         (PLANE | {"plane": {"x": 0}}, "plane.y: missing"),
         (PLANE | {"plane": {"x": 0, "y": "f"}}, "plane.y: give an output's position"),
         (PLANE | {"plane": {"x": 0, "y": {-1: 1.0}}}, "plane.y: positions are whole numbers from 0"),
@@ -489,26 +497,10 @@ def test_when_time_is_up_the_set_is_still_around_the_truth(tmp_path: Path, capfd
     code, out, _ = call(capfd, "show", path)
     assert code == 0
     assert "krelu-lp: time is up" in out
-    known, late = rows_of(tmp_path / "out")
+    known, late = by_method(tmp_path / "out", "krelu-lp")
     assert late["directions"] == 17  # the first ones, and one of an unsafe half-plane that is not among them
-    assert violations(np.array(late["corners"]), np.array(known["corners"])).max() <= 1e-9
+    assert violations(np.array(late["vertices"]), np.array(known["vertices"])).max() <= 1e-9
     assert late["area"] > 1.2 * known["area"]
-
-
-def test_an_interrupted_run_keeps_what_is_done(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(self: SupportBounds, directions: np.ndarray) -> np.ndarray:
-        if type(self.abstraction).__name__ == "LPAbstraction":
-            raise KeyboardInterrupt
-        return original(self, directions)
-
-    original = SupportBounds.__call__
-    monkeypatch.setattr(SupportBounds, "__call__", interrupted)
-    code, _, err = call(capfd, "show", project(tmp_path, PLANE))
-    assert code == 130
-    assert err.startswith("stopped: 3 rows are in ")
-    assert [row["method"] for row in rows_of(tmp_path / "out")] == ["truth", "interval", "deeppoly"]
 
 
 # What the documents show ----------------------------------------------------------------------------------------------
@@ -516,23 +508,20 @@ def test_an_interrupted_run_keeps_what_is_done(
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("show*.yaml")), ids=lambda path: path.stem)
 def test_configurations_are_ready_to_run(path: Path) -> None:
-    file = load_show(path)
-    if "plane" in path.read_text():
-        network, region = file.scene(file.config)  # type: ignore[arg-type]
-        assert file.plane(file.config, network).rows.shape[0] == region.batch + 1  # type: ignore[arg-type]
-    else:
-        assert file.pair(file.config).vertices.shape[1] == 2  # type: ignore[arg-type]
+    study = Show.prepare(Show.load(path))
+    assert isinstance(study, PlaneStudy if "plane" in path.read_text() else GroupStudy)
+    assert len(study.tasks()) > 1
 
 
 def test_the_digit_is_beyond_the_barrier() -> None:
     """What the README's picture says: single neurons cannot keep the 8 from being a 3 or a 9, pairs can."""
-    file = load_show(ROOT / "configs" / "show_digits.yaml")
-    network, region = file.scene(file.config)  # type: ignore[arg-type]
-    plane = file.plane(file.config, network)  # type: ignore[arg-type]
+    study = Show.prepare(Show.load(ROOT / "configs" / "show_digits.yaml"))
+    assert isinstance(study, PlaneStudy)
+    network, region = study.scene.network, study.scene.region
     towards = -np.eye(2)
-    methods = {method.label: method.method for method in file.config.methods}  # type: ignore[union-attr]
+    methods = {method.label: method.method for method in study.config.methods}
     lowest = {
-        label: -SupportBounds(methods[label].abstract(kd.Query(network, region)), plane)(towards)
+        label: -SupportBounds(methods[label].abstract(kd.Query(network, region)), study.plane)(towards)
         for label in ("zonotope", "DeepPoly", "triangle LP", "k-ReLU, k = 2")
     }
     assert all((lowest[label] < 0).all() for label in ("zonotope", "DeepPoly", "triangle LP"))
@@ -543,10 +532,11 @@ def test_the_sets_of_the_arm_are_nested(tmp_path: Path, capfd: pytest.CaptureFix
     config = yaml.safe_load((ROOT / "configs" / "show_arm.yaml").read_text())
     config |= {"network": str(ROOT / "configs" / config["network"]), "accuracy": 0.02}
     assert call(capfd, "show", project(tmp_path, config), "--output", tmp_path)[0] == 0
-    known, *others = rows_of(tmp_path)
+    labels = (method if isinstance(method, str) else method["label"] for method in config["methods"])
+    known, *others = by_method(tmp_path, *labels)
     areas = [row["area"] for row in (*others, known)]
     assert all(outer > 1.04 * inner for outer, inner in pairwise(areas))
-    outside = nesting_violations([np.array(row["corners"]) for row in (*others, known)])
+    outside = nesting_violations([np.array(row["vertices"]) for row in (*others, known)])
     assert all(out <= row["gap"] + 1e-6 for out, row in zip(outside, [*others[1:], known], strict=True))
 
 

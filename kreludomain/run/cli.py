@@ -18,11 +18,9 @@ from kreludomain.run.engine import machine
 from kreludomain.run.engine.command import Threads, command
 from kreludomain.run.engine.session import INTERRUPTED
 from kreludomain.run.engine.study import ConfigPath
-from kreludomain.run.invert import invert as run_invert
 from kreludomain.run.lipschitz import lipschitz as run_lipschitz
 from kreludomain.run.moments import moments as run_moments
 from kreludomain.run.output.screen import errors, screen
-from kreludomain.run.show import show as run_show
 from kreludomain.run.studies import STUDIES
 from kreludomain.run.vnncomp.instance import Device, MemoryMb, MethodName, MethodOptions, solver_method
 from kreludomain.run.vnncomp.verify import Resources
@@ -91,18 +89,6 @@ def verify(
 def moments(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
     """Mean and covariance of the output under Gaussian noise, and Gaussian attacks."""
     run_moments(config, output, overwrite)
-
-
-@app.command()
-def show(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
-    """Draw reachable sets in a plane, or the relaxations of two neurons, as CONFIG says."""
-    run_show(config, output, overwrite)
-
-
-@app.command()
-def invert(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
-    """Certify how far around points a network is invertible, or one network a function of another."""
-    run_invert(config, output, overwrite)
 
 
 @app.command()

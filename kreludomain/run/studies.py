@@ -6,6 +6,8 @@ from typing import Any
 
 from kreludomain.run.certify.study import Certify, Compare
 from kreludomain.run.engine.study import Study
+from kreludomain.run.invert.study import Invert
+from kreludomain.run.show.study import Show
 from kreludomain.run.vnncomp.study import Benchmark
 
-STUDIES: tuple[type[Study[Any, Any, Any]], ...] = (Certify, Compare, Benchmark)
+STUDIES: tuple[type[Study[Any, Any, Any]], ...] = (Certify, Compare, Benchmark, Show, Invert)

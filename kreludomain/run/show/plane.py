@@ -1,0 +1,180 @@
+"""Reachable sets in a plane: the set itself, exact or sampled, and the polygon by which each method bounds it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from kreludomain.analysis.reachable import Plane, ReachableSet, SupportBounds, area, circumscribe, reachable_set
+from kreludomain.deadline import Deadline
+from kreludomain.domain import Query
+from kreludomain.errors import InputError
+from kreludomain.run.config.fields import RegionConfig
+from kreludomain.run.config.files import ConfigFile
+from kreludomain.run.config.methods import NamedMethod, try_method
+from kreludomain.run.engine.folder import Folder, arrays_file
+from kreludomain.run.engine.study import Computed, Task, limits_of
+from kreludomain.run.engine.worker import Failure
+from kreludomain.run.show.base import Scene, ShowStudy
+from kreludomain.run.show.config import DirectionValue, PlaneConfig
+from kreludomain.run.show.plane_rows import SetRow, nesting, sets_csv, sets_table
+
+#: The file with the points and the pieces of the reachable set.
+ARRAYS = "reachable_set.npz"
+#: The reason of a polygon whose gap is as small as the configuration wants it.
+ACCURATE = "accurate"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SetTask(Task):
+    """A method's set in the plane; without a method, the reachable set itself."""
+
+    method: NamedMethod | None
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneStudy(ShowStudy[PlaneConfig, SetTask, SetRow]):
+    """``kreludomain show`` of reachable sets."""
+
+    config_model: ClassVar[Any] = PlaneConfig
+    row_type: ClassVar[Any] = SetRow
+    outcomes: ClassVar[tuple[str, ...]] = ("computed",)
+
+    config: PlaneConfig
+    scene: Scene
+    plane: Plane
+
+    @classmethod
+    def prepare(cls, file: ConfigFile[PlaneConfig]) -> PlaneStudy:
+        config, scene = file.config, Scene.load(file, file.config)
+        given, network = config.plane, scene.network
+        ball = config.region if isinstance(config.region, RegionConfig) else RegionConfig(epsilon=1.0)
+        with file.named():
+            size = network.size(network.output.name if given.node is None else network[given.node].name)
+            plane = Plane.of(network, _expression(given.x, size, "x"), _expression(given.y, size, "y"), given.node)
+        for position, method in enumerate(config.methods):
+            with file.named(f"methods[{position}]"):
+                try_method(ball, method)
+        return cls(config, scene, plane)
+
+    def contents(self) -> Mapping[str, str]:
+        return self.scene.contents()
+
+    def tasks(self) -> Sequence[SetTask]:
+        rows = [(method, _empty(method)) for method in (None, *self.config.methods)]
+        limits = limits_of(self.config)
+        return [SetTask(key=row.key, text=row.name, kind=row.name, limits=limits, method=m) for m, row in rows]
+
+    def compute(self, task: SetTask, needed: SetRow | None) -> Computed[SetRow]:
+        return self._reachable() if task.method is None else Computed(self._bounded(task.method))
+
+    def _reachable(self) -> Computed[SetRow]:
+        start, scene, config = time.monotonic(), self.scene, self.config
+        found = reachable_set(scene.network, scene.region, self.plane, config.samples, config.seed)
+        reason = f"exact: {len(found.pieces)} linear pieces" if found.exact else f"{len(found.points)} sampled outputs"
+        row = SetRow(None, pieces=len(found.pieces), points=len(found.points), reason=reason)
+        sizes = np.array([len(piece) for piece in found.pieces], dtype=int)
+        vertices = np.concatenate([np.zeros((0, 2)), *found.pieces])
+        arrays = arrays_file(points=found.points, vertices=vertices, sizes=sizes)
+        return Computed(self._measured(row, found.hull, start), {ARRAYS: arrays})
+
+    def _bounded(self, method: NamedMethod) -> SetRow:
+        start, scene, config = time.monotonic(), self.scene, self.config
+        deadline = Deadline.after(config.timeout_s)
+        abstraction = method.method.abstract(Query(scene.network, scene.region, deadline=deadline))
+        support = SupportBounds(abstraction, self.plane, deadline)
+        normals = self._unsafe()[0]
+        found = circumscribe(support, config.accuracy, config.directions, -normals, lambda: deadline.passed)
+        accurate = found.gap <= config.accuracy * float(np.ptp(found.vertices, axis=0).max())
+        row = replace(
+            _empty(method),
+            directions=len(found.supports),
+            gap=found.gap,
+            reason=ACCURATE if accurate else "time limit" if deadline.passed else "all directions asked",
+            notes=tuple(support.notes),
+        )
+        return self._measured(row, found.vertices, start)
+
+    def _measured(self, row: SetRow, vertices: np.ndarray, start: float) -> SetRow:
+        """The row with a polygon ``(V, 2)`` and what is measured of it."""
+        normals, levels = self._unsafe()
+        slack = 1e-9 * np.abs(normals).sum(1) * np.abs(vertices).max()  # far more than the vertices are rounded
+        margins = (vertices @ normals.T).min(0) - levels - slack
+        return replace(
+            row,
+            vertices=tuple((float(x), float(y)) for x, y in vertices),
+            area=area(vertices),
+            margins=tuple(margins.tolist()),
+            seconds=time.monotonic() - start,
+        )
+
+    def _unsafe(self) -> tuple[np.ndarray, np.ndarray]:
+        """Normals ``(n, 2)`` and levels ``(n,)`` of the unsafe half-planes."""
+        sides = self.config.unsafe
+        return np.array([[s.x, s.y] for s in sides]).reshape(-1, 2), np.array([s.at for s in sides])
+
+    def failed(self, task: SetTask, failure: Failure) -> SetRow:
+        return replace(_empty(task.method), reason=failure.text(self.config.timeout_s), seconds=failure.seconds)
+
+    def report(self, folder: Folder, rows: Sequence[SetRow], console: Console) -> None:
+        from kreludomain.run.show.plane_figure import sets_figure  # matplotlib: imports for a second, and only here
+
+        reachable, *methods = rows
+        order: list[SetRow] = [*methods, reachable]
+        console.print(sets_table(order, reachable, [side.label for side in self.config.unsafe]))
+        for row in order:
+            for note in (*([] if row.reason == ACCURATE else [row.reason]), *row.notes):
+                console.print(f"{row.name}: {note}", soft_wrap=True)
+        console.print(nesting(order), soft_wrap=True)
+        folder.write("sets.csv", sets_csv(order, reachable))
+        folder.write_all(sets_figure(self.config, self._labels(), _stored(folder, reachable), methods))
+
+    def _labels(self) -> tuple[str, str]:
+        """The labels of the axes."""
+        given = self.config.plane
+        return given.labels or (_label(given.x, given.node), _label(given.y, given.node))
+
+
+def _empty(method: NamedMethod | None) -> SetRow:
+    return SetRow(None) if method is None else SetRow(method.label, method.is_joint)
+
+
+def _stored(folder: Folder, row: SetRow) -> ReachableSet | None:
+    """The reachable set that was written with its row; ``None`` where it failed."""
+    if not row.vertices:
+        return None
+    with np.load(folder.path / ARRAYS) as arrays:
+        pieces = np.split(arrays["vertices"], np.cumsum(arrays["sizes"])[:-1]) if len(arrays["sizes"]) else []
+        return ReachableSet(arrays["points"], tuple(pieces), row.polygon)
+
+
+def _expression(given: DirectionValue, size: int, key: str) -> Tensor:
+    """A direction as weights of a node's ``size`` entries."""
+    if isinstance(given, list):
+        if len(given) != size:
+            raise InputError(f"plane.{key}: {len(given)} weights, the node has {size} entries")
+        return torch.tensor(given, dtype=torch.float64)
+    weights = {given: 1.0} if isinstance(given, int) else given
+    row = torch.zeros(size, dtype=torch.float64)
+    for position, weight in weights.items():
+        if position >= size:
+            raise InputError(f"plane.{key}: there is no entry {position}, the node has {size} (from 0)")
+        row[position] = weight
+    return row
+
+
+def _label(given: DirectionValue, node: str | None) -> str:
+    """A direction as the label of an axis."""
+    values = node or "output"
+    if isinstance(given, int):
+        return f"{values} {given}"
+    weights = given.items() if isinstance(given, Mapping) else enumerate(given)
+    terms = [f"{'+' if w > 0 else '-'} {'' if abs(w) == 1 else f'{abs(w):g} '}{values} {p}" for p, w in weights if w]
+    return " ".join(terms[:4]).removeprefix("+ ") + (" ..." if len(terms) > 4 else "")

@@ -52,7 +52,8 @@ class ExpectedToEnd:
         doublings = math.log2(progress.bounded / _FIRST_ESTIMATE_AT)
         share = min(_LARGEST_SHARE, _SHARE_AT_FIRST + _SHARE_PER_DOUBLING * doublings)
         levels = share * -progress.first / max(progress.gain, 1e-9)
-        return seconds * 2.0 ** min(levels, 60.0) < spent + self.deadline.remaining
+        result: bool = seconds * 2.0 ** min(levels, 60.0) < spent + self.deadline.remaining
+        return result
 
 
 @dataclass

@@ -213,7 +213,8 @@ class _PartSearch:
         expected = self.fixed_rate.expected(lacking)
         if expected > self.refined_rate.expected(lacking):
             return _PROBE
-        return max(_PROBE, _OVERRUN * 2.0 ** min(expected, 60.0) / self.fixed_rate.seconds)
+        result: float = max(_PROBE, _OVERRUN * 2.0 ** min(expected, 60.0) / self.fixed_rate.seconds)
+        return result
 
     def _split(self, here: DualAbstraction, neuron_scores: Tensor, first: float) -> list[_Part]:
         """The halves of a part by the neuron of the largest score, earlier layers preferred; none if none has one."""

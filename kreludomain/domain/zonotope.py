@@ -73,7 +73,8 @@ def affine_form(operator: Operator, pre: Bounds, symbols: int, *inputs: AffineFo
 def _apply(operator: AffineOperator, generators: list[Tensor]) -> Tensor:
     """An affine operator's linear part on generators ``(B, symbols, *shape)``."""
     batch, symbols = generators[0].shape[:2]
-    return operator.linear(*(g.flatten(0, 1) for g in generators)).unflatten(0, (batch, symbols))
+    result: Tensor = operator.linear(*(g.flatten(0, 1) for g in generators)).unflatten(0, (batch, symbols))
+    return result
 
 
 @affine_form.register

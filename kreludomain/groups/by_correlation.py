@@ -47,7 +47,8 @@ class ByCorrelation(Grouping):
         values = values / values.norm(dim=0).clamp(min=1e-300)
         lower, upper = (v.flatten()[unstable] for v in (bounds.lower, bounds.upper))
         area = (-lower * upper / 2).sqrt()
-        return ((values.T @ values).abs() * area[:, None] * area).fill_diagonal_(-1.0).cpu()
+        result: Tensor = ((values.T @ values).abs() * area[:, None] * area).fill_diagonal_(-1.0).cpu()
+        return result
 
     def _best_groups(self, scores: Tensor, count: int) -> list[tuple[int, ...]]:
         """At most ``count`` groups, as positions among the unstable neurons."""
@@ -76,4 +77,5 @@ class ByCorrelation(Grouping):
         best = scores.topk(min(self.partners, n - 1), dim=1).indices
         subsets = torch.tensor(list(itertools.combinations(range(best.shape[1]), k - 1)))
         neurons = torch.arange(n)[:, None, None].expand(-1, len(subsets), 1)
-        return torch.cat([neurons, best[:, subsets]], dim=2).flatten(0, 1).sort(1).values.unique(dim=0)
+        result: Tensor = torch.cat([neurons, best[:, subsets]], dim=2).flatten(0, 1).sort(1).values.unique(dim=0)
+        return result

@@ -119,13 +119,15 @@ def _unit_rows(normals: np.ndarray) -> np.ndarray:
     """Rows of length one, without those that are not finite or too short to have a direction."""
     normals = normals[np.isfinite(normals).all(1)]
     length = np.linalg.norm(normals, axis=1)
-    return normals[length > 1e-9] / length[length > 1e-9, None]
+    result: np.ndarray = normals[length > 1e-9] / length[length > 1e-9, None]
+    return result
 
 
 def _touching(normals: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Which points each proposed facet touches, ``(F, V)``."""
     height = points @ normals.T
-    return (height > height.max(0) - _COARSE).T
+    result: np.ndarray = (height > height.max(0) - _COARSE).T
+    return result
 
 
 def _not_among(some: np.ndarray, others: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -47,7 +47,8 @@ class Arrangement:
 
     @property
     def k(self) -> int:
-        return self.directions.shape[1]
+        result: int = self.directions.shape[1]
+        return result
 
     @property
     def planes(self) -> Floats:
@@ -107,7 +108,8 @@ def _lines_through(arrangement: Arrangement, points: Floats, owner: Integers) ->
         last = np.arange(len(parent)) - np.repeat(np.cumsum(room) - room - last - 1, room)
         keys, of = keys[parent] << bits | plane[last], of[parent]
     keys = np.sort(keys)
-    return keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
+    result: Integers = keys[np.concatenate([[True], keys[1:] != keys[:-1]])]
+    return result
 
 
 def _without(keys: Integers, clipped: Integers) -> Integers:
@@ -115,7 +117,8 @@ def _without(keys: Integers, clipped: Integers) -> Integers:
     if not len(clipped):
         return keys
     position = np.minimum(np.searchsorted(clipped, keys), len(clipped) - 1)
-    return keys[clipped[position] != keys]
+    result: Integers = keys[clipped[position] != keys]
+    return result
 
 
 def _ends(arrangement: Arrangement, keys: Integers) -> tuple[Floats, Integers]:
@@ -227,7 +230,8 @@ def _distinct(points: Floats, owner: Integers) -> tuple[Floats, Integers]:
 
 
 def _equal_to_next(cells: Integers) -> NDArray[np.bool_]:
-    return (cells[:, 1:] == cells[:, :-1]).all(0)
+    result: NDArray[np.bool_] = (cells[:, 1:] == cells[:, :-1]).all(0)
+    return result
 
 
 def _cells(points: Floats, owner: Integers) -> Integers:

@@ -50,4 +50,5 @@ def _joined_model(model: bytes, size: int) -> bytes:
     graph.node.append(helper.make_node("Concat", [f"{name}.{source}", f"{name}.{result}"], [name], axis=1))
     del graph.output[:]
     graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, size]))
-    return made.SerializeToString()
+    found: bytes = made.SerializeToString()
+    return found

@@ -93,7 +93,8 @@ class Affine:
         """An upper bound of ``|matrix| @ |z| + |constant|`` for variables within bounds, ``(n,)``."""
         width = self.matrix.shape[1]
         reach: np.ndarray = abs(self.matrix) @ np.maximum(np.abs(lower), np.abs(upper))[:width]
-        return reach + np.abs(self.constant)
+        result: np.ndarray = reach + np.abs(self.constant)
+        return result
 
     def _side_by_side(self, other: Affine) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
         width = max(self.matrix.shape[1], other.matrix.shape[1])

@@ -214,7 +214,8 @@ class Ball(Region):
 
     def distance(self, x: Tensor) -> Tensor:
         """``||x - middle||_p`` of points ``(N, *shape)``."""
-        return torch.linalg.vector_norm((x - self.middle).flatten(1), ord=self.norm, dim=1)
+        result: Tensor = torch.linalg.vector_norm((x - self.middle).flatten(1), ord=self.norm, dim=1)
+        return result
 
     def contains(self, x: Tensor) -> Tensor:
         box = ((x >= self.lower) & (x <= self.upper)).flatten(1).all(1)
@@ -254,7 +255,8 @@ class L1Ball(Ball):
         a = coefficients.flatten(2)
         _, spent, order = self._spent(a)
         moved = torch.zeros_like(spent).scatter_(2, order, spent) * a.sign()
-        return self.middle[:, None] - moved.unflatten(2, self.shape)
+        result: Tensor = self.middle[:, None] - moved.unflatten(2, self.shape)
+        return result
 
     def _spent(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A fractional knapsack: the budget goes to the steepest coordinates first, each up to the side of the box.
@@ -285,7 +287,8 @@ class L2Ball(Ball):
         down, up = self._room()
         whole = -self.radius * torch.linalg.vector_norm(a, dim=2)
         if bool((torch.minimum(down, up) >= self.radius).all()):
-            return at_middle + whole
+            result: Tensor = at_middle + whole
+            return result
         t, z = self._cut(a, -down[:, None], up[:, None])
         cut = (a * z + z * z / (2 * t)).sum(2) - self.radius**2 / (2 * t[..., 0])
         return at_middle + torch.maximum(whole, cut)
@@ -293,7 +296,8 @@ class L2Ball(Ball):
     def minimiser(self, coefficients: Tensor) -> Tensor:
         down, up = self._room()
         _, z = self._cut(coefficients.flatten(2), -down[:, None], up[:, None])
-        return self.middle[:, None] + z.unflatten(2, self.shape)
+        result: Tensor = self.middle[:, None] + z.unflatten(2, self.shape)
+        return result
 
     def _cut(self, a: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """The best multiplier for ``min a . z`` over ``low <= z <= high``, ``||z|| <= radius``, and the minimiser.

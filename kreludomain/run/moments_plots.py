@@ -200,6 +200,7 @@ def _drawable(picture: np.ndarray, colours: str) -> np.ndarray:
     if picture.ndim == 2:
         return picture
     if picture.shape[2] == 3 and colours == "gray":
-        return np.clip(picture, 0, 1)
+        result: np.ndarray = np.clip(picture, 0, 1)
+        return result
     strongest = np.abs(picture).argmax(2)[:, :, None]
     return np.take_along_axis(picture, strongest, 2)[:, :, 0]

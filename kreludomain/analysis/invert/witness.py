@@ -90,4 +90,5 @@ def jacobian(network: Network, x: Tensor) -> Tensor:
     """The matrix ``(outputs, inputs)`` of the linear piece that a point ``(*shape)`` is in."""
     with torch.enable_grad():
         found = torch.autograd.functional.jacobian(lambda v: network(v[None])[0].flatten(), x)
-    return found.reshape(network.size(network.output.name), -1)
+    result: Tensor = found.reshape(network.size(network.output.name), -1)
+    return result

@@ -67,7 +67,7 @@ class LocalBounds:
         """
         order = norm_of(p)
         largest = _max_abs(jacobian_bounds(self.network, bounds, rows))[0]
-        found = torch.linalg.vector_norm(largest, ord=dual(order), dim=1) * (1 + NORM_TOL)
+        found: Tensor = torch.linalg.vector_norm(largest, ord=dual(order), dim=1) * (1 + NORM_TOL)
         if order != 2:
             return found
         centre, radius = self._ball(bounds, rows_of(self.network, rows), _row_norms)
@@ -129,4 +129,5 @@ def _spectral_norm(matrix: Tensor) -> Tensor:
 
 def _row_norms(matrix: Tensor) -> Tensor:
     """The ``l_2`` norm of each row, ``(m,)``."""
-    return torch.linalg.vector_norm(matrix, dim=1) * (1 + NORM_TOL)
+    result: Tensor = torch.linalg.vector_norm(matrix, dim=1) * (1 + NORM_TOL)
+    return result

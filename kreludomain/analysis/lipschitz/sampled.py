@@ -112,7 +112,8 @@ def _difference_quotients(
 def _steepest_direction(jacobian: Tensor, p: float) -> Tensor:
     """Directions ``v`` of largest ``||J v||_p / ||v||_p``, ``(N, inputs)``, for ``J`` of shape ``(N, m, inputs)``."""
     if p == 2:
-        return torch.linalg.svd(jacobian, full_matrices=False).Vh[:, 0]
+        result: Tensor = torch.linalg.svd(jacobian, full_matrices=False).Vh[:, 0]
+        return result
     if p == math.inf:
         row = jacobian.abs().sum(2).argmax(1)
         return torch.where(jacobian[torch.arange(len(row)), row] < 0, -1.0, 1.0).to(jacobian)

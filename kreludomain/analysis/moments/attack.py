@@ -94,7 +94,8 @@ def _cosines(size: int) -> Tensor:
     """The orthonormal basis of the discrete cosine transform (DCT-II) as columns, lowest frequency first."""
     places = torch.arange(size, dtype=torch.float64)
     cosines = torch.cos(math.pi * (places[:, None] + 0.5) * places / size)
-    return cosines / torch.linalg.vector_norm(cosines, dim=0)
+    result: Tensor = cosines / torch.linalg.vector_norm(cosines, dim=0)
+    return result
 
 
 def smooth_attack(

@@ -57,7 +57,8 @@ class Gaussian:
     @property
     def std(self) -> Tensor:
         """Standard deviation of each entry, ``(*shape)``."""
-        return torch.linalg.vector_norm(self.factor, dim=1).reshape(self.mean.shape)
+        result: Tensor = torch.linalg.vector_norm(self.factor, dim=1).reshape(self.mean.shape)
+        return result
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``count`` draws, ``(count, *shape)``."""
@@ -131,7 +132,8 @@ def square_root(covariance: Tensor) -> Tensor:
     """``F`` ``(n, r)`` with ``F F^T`` the covariance ``(n, n)``; ``r`` is the number of eigenvalues above rounding."""
     values, vectors = torch.linalg.eigh(covariance)
     kept = values > 1e-15 * len(values) * values[-1]
-    return vectors[:, kept] * values[kept].sqrt()
+    result: Tensor = vectors[:, kept] * values[kept].sqrt()
+    return result
 
 
 def pixel_covariance(shape: Shape, std: float, correlation: float = 0.0) -> Tensor:

@@ -20,7 +20,8 @@ MAX_SCORE = 40.0
 def density(x: ArrayLike) -> Array:
     """The standard normal density."""
     x = np.asarray(x, dtype=np.float64)
-    return np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+    result: Array = np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+    return result
 
 
 def bivariate_cdf(a: ArrayLike, b: ArrayLike, rho: ArrayLike) -> Array:
@@ -46,7 +47,8 @@ def relu_covariance(a: ArrayLike, b: ArrayLike, rho: ArrayLike) -> Array:
     both = (x > 0) & (y > 0)
     linear = np.select([both, x > 0, y > 0], [ndtr(x) - ndtr(-y), ndtr(y), ndtr(x)], 0.0)
     flipped = np.where((x > 0) != (y > 0), -r, r)
-    return r * linear + _negative_covariance(-np.abs(x), -np.abs(y), flipped)
+    result: Array = r * linear + _negative_covariance(-np.abs(x), -np.abs(y), flipped)
+    return result
 
 
 def _broadcast(a: ArrayLike, b: ArrayLike, rho: ArrayLike) -> tuple[Array, Array, Array]:
@@ -68,7 +70,8 @@ def _negative_covariance(a: Array, b: Array, rho: Array) -> Array:
         product = (a * b + rho) * joint + a * density(b) * ndtr(u) + b * density(a) * ndtr(v)
         product += q * density(b) * density(u)  # q^2 times the bivariate density
         means = (a * ndtr(a) + density(a)) * (b * ndtr(b) + density(b))
-    return product - means
+    result: Array = product - means
+    return result
 
 
 def _residual(x: Array, y: Array, rho: Array) -> Array:
@@ -89,4 +92,5 @@ def _cdf(a: Array, b: Array, rho: Array, v: Array, u: Array) -> Array:
         slope_a, slope_b = np.where(origin, both, v / a), np.where(origin, both, u / b)
     opposite = (a * b < 0) | ((a * b == 0) & (a + b < 0))
     value = (ndtr(a) + ndtr(b)) / 2 - owens_t(a, slope_a) - owens_t(b, slope_b) - np.where(opposite, 0.5, 0.0)
-    return np.clip(value, 0.0, np.minimum(ndtr(a), ndtr(b)))
+    result: Array = np.clip(value, 0.0, np.minimum(ndtr(a), ndtr(b)))
+    return result

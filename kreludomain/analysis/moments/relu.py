@@ -32,16 +32,19 @@ def relu_mean(mean: Tensor, variance: Tensor) -> Tensor:
     std = variance.clamp(min=MIN_VARIANCE).sqrt()
     tail = (mean.abs() / std).clamp(max=MAX_SCORE)
     added = std * (_density(tail) - tail * torch.special.ndtr(-tail))
-    return (mean + mean.abs()) / 2 + added.clamp(min=0)
+    result: Tensor = (mean + mean.abs()) / 2 + added.clamp(min=0)
+    return result
 
 
 def active_probability(mean: Tensor, variance: Tensor) -> Tensor:
     """``P(x > 0)`` for normal entries; one half where mean and variance are both zero."""
-    return torch.special.ndtr((mean / variance.clamp(min=MIN_VARIANCE).sqrt()).clamp(-MAX_SCORE, MAX_SCORE))
+    result: Tensor = torch.special.ndtr((mean / variance.clamp(min=MIN_VARIANCE).sqrt()).clamp(-MAX_SCORE, MAX_SCORE))
+    return result
 
 
 def _density(x: Tensor) -> Tensor:
-    return torch.exp(-x * x / 2) / (2 * torch.pi) ** 0.5
+    result: Tensor = torch.exp(-x * x / 2) / (2 * torch.pi) ** 0.5
+    return result
 
 
 def exact_covariance(mean: Tensor, covariance: Tensor) -> Tensor:
@@ -75,7 +78,8 @@ def cheap_covariance(mean: Tensor, covariance: Tensor) -> Tensor:
     slope, curvature = torch.special.ndtr(a), _density(a) * scale
     result = covariance * slope[:, None] * slope + covariance**2 * curvature[:, None] * curvature / 2
     exact = relu_covariance(a.detach().cpu().numpy(), a.detach().cpu().numpy(), 1.0)
-    return result.diagonal_scatter(torch.from_numpy(exact).to(variance).clamp(min=0) * variance)
+    found: Tensor = result.diagonal_scatter(torch.from_numpy(exact).to(variance).clamp(min=0) * variance)
+    return found
 
 
 #: How the covariance of a ReLU layer is computed, by name.

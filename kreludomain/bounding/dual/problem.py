@@ -104,7 +104,8 @@ class DualProblem:
             return None
 
         def mixed(rows: Tensor, weight: Tensor = constraint) -> Tensor:
-            return (weight.T @ rows[0].flatten(1)).unflatten(1, rows.shape[2:])[None]
+            result: Tensor = (weight.T @ rows[0].flatten(1)).unflatten(1, rows.shape[2:])[None]
+            return result
 
         constant = (constraint.T @ output_constraints.constant[0])[None]
         if rounding is None:

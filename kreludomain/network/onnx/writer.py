@@ -48,7 +48,8 @@ def to_onnx(network: Network) -> bytes:
     opsets = [helper.make_opsetid("", writer.opset)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets))
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    result: bytes = model.SerializeToString()
+    return result
 
 
 def _value_info(node: Node) -> onnx.ValueInfoProto:

@@ -118,7 +118,8 @@ class Gather(_Layout):
     def linear(self, *inputs: Tensor) -> Tensor:
         (index, zeros), flat = self._flat, inputs[0].flatten(1)
         flat = functional.pad(flat, (0, 1)) if zeros else flat
-        return flat.index_select(1, index).unflatten(1, self.out_shape)
+        result: Tensor = flat.index_select(1, index).unflatten(1, self.out_shape)
+        return result
 
     def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
         (index, zeros), size = self._flat, math.prod(self.in_shape)
@@ -155,4 +156,5 @@ class Concat(_Layout):
         return self.linear(*radii)
 
     def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        return coefficients.split([shape[self.axis] for shape in self.shapes], dim=self.axis + 1)
+        result: tuple[Tensor, ...] = coefficients.split([shape[self.axis] for shape in self.shapes], dim=self.axis + 1)
+        return result

@@ -139,7 +139,8 @@ class HighsSession(SolverSession):
         self._highs.setOptionValue("solver", algorithm)
         _limit(self._highs, seconds)
         self._highs.run()
-        return self._highs.getModelStatus()
+        result: highspy.HighsModelStatus = self._highs.getModelStatus()
+        return result
 
     def _solution(self, status: highspy.HighsModelStatus) -> LPSolution:
         solution = self._highs.getSolution()

@@ -127,7 +127,8 @@ def unit_ball(norm: str, count: int = 400) -> np.ndarray:
     """Points ``(2, count)`` around the unit ball of a norm."""
     angle = np.linspace(0, 2 * np.pi, count)
     around = np.stack([np.cos(angle), np.sin(angle)])
-    return around / np.linalg.norm(around, ord=float(norm), axis=0)
+    result: np.ndarray = around / np.linalg.norm(around, ord=float(norm), axis=0)
+    return result
 
 
 def _plane_legend(config: InvertConfig, window: WindowConfig) -> list[Line2D | Patch]:

@@ -128,12 +128,12 @@ def test_forms_are_below_the_rows_at_every_point(network: kd.Network) -> None:
     shape = network.input.shape
     middle = draw(6, *shape, seed=4)
     region = kd.box(middle - 0.3, middle + 0.3)
-    whole = RootRelaxation.of(network, kd.box(region.lower.amin(0)[None], region.upper.amax(0)[None]))
+    root = RootRelaxation.of(network, kd.box(region.lower.amin(0)[None], region.upper.amax(0)[None]))
     objective = kd.claim(draw(4, network.size(network.output.name), seed=6)).objective(network)
     signs = torch.zeros(6, neuron_count(network), dtype=torch.int8)
     for part in (region, kd.box(middle - 0.3, middle), kd.box(middle - 0.05, middle)):
-        forms = batched_crown(network, part, signs, whole)
-        rows, losses = forms.charged_rows(objective)
+        forms = batched_crown(network, part, signs, root)
+        rows, losses = forms.scored_rows(objective)
         for _ in range(30):
             x = part.lower + torch.rand_like(part.lower) * (part.upper - part.lower)
             values = network.values(x)

@@ -52,4 +52,4 @@ class _RefinedAbstraction(Abstraction):
         lower = self.refinement.minimise(self.base, objective, deadline)
         if lower.shape != by_base.lower.shape or lower.isnan().any():
             raise InputError(f"refinement: bounds of shape {tuple(by_base.lower.shape)} without NaN are expected")
-        return by_base | LowerBounds(lower.to(by_base.lower) - self.rounding.of_start(objective))
+        return by_base | LowerBounds(lower.to(by_base.lower) - self.rounding.start_error(objective))

@@ -176,7 +176,7 @@ def _refined(step: LPAbstraction, node: str, deadline: Deadline) -> tuple[Bounds
         return bounds, ()
     objective = Objective.neurons(step.network, node, indices)
     below, above = step.minimise(objective, deadline), step.minimise(-objective, deadline)
-    return bounds.replace(indices, below.lower, -above.lower), below.notes + above.notes
+    return bounds.tightened(indices, below.lower, -above.lower), below.notes + above.notes
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,7 @@ class _InputSearch:
         loss of bounds, ``(N, inputs)``."""
         region = self._box(boxes)
         relaxation = batched_crown(self.network, region, boxes.signs, self.whole, self.options.lower_slope)
-        forms, losses = relaxation.charged_rows(self.objective)
+        forms, losses = relaxation.scored_rows(self.objective)
         lower, clause = forms.concretise(region), self.claim.clauses
         proved = boxes.proved | self.claim.proved(lower)
         worst = self.claim.clause_margins(lower).masked_fill(proved, torch.inf)
@@ -232,7 +232,8 @@ class _InputSearch:
     def _mixing_loss(self) -> Tensor:
         """What rounding can do to an average of rows."""
         values = (
-            self.objective.coefficients[0].flatten(1).abs() @ self.whole.rounding.reach(self.objective.node).flatten()
+            self.objective.coefficients[0].flatten(1).abs()
+            @ self.whole.rounding.magnitude(self.objective.node).flatten()
         )
         return gamma(self.objective.count) * (values + self.objective.constant[0].abs()).amax()
 

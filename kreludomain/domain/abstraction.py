@@ -1,4 +1,4 @@
-"""What every method makes: bounds of every node, and bounds of any linear expression."""
+"""Abstractions, which methods return: bounds of every node, and a bound of any linear expression on request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kreludomain.property import Objective, Region
 
 @dataclass(frozen=True, eq=False)
 class LowerBounds:
-    """Sound lower bounds of objectives, ``(B, m)``, and what a reader should know about how they came about."""
+    """Sound lower bounds of objectives, ``(B, m)``, with notes for the user where something went less than ideally."""
 
     lower: Tensor
     notes: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ def _unique(notes: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Abstraction(ABC):
-    """A network over a region as one method sees it: bounds of every node, and bounds of any linear expression."""
+    """A network over a region, abstracted by one method: bounds of every node, and of any linear expression."""
 
     network: Network
     region: Region
@@ -46,15 +46,15 @@ class Abstraction(ABC):
 
     @cached_property
     def rounding(self) -> Rounding:
-        """What rounding can do to expressions in values within the bounds."""
+        """Rounding errors of expressions in values within the bounds."""
         return Rounding(self.network, self.bounds)
 
     @abstractmethod
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> LowerBounds:
-        """Sound lower bounds of the objectives over the region; at the deadline, the best there are by then."""
+        """Sound lower bounds of the objectives over the region. After the deadline, the best found by then."""
 
     def prove(self, objective: Objective, deadline: Deadline = Deadline()) -> LowerBounds:
-        """As :meth:`minimise`, but no work goes into an objective once its bound is positive."""
+        """As :meth:`minimise`, but an objective whose bound is positive is not bounded any further."""
         return self.minimise(objective, deadline)
 
     def extrema(self, objective: Objective, deadline: Deadline = Deadline()) -> Bounds:
@@ -64,12 +64,12 @@ class Abstraction(ABC):
 
 
 class InfeasibleBoundsError(InputError):
-    """Bounds that are known and bounds that follow from the layers before have no value in common."""
+    """Known bounds of a node and the bounds that follow from the layers before exclude each other."""
 
 
 def intersect(name: str, bounds: Bounds, known: Mapping[str, Bounds]) -> Bounds:
-    """A node's bounds, intersected with bounds that are known of it. Raises :class:`InfeasibleBoundsError` where both
-    cannot be true."""
+    """A node's bounds, intersected with its known bounds if there are any. Raises :class:`InfeasibleBoundsError` where
+    they exclude each other."""
     if name not in known:
         return bounds
     given = known[name]

@@ -25,46 +25,46 @@ from kreludomain.rounding import ROUNDING
 def back_substitute(
     network: Network,
     objective: Objective,
-    steps: Mapping[str, BackwardRelaxation],
+    relaxations: Mapping[str, BackwardRelaxation],
     region: Region,
     rounding: Rounding | None,
     plus: Objective | None = None,
 ) -> Tensor:
     """Lower bounds ``(B, m)`` of the objectives over the region; without ``rounding``, estimates of them.
 
-    ``steps`` has an entry for every activation below the objective's node; an entry for any other node takes the place
-    of its operator, and the region takes the place of the input. ``plus``: of the sum of each objective and one of
-    these, which are at the same node or a later one.
+    ``relaxations`` has an entry for every activation below the objective's node. An affine operator needs none, and the
+    region is that of the input; an entry for either replaces it. With ``plus``, each objective is bounded together with
+    one of these, as their sum; they are at the same node or a later one.
     """
     top = objective if plus is None else plus
     pending = {top.node: top.coefficients}
     total = top.constant.expand(region.batch, -1)
     magnitude = total.abs()
-    slack = total.new_zeros(()) if rounding is None else rounding.of_start(top)
+    slack = total.new_zeros(()) if rounding is None else rounding.start_error(top)
     for node in reversed(network.ancestors(top.node)):
         coefficients = pending.pop(node.name, None)
         if plus is not None and node.name == objective.node:
             coefficients = objective.coefficients if coefficients is None else objective.coefficients + coefficients
             total, magnitude = total + objective.constant, magnitude + objective.constant.abs()
             if rounding is not None:
-                slack = slack + rounding.of_start(objective) + rounding.of_sum(node.name, coefficients)
+                slack = slack + rounding.start_error(objective) + rounding.sum_error(node.name, coefficients)
         if coefficients is None:
             continue
-        to_inputs, constant = _step(node, steps, region).backward(coefficients)
+        to_inputs, constant = _relaxation(node, relaxations, region).backward(coefficients)
         total, magnitude = total + constant, magnitude + constant.abs()
         if rounding is not None:
-            slack = slack + rounding.of_step(node, coefficients)
+            slack = slack + rounding.relaxation_error(node, coefficients)
         for name, a in zip(node.inputs, to_inputs, strict=bool(to_inputs)):
             if name in pending:
                 a = pending[name] + a
-                slack = slack if rounding is None else slack + rounding.of_sum(name, a)
+                slack = slack if rounding is None else slack + rounding.sum_error(name, a)
             pending[name] = a
     return total - ROUNDING * magnitude - slack
 
 
-def _step(node: Node, steps: Mapping[str, BackwardRelaxation], region: Region) -> BackwardRelaxation:
-    if node.name in steps:
-        return steps[node.name]
+def _relaxation(node: Node, relaxations: Mapping[str, BackwardRelaxation], region: Region) -> BackwardRelaxation:
+    if node.name in relaxations:
+        return relaxations[node.name]
     if isinstance(node.operator, Input):
         return region
     if isinstance(node.operator, AffineOperator):

@@ -1,8 +1,8 @@
-"""Many small boxes at once: rows as linear expressions in the input, from what back-substitution leaves there.
+"""CROWN (Zhang et al., NeurIPS 2018) over many small boxes at once, for branch and bound over inputs.
 
-A branch and bound over inputs asks for the same few rows over thousands of boxes, each inside a box that was bounded
-before. A neuron whose sign was decided there needs no bounds any more, so what is back-substituted, box by box, is only
-what is still undecided. The rows keep their coefficients on the input: they say more than their minimum.
+The same few rows are bounded over thousands of boxes, each inside a box that was bounded before. A neuron whose sign
+was decided there needs no bounds any more, so only undecided neurons are back-substituted, box by box. A row is
+returned as a linear expression in the input, below it everywhere in its box, not only as that expression's minimum.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ from kreludomain.property import Objective, Region
 
 @dataclass(frozen=True, eq=False)
 class LinearForms:
-    """``coefficients . x + constant`` is a lower bound of each row at each ``x`` of its box; what rounding did to both
-    is taken off the constant.
+    """Linear lower bounds of rows over boxes: ``coefficients . x + constant`` is at most the row, for each ``x``.
 
-    ``coefficients`` ``(B, m, inputs)``, ``constant`` ``(B, m)``.
+    ``coefficients`` ``(B, m, inputs)``, ``constant`` ``(B, m)``; rounding of both is taken off the constant.
     """
 
     coefficients: Tensor
@@ -49,37 +48,38 @@ class LinearForms:
 
 @dataclass(frozen=True, eq=False)
 class RootRelaxation:
-    """The region that boxes are parts of: what holds over all of it, and so in every box.
+    """The box that all boxes are parts of. Its bounds hold in each of them.
 
-    ``neurons``: every pre-activation as objectives at the nodes before it, by its node's name, and ``lost`` ``(1, n)``
-    what rounding did to them on the way there. ``rounding`` is for values within the region's bounds, which are far
-    tighter than it takes: magnitudes that are multiplied by 1e-16.
+    ``neurons``: by the name of a pre-activation, its neurons as objectives at the node that they are pulled back to;
+    ``rounding_error`` ``(1, n)``: of pulling them back. ``rounding`` is taken from the bounds over the root box: they
+    only scale errors of about 1e-16, so it does not matter that those of a small box are tighter.
     """
 
     rounding: Rounding
     neurons: Mapping[str, Objective]
-    lost: Mapping[str, Tensor]
+    rounding_error: Mapping[str, Tensor]
 
     @classmethod
     @torch.no_grad()
     def of(cls, network: Network, region: Region) -> RootRelaxation:
-        """For a batch of one."""
+        """The root relaxation over ``region``, a batch of one."""
         rounding = DeepPoly(neurons="unstable").abstract(Query(network, region)).rounding
-        neurons, lost = dict[str, Objective](), dict[str, Tensor]()
+        neurons, rounding_error = dict[str, Objective](), dict[str, Tensor]()
         for name in network.pre_activations:
             ahead = Objective.neurons(network, name, torch.arange(network.size(name))).pulled_back(network)
             neurons[name] = Objective(ahead.node, ahead.coefficients, ahead.constant)
-            lost[name] = torch.zeros_like(ahead.constant) + rounding.of_start(ahead)
-        return cls(rounding, neurons, lost)
+            rounding_error[name] = torch.zeros_like(ahead.constant) + rounding.start_error(ahead)
+        return cls(rounding, neurons, rounding_error)
 
-    def chosen(self, name: str, positions: Tensor, sign: float) -> Objective:
-        """For each box its own choice ``(B, k)`` of a node's neurons, or their negations."""
+    def select(self, name: str, positions: Tensor, sign: float) -> Objective:
+        """Objectives for the neurons at ``positions`` ``(B, k)`` of a pre-activation, other ones in each box; ``sign``
+        is 1 or -1."""
         objective = self.neurons[name]
         coefficients, constant = (sign * part[0][positions] for part in (objective.coefficients, objective.constant))
-        return Objective(objective.node, coefficients, constant - self.lost[name][0][positions])
+        return Objective(objective.node, coefficients, constant - self.rounding_error[name][0][positions])
 
-    def within(self, name: str, positions: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
-        """Bounds ``(B, k)`` of neurons in boxes, cut with the region's: those that rounding is reckoned from."""
+    def intersect(self, name: str, positions: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Bounds ``(B, k)`` of neurons in boxes, intersected with those over the root box, as ``rounding`` assumes."""
         known = self.rounding.bounds[name]
         return (
             torch.fmax(lower, known.lower.flatten()[positions]),
@@ -88,7 +88,7 @@ class RootRelaxation:
 
 
 class _InputRelaxation:
-    """The input's place in a back-substitution: keeps the coefficients that arrive instead of minimising them."""
+    """Stands for the input in a back-substitution, and stores the coefficients that arrive instead of concretising."""
 
     def __init__(self, region: Region) -> None:
         self.coefficients = region.lower.new_zeros(region.batch, 1, 1)
@@ -100,10 +100,11 @@ class _InputRelaxation:
 
 
 @dataclass(frozen=True, eq=False)
-class _Shares:
-    """Undecided neurons of a layer: positions ``(B, k)``, and which part of their width each input makes ``(B, k, n)``.
+class _WidthShares:
+    """Undecided neurons of a layer, ``positions`` ``(B, k)``, and how their widths are shared among the ``n`` inputs.
 
-    Positions that only fill up to ``k`` are of neurons whose relaxation is exact.
+    ``parts`` ``(B, k, n)`` of a neuron add up to 1. A box with fewer than ``k`` undecided neurons is padded with
+    neurons whose relaxation is exact.
     """
 
     positions: Tensor
@@ -112,57 +113,61 @@ class _Shares:
 
 @dataclass(frozen=True, eq=False)
 class _ScoredRelaxation:
-    """A relaxation that charges what it may lose, the chord's height over zero, to the inputs; adds to ``account``."""
+    """A relaxation that adds to ``losses`` ``(B, m, inputs)`` how much it may lose, shared among the inputs.
 
-    step: ReluRelaxation
-    shares: _Shares
-    account: Tensor
+    A neuron may lose its coefficient times the chord's height at zero.
+    """
+
+    relaxation: ReluRelaxation
+    shares: _WidthShares
+    losses: Tensor
 
     def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        loss = coefficients.flatten(2).abs() * self.step.intercept.flatten(1)[:, None]
+        loss = coefficients.flatten(2).abs() * self.relaxation.intercept.flatten(1)[:, None]
         chosen = self.shares.positions[:, None].expand(-1, loss.shape[1], -1)
-        self.account.add_(loss.expand(len(chosen), -1, -1).gather(2, chosen) @ self.shares.parts)
-        return self.step.backward(coefficients)
+        self.losses.add_(loss.expand(len(chosen), -1, -1).gather(2, chosen) @ self.shares.parts)
+        return self.relaxation.backward(coefficients)
 
 
 @dataclass(frozen=True, eq=False)
 class BatchedCrown:
-    """A ReLU network over ``B`` boxes: its relaxation, ready to bound rows at the output.
+    """The relaxation of a ReLU network over ``B`` boxes, with which rows at the output are bounded.
 
-    ``signs`` ``(B, neurons)``, int8: 1 or -1 where a ReLU's input cannot be negative or positive, layers one after
-    another; 0 where that is not known. ``finite`` ``(B,)``: where all bounds on the way are; elsewhere rows are NaN,
-    which proves nothing.
+    ``signs`` ``(B, neurons)``, int8, layers one after another: 1 where a ReLU's input cannot be negative, -1 where it
+    cannot be positive, 0 where its sign is not known. ``finite`` ``(B,)``: the boxes in which all bounds are finite; in
+    the others, rows are NaN, which proves nothing.
     """
 
     network: Network
     region: Region
-    whole: RootRelaxation
+    root: RootRelaxation
     signs: Tensor
     finite: Tensor
-    steps: Mapping[str, ReluRelaxation]
-    shares: Mapping[str, _Shares]
+    relaxations: Mapping[str, ReluRelaxation]
+    shares: Mapping[str, _WidthShares]
 
     def rows(self, objective: Objective) -> LinearForms:
         """Lower bounds of the objectives as linear expressions in the input."""
-        return self._checked(_forms(self.network, objective, self.steps, self.region, self.whole))
+        return self._checked(_forms(self.network, objective, self.relaxations, self.region, self.root))
 
-    def charged_rows(self, objective: Objective) -> tuple[LinearForms, Tensor]:
-        """As :meth:`rows`, and what each row's bound may lose because of the width of each input, ``(B, m, inputs)``.
+    def scored_rows(self, objective: Objective) -> tuple[LinearForms, Tensor]:
+        """As :meth:`rows`, and a score of each input ``(B, m, inputs)``: how much its width may cost a row's bound.
 
-        The loss is an estimate, for choosing where to split: what a neuron's triangle may lose, weighed by the row's
-        coefficient on it, is divided among the inputs as the neuron's own width is.
+        The score is an estimate, for choosing the input to split: how much a neuron's triangle may lose, times the
+        row's coefficient on the neuron, is shared among the inputs as the neuron's width is.
         """
         inputs = self.network.size(self.network.input.name)
-        account = self.region.lower.new_zeros(self.region.batch, objective.count, inputs)
-        charged = {name: _ScoredRelaxation(step, self.shares[name], account) for name, step in self.steps.items()}
-        return self._checked(_forms(self.network, objective, charged, self.region, self.whole)), account
+        losses = self.region.lower.new_zeros(self.region.batch, objective.count, inputs)
+        scored = {name: _ScoredRelaxation(step, self.shares[name], losses) for name, step in self.relaxations.items()}
+        return self._checked(_forms(self.network, objective, scored, self.region, self.root)), losses
 
     def _checked(self, forms: LinearForms) -> LinearForms:
         return LinearForms(forms.coefficients, torch.where(self.finite[:, None], forms.constant, torch.nan))
 
 
 def neuron_count(network: Network) -> int:
-    """How many signs a box has. Raises :class:`InputError` where an activation is no ReLU."""
+    """How many neurons have a sign, ``BatchedCrown.signs.shape[1]``. Raises :class:`InputError` where an activation is
+    not a ReLU."""
     for node in network.activations:
         if not node.is_relu:
             raise InputError(
@@ -176,17 +181,17 @@ def batched_crown(
     network: Network,
     region: Region,
     signs: Tensor,
-    whole: RootRelaxation,
+    root: RootRelaxation,
     lower_slope: str = "area",
 ) -> BatchedCrown:
-    """The relaxation over boxes, from the input up: DeepPoly for neurons that ``signs`` leaves undecided.
+    """The relaxation over boxes, layer by layer: DeepPoly for neurons that ``signs`` leaves undecided.
 
-    ``signs`` as in :class:`BatchedCrown`, such as those of larger boxes around; ``whole`` is what all boxes are parts
-    of.
+    ``signs`` are as in :class:`BatchedCrown`, for example those of larger boxes that contain these; ``root`` is the
+    relaxation over a box that contains all of them.
     """
     width = (region.upper - region.lower).flatten(1)
-    steps: dict[str, ReluRelaxation] = {}
-    shares: dict[str, _Shares] = {}
+    relaxations: dict[str, ReluRelaxation] = {}
+    shares: dict[str, _WidthShares] = {}
     found, finite = [], torch.ones_like(width[:, 0], dtype=torch.bool)
     sizes = [network.size(name) for name in network.pre_activations]
     for name, known in zip(network.pre_activations, signs.split(sizes, dim=1), strict=True):
@@ -194,9 +199,9 @@ def batched_crown(
         lower, upper = known.clamp(max=0).to(width), known.clamp(min=0).to(width)
         parts = width.new_zeros(*positions.shape, width.shape[1])
         if positions.shape[1]:
-            below = _forms(network, whole.chosen(name, positions, 1.0), steps, region, whole)
-            above = _forms(network, whole.chosen(name, positions, -1.0), steps, region, whole)
-            low, high = whole.within(name, positions, below.concretise(region), -above.concretise(region))
+            below = _forms(network, root.select(name, positions, 1.0), relaxations, region, root)
+            above = _forms(network, root.select(name, positions, -1.0), relaxations, region, root)
+            low, high = root.intersect(name, positions, below.concretise(region), -above.concretise(region))
             finite &= (low.isfinite() & high.isfinite()).all(1)
             known = known.scatter(1, positions, _merged(known.gather(1, positions), low, high))
             lower, upper = lower.scatter(1, positions, low), upper.scatter(1, positions, high)
@@ -209,19 +214,19 @@ def batched_crown(
         for node in network.activations:
             if node.inputs[0] == name:
                 shape = (region.batch, *node.shape)
-                steps[node.name] = Relu().relax(lower.reshape(shape), upper.reshape(shape), lower_slope)
-                shares[node.name] = _Shares(positions, parts)
-    return BatchedCrown(network, region, whole, torch.cat([signs[:, :0], *found], dim=1), finite, steps, shares)
+                relaxations[node.name] = Relu().relax(lower.reshape(shape), upper.reshape(shape), lower_slope)
+                shares[node.name] = _WidthShares(positions, parts)
+    return BatchedCrown(network, region, root, torch.cat([signs[:, :0], *found], dim=1), finite, relaxations, shares)
 
 
 def _undecided(signs: Tensor) -> Tensor:
-    """Positions ``(B, k)`` of what is 0 in each row of ``(B, n)``, filled up with others to the longest row's count."""
+    """Positions ``(B, k)`` of the zeros in each row of ``(B, n)``; shorter rows are padded with other positions."""
     longest = int((signs == 0).sum(1).max())
     return (signs != 0).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]
 
 
 def _merged(known: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-    """Signs that are known, and those that bounds decide; bounds that are NaN decide nothing."""
+    """Known signs, and those that the bounds decide; bounds that are NaN decide nothing."""
     decided = torch.where(lower >= 0, 1, torch.where(upper <= 0, -1, 0)).to(known.dtype)
     return torch.where(known != 0, known, decided)
 
@@ -229,12 +234,11 @@ def _merged(known: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
 def _forms(
     network: Network,
     objective: Objective,
-    steps: Mapping[str, BackwardRelaxation],
+    relaxations: Mapping[str, BackwardRelaxation],
     region: Region,
-    whole: RootRelaxation,
+    root: RootRelaxation,
 ) -> LinearForms:
     at_input = _InputRelaxation(region)
-    through = {**steps, network.input.name: at_input}
-    constant = back_substitute(network, objective, through, region, whole.rounding)
+    constant = back_substitute(network, objective, {**relaxations, network.input.name: at_input}, region, root.rounding)
     rows = at_input.coefficients
     return LinearForms(rows.expand(-1, objective.count, network.size(network.input.name)), constant)

@@ -1,4 +1,4 @@
-"""Lower and upper bounds of values, of one node and of all nodes."""
+"""Lower and upper bounds of the values of one node, and of all nodes."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ class Bounds:
 
     @property
     def kinked(self) -> Tensor:
-        """Where a ReLU's relaxation has something to say: unstable, or a bound is exactly 0.
+        """Where a ReLU's kink is within the bounds: unstable, or one bound is exactly 0.
 
-        Such a bound is a sign that was decided from outside, a split, and is not implied by the layers before.
+        A bound of exactly 0 comes from a split. The layers before do not imply it, so the ReLU's joint relaxations add
+        something although its sign is decided.
         """
         return (self.lower <= 0) & (self.upper >= 0) & (self.lower < self.upper)
 
@@ -39,8 +40,8 @@ class Bounds:
         lower, upper = torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper)
         return Bounds(torch.minimum(lower, upper), torch.maximum(lower, upper))
 
-    def replace(self, indices: Tensor, lower: Tensor, upper: Tensor) -> Bounds:
-        """These bounds cut at flat positions ``indices`` ``(m,)`` with ``lower``, ``upper`` of shape ``(B, m)``."""
+    def tightened(self, indices: Tensor, lower: Tensor, upper: Tensor) -> Bounds:
+        """These bounds, intersected at flat positions ``indices`` ``(m,)`` with ``lower`` and ``upper``, ``(B, m)``."""
         low, high = self.lower.flatten(1).clone(), self.upper.flatten(1).clone()
         low[:, indices], high[:, indices] = lower, upper
         return self & Bounds(low.view_as(self.lower), high.view_as(self.upper))

@@ -33,21 +33,21 @@ from kreludomain.property import Objective, Region, chunk_rows
 
 @dataclass(frozen=True, eq=False)
 class BackwardAbstraction(Abstraction):
-    """Bounds of every node and, for every activation and maximum, the step that stands for it in back-substitution."""
+    """Bounds of every node, and the relaxations of all activations and maxima, for back-substitution."""
 
-    steps: Mapping[str, BackwardRelaxation] = field(kw_only=True)
+    relaxations: Mapping[str, BackwardRelaxation] = field(kw_only=True)
     memory_mb: int = field(default=16, kw_only=True)
-    rounding_lengths: dict[str, Tensor | None] = field(default_factory=dict, kw_only=True)
+    rounding_norms: dict[str, Tensor | None] = field(default_factory=dict, kw_only=True)
 
     @cached_property
     def rounding(self) -> Rounding:
-        return Rounding(self.network, self.bounds, self.rounding_lengths)
+        return Rounding(self.network, self.bounds, self.rounding_norms)
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> LowerBounds:
-        # To the input, and to the nearest activations only: never looser than interval analysis on the same bounds.
+        # To the input, and to the nearest activations only, so that no bound is looser than interval analysis.
         near = {name: ConstantRelaxation(self.bounds[name]) for name in cut_nodes(self.network)}
         return LowerBounds(
-            torch.maximum(self._through(objective, self.steps), self._through(objective, near)), self.notes
+            torch.maximum(self._through(objective, self.relaxations), self._through(objective, near)), self.notes
         )
 
     def neurons(self, node: str, indices: Tensor) -> Bounds:
@@ -55,14 +55,14 @@ class BackwardAbstraction(Abstraction):
         parts = []
         for part in indices.split(self._rows_at_once(node)):
             objective = Objective.neurons(self.network, node, part).pulled_back(self.network)
-            parts.append((self._through(objective, self.steps), -self._through(-objective, self.steps)))
+            parts.append((self._through(objective, self.relaxations), -self._through(-objective, self.relaxations)))
         lower, upper = (torch.cat(side, dim=1) for side in zip(*parts, strict=True))
         return Bounds(lower, upper)
 
-    def _through(self, objective: Objective, steps: Mapping[str, BackwardRelaxation]) -> Tensor:
+    def _through(self, objective: Objective, relaxations: Mapping[str, BackwardRelaxation]) -> Tensor:
         parts = objective.chunks(self._rows_at_once(objective.node))
         return torch.cat(
-            [back_substitute(self.network, part, steps, self.region, self.rounding) for part in parts], dim=1
+            [back_substitute(self.network, part, relaxations, self.region, self.rounding) for part in parts], dim=1
         )
 
     def _rows_at_once(self, node: str) -> int:
@@ -75,9 +75,9 @@ class DeepPoly(Method):
 
     ``lower_slope``: the rule for the line below, ``area`` (0 or 1, whichever leaves the smaller triangle), ``parallel``
     (to the chord) or ``zero``. ``neurons``: ``all``, or ``unstable`` to back-substitute only neurons whose sign
-    interval analysis leaves open (stable neurons keep wider bounds, which hardly ever matters to others); where an
-    S-shaped activation follows, all. Of what maxima compare, the unstable in any case.
-    ``memory_mb`` bounds the coefficients held at once.
+    interval analysis leaves open (stable neurons keep wider bounds, which hardly ever matters to others); before an
+    activation of which more than the sign matters, all. Of differences that a maximum takes, only the unstable are
+    back-substituted in any case. ``memory_mb`` bounds the coefficients held at once.
     """
 
     lower_slope: str = "area"
@@ -97,8 +97,8 @@ class DeepPoly(Method):
     def abstract(self, query: Query) -> BackwardAbstraction:
         network, region = query.network, query.region
         bounds = {network.input.name: Bounds(region.lower, region.upper)}
-        steps: dict[str, BackwardRelaxation] = {}
-        lengths: dict[str, Tensor | None] = {}  # of nodes whose inputs' bounds are final, so the same for all layers
+        relaxations: dict[str, BackwardRelaxation] = {}
+        norms: dict[str, Tensor | None] = {}  # all layers share them, since bounds below a layer are final
         wanted = {*network.pre_activations, network.output.name}
         for node in network.nodes:
             if node.inputs:
@@ -106,30 +106,35 @@ class DeepPoly(Method):
             bounds[node.name] = intersect(node.name, bounds[node.name], query.prior_bounds)
             if isinstance(node.operator, Activation):
                 pre = bounds[node.inputs[0]]
-                steps[node.name] = node.operator.function.relax(pre.lower, pre.upper, self.lower_slope)
+                relaxations[node.name] = node.operator.function.relax(pre.lower, pre.upper, self.lower_slope)
             if isinstance(node.operator, PairMaximum):
                 a, b, relu = node.inputs
-                steps[node.name] = maximum_relaxation(bounds[a], bounds[b], bounds[network[relu].inputs[0]])
-            late = query.deadline.passed  # intervals have to do
+                relaxations[node.name] = maximum_relaxation(bounds[a], bounds[b], bounds[network[relu].inputs[0]])
+            late = query.deadline.passed  # then interval bounds are kept
             if node.name in wanted and not late and not _interval_is_exact(network, node.name, region):
-                below = self._abstraction(network, region, bounds, steps, lengths)
+                below = self._abstraction(network, region, bounds, relaxations, norms)
                 bounds[node.name] = self._back_substituted(below, node.name)
-        return self._abstraction(network, region, bounds, steps, lengths)
+        return self._abstraction(network, region, bounds, relaxations, norms)
 
     def _abstraction(
         self,
         network: Network,
         region: Region,
         bounds: Mapping[str, Bounds],
-        steps: Mapping[str, BackwardRelaxation],
-        lengths: dict[str, Tensor | None],
+        relaxations: Mapping[str, BackwardRelaxation],
+        norms: dict[str, Tensor | None],
     ) -> BackwardAbstraction:
         return BackwardAbstraction(
-            network, region, LayerBounds(bounds), steps=steps, memory_mb=self.memory_mb, rounding_lengths=lengths
+            network,
+            region,
+            LayerBounds(bounds),
+            relaxations=relaxations,
+            memory_mb=self.memory_mb,
+            rounding_norms=norms,
         )
 
     def _back_substituted(self, abstraction: BackwardAbstraction, name: str) -> Bounds:
-        """The bounds of a node cut with those that back-substitution through the layers below gives."""
+        """A node's bounds, tightened by back-substitution through the layers below."""
         bounds = abstraction.bounds[name]
         chosen = torch.ones_like(bounds.lower[0], dtype=torch.bool)
         sign_alone = self.neurons == "unstable" or name in maxpool_differences(abstraction.network)
@@ -139,7 +144,7 @@ class DeepPoly(Method):
         if not len(indices):
             return bounds
         found = abstraction.neurons(name, indices)
-        return bounds.replace(indices, found.lower, found.upper)
+        return bounds.tightened(indices, found.lower, found.upper)
 
 
 def _interval_is_exact(network: Network, name: str, region: Region) -> bool:

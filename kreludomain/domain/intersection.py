@@ -1,4 +1,4 @@
-"""Several abstractions of one network and region as one that is at least as good as each."""
+"""Intersection: several abstractions of one network over one region, combined."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kreludomain.property import Objective
 
 @dataclass(frozen=True, eq=False)
 class Intersection(Abstraction):
-    """Every objective is bounded by each member, and the best bound counts.
+    """The best bound that any of its members has of an objective.
 
-    DeepPoly over tighter inner bounds is not always tighter: a neuron's line below may flip. Combined with DeepPoly
-    over the bounds before, it is.
+    DeepPoly over tighter bounds of inner layers may be looser, since the rule for the line below may choose another
+    slope. Intersected with DeepPoly over the bounds before, it is not.
     """
 
     members: tuple[Abstraction, ...] = field(kw_only=True)

@@ -21,7 +21,7 @@ from kreludomain.rounding import ROUNDING, gamma
 
 @singledispatch
 def interval(operator: Operator, *inputs: Bounds) -> Bounds:
-    """Bounds of an operator's value from bounds of its inputs. A new operator registers its transformer here."""
+    """Bounds of an operator's value from bounds of its inputs. A new kind of operator registers here."""
     raise TypeError(f"no interval transformer for {type(operator).__name__}")
 
 
@@ -48,11 +48,12 @@ def _(operator: PairMaximum, *inputs: Bounds) -> Bounds:
 
 @dataclass(frozen=True, eq=False)
 class IntervalAbstraction(Abstraction):
-    """Bounds of every node; an objective is pushed back over affine operators to the nearest activations and maxima."""
+    """Bounds of every node. An objective is back-substituted to the nearest activations and maxima, and concretised
+    there."""
 
     def minimise(self, objective: Objective, deadline: Deadline = Deadline()) -> LowerBounds:
-        steps = {name: ConstantRelaxation(self.bounds[name]) for name in cut_nodes(self.network)}
-        return LowerBounds(back_substitute(self.network, objective, steps, self.region, self.rounding))
+        relaxations = {name: ConstantRelaxation(self.bounds[name]) for name in cut_nodes(self.network)}
+        return LowerBounds(back_substitute(self.network, objective, relaxations, self.region, self.rounding))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What stands for an activation in back-substitution, and what is worth bounding: tables over types of activations."""
+"""Relaxations of constants and maxima for back-substitution, and which neurons and nodes are worth bounding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kreludomain.rounding import gamma
 
 @dataclass(frozen=True, eq=False)
 class ConstantRelaxation:
-    """``lower <= value <= upper`` and nothing about the input: what interval analysis knows of an activation."""
+    """``lower <= value <= upper``, whatever the input: the relaxation of interval analysis."""
 
     bounds: Bounds
 
@@ -32,9 +32,10 @@ class ConstantRelaxation:
 
 @dataclass(frozen=True, eq=False)
 class MaximumRelaxation:
-    """``b + r`` below a maximum of ``a`` and ``b``; above it too, or a constant where ``capped``, ``(B, *shape)``.
+    """The maximum of ``a`` and ``b`` as ``b + r`` with ``r = ReLU(a - b)``, or bounded above by a constant.
 
-    The triangle of ``r = ReLU(a - b)`` does not know that the maximum is no larger than the larger upper bound.
+    The constant ``cap``, the larger of the two upper bounds, is taken where ``capped``; both are ``(B, *shape)``. The
+    triangle of ``r`` alone does not imply it.
     """
 
     cap: Tensor
@@ -47,10 +48,10 @@ class MaximumRelaxation:
 
 
 def maximum_relaxation(a: Bounds, b: Bounds, difference: Bounds) -> MaximumRelaxation:
-    """The step for a maximum: above, whichever of ``b + chord(a - b)`` and the cap is lower.
+    """The relaxation of a maximum: bounded above by ``b + chord(a - b)`` or by the cap, whichever is lower.
 
-    They are compared half-way from the middle of the box to where the chord is highest: in the middle, the chord wins
-    nearly always, and the back-substitution ends in corners.
+    They are compared half-way between the middle of the box and the corner where the chord is highest. In the middle,
+    the chord is lower nearly always, but back-substitution concretises in corners.
     """
     cap = torch.maximum(a.upper, b.upper)
     chord = Relu().relax(difference.lower, difference.upper, "zero")
@@ -64,7 +65,7 @@ def maximum_relaxation(a: Bounds, b: Bounds, difference: Bounds) -> MaximumRelax
 
 
 def maxpool_differences(network: Network) -> frozenset[str]:
-    """The nodes ``a - b`` of which nothing matters but ``ReLU(a - b)`` in a maximum of ``a`` and ``b``."""
+    """The differences ``a - b`` that only serve a maximum of ``a`` and ``b``, through ``ReLU(a - b)``."""
 
     def compared(relu: Node) -> bool:
         maxima = network.consumers(relu.name)
@@ -75,13 +76,13 @@ def maxpool_differences(network: Network) -> frozenset[str]:
 
 
 def refinable_neurons(network: Network, node: str, bounds: Bounds) -> Tensor:
-    """Where tighter bounds of a pre-activation make a tighter relaxation of what takes it, as ``bounds``.
+    """Which neurons of a pre-activation gain from tighter bounds, a mask of the shape of ``bounds``.
 
-    For a ReLU where the sign is not decided; a curve is never known exactly but at a point.
+    Before a ReLU those whose sign is not decided; before a curve all, unless their bounds are equal.
     """
     return bounds.lower < bounds.upper if network.feeds_smooth(node) else bounds.unstable
 
 
 def cut_nodes(network: Network) -> tuple[str, ...]:
-    """The nodes whose bounds say what bounds of the nodes before them do not: activations and maxima."""
+    """The activations and maxima: the nodes at which interval analysis ends a back-substitution."""
     return tuple(node.name for node in network.nodes if isinstance(node.operator, Activation | PairMaximum))

@@ -1,9 +1,8 @@
 """DeepZ: affine forms over the input and fresh noise symbols (Singh et al., NeurIPS 2018).
 
-The value of a node is ``c + A x + E e`` with ``x`` in the region and noise ``e`` in [-1, 1]. The input stays itself
-instead of becoming noise, so that balls of any norm are concretised exactly. What rounding does to ``c``, ``A`` and
-``E``, whose entries may be what is left when larger ones cancel, is carried along as a bound of its own
-(:func:`kreludomain.rounding.gamma`).
+The value of a node is ``c + A x + E e`` with ``x`` in the region and noise ``e`` in [-1, 1]. The input is not replaced
+by noise, so balls of any norm are concretised exactly. Rounding errors of ``c``, ``A`` and ``E``, in which larger terms
+may have cancelled, are bounded in a term of their own (:func:`kreludomain.rounding.gamma`).
 """
 
 from __future__ import annotations
@@ -33,20 +32,20 @@ class AffineForm:
     """``constant + sum_i x_i linear[:, i] + sum_j e_j noise[:, j]``, and an error of at most ``error``.
 
     ``constant`` and ``error`` are ``(B, *shape)``, ``linear`` ``(B or 1, inputs, *shape)``, ``noise`` ``(B, symbols,
-    *shape)``. ``reach`` ``(B, inputs)`` is the largest magnitude of each input.
+    *shape)``. ``input_magnitude`` ``(B, inputs)`` is the largest magnitude of each input.
     """
 
     constant: Tensor
     linear: Tensor
     noise: Tensor
     error: Tensor
-    reach: Tensor
+    input_magnitude: Tensor
 
     @cached_property
     def magnitude(self) -> Tensor:
-        """What the magnitudes of all terms of each entry come to at most, ``(B, *shape)``."""
+        """An upper bound of the sum of the magnitudes of each entry's terms, ``(B, *shape)``."""
         size = self.linear.abs().flatten(2)
-        linear = self.reach @ size[0] if len(size) == 1 else (self.reach[:, None] @ size)[:, 0]
+        linear = self.input_magnitude @ size[0] if len(size) == 1 else (self.input_magnitude[:, None] @ size)[:, 0]
         return self.constant.abs() + linear.view_as(self.constant) + self.noise.abs().sum(1) + self.error
 
     def extrema(self, region: Region) -> Bounds:
@@ -62,10 +61,10 @@ class AffineForm:
 
 @singledispatch
 def affine_form(operator: Operator, pre: Bounds, symbols: int, *inputs: AffineForm) -> AffineForm:
-    """The affine form of an operator's value. A new operator registers its transformer here.
+    """The affine form of an operator's value. A new kind of operator registers its transformer here.
 
-    ``pre`` bounds the first input's value. ``symbols`` is how many noise symbols the network has so far: a symbol has
-    the same position in every form, so fresh ones start there, and paths that meet again agree on what they share.
+    ``pre`` bounds the first input's value. ``symbols`` is how many noise symbols the network has so far. A symbol has
+    the same position in every form, so that paths which meet again share it, and fresh symbols begin at ``symbols``.
     """
     raise TypeError(f"no zonotope transformer for {type(operator).__name__}")
 
@@ -80,7 +79,7 @@ def _apply(operator: AffineOperator, generators: list[Tensor]) -> Tensor:
 @affine_form.register
 def _(operator: AffineOperator, pre: Bounds, symbols: int, *inputs: AffineForm) -> AffineForm:
     longest = max(form.noise.shape[1] for form in inputs)
-    noise = [_lengthen(form.noise, longest) for form in inputs]
+    noise = [_padded(form.noise, longest) for form in inputs]
     batch = max(form.linear.shape[0] for form in inputs)
     linear = [form.linear.expand(batch, *form.linear.shape[1:]) for form in inputs]
     error = operator.abs_linear(*(form.error for form in inputs))
@@ -90,7 +89,7 @@ def _(operator: AffineOperator, pre: Bounds, symbols: int, *inputs: AffineForm) 
         error = error + gamma(operator.accumulation_length) * size
     return AffineForm(
         error=error,
-        reach=inputs[0].reach,
+        input_magnitude=inputs[0].input_magnitude,
         constant=operator(*(form.constant for form in inputs)),
         linear=_apply(operator, linear),
         noise=_apply(operator, noise) if longest else noise[0].new_zeros(len(noise[0]), 0, *operator.out_shape),
@@ -114,15 +113,16 @@ def _between(form: AffineForm, pre: Bounds, slope: Tensor, middle: Tensor, half:
     fresh = half.flatten(1).any(0).nonzero()[:, 0]
     added = half.new_zeros(len(half), len(fresh), half[0].numel())
     added[:, torch.arange(len(fresh)), fresh] = half.flatten(1)[:, fresh]
-    kept = _lengthen(form.noise, symbols) * slope[:, None]
+    kept = _padded(form.noise, symbols) * slope[:, None]
     noise = torch.cat([kept, added.unflatten(2, half.shape[1:])], dim=1)
-    reach = torch.maximum(pre.lower.abs(), pre.upper.abs())  # the lines' own rounding; there is none without a fresh e
-    rounded = slope.abs() * form.magnitude + middle.abs() + half + torch.where(half > 0, reach, 0.0)
+    # The lines themselves are rounded too, but for exact ones, which have no fresh symbol.
+    lines = torch.where(half > 0, torch.maximum(pre.lower.abs(), pre.upper.abs()), 0.0)
+    rounded = slope.abs() * form.magnitude + middle.abs() + half + lines
     error = slope.abs() * form.error + gamma(1) * rounded
-    return AffineForm(form.constant * slope + middle, form.linear * slope[:, None], noise, error, form.reach)
+    return AffineForm(form.constant * slope + middle, form.linear * slope[:, None], noise, error, form.input_magnitude)
 
 
-def _lengthen(noise: Tensor, symbols: int) -> Tensor:
+def _padded(noise: Tensor, symbols: int) -> Tensor:
     """Noise ``(B, n, *shape)`` with zeros for the symbols up to ``symbols`` that it does not depend on."""
     return functional.pad(noise, (0, 0) * (noise.dim() - 2) + (0, symbols - noise.shape[1]))
 
@@ -141,20 +141,20 @@ class ZonotopeAbstraction(Abstraction):
             form.linear.flatten(2) @ a.transpose(1, 2),
             form.noise.flatten(2) @ a.transpose(1, 2),
             self._error(objective, form),
-            form.reach,
+            form.input_magnitude,
         )
         return LowerBounds(combined.extrema(self.region).lower)
 
     def _error(self, objective: Objective, form: AffineForm) -> Tensor:
-        """What objectives in a form's entries may be off by, ``(B, m)``."""
+        """The rounding error of objectives in a form's entries, ``(B, m)``."""
         a, own = objective.coefficients.flatten(2), form.error + gamma(form.error[0].numel()) * form.magnitude
-        found: Tensor = (a.abs() @ own.flatten(1)[:, :, None])[..., 0] + self.rounding.of_start(objective)
+        found: Tensor = (a.abs() @ own.flatten(1)[:, :, None])[..., 0] + self.rounding.start_error(objective)
         return found + gamma(1) * objective.constant.abs()
 
 
 @dataclass(frozen=True)
 class Zonotope(Method):
-    """DeepZ: forward, relational, one fresh noise symbol an unstable neuron."""
+    """DeepZ: affine forms from the input to the output, with one fresh noise symbol a neuron that is not exact."""
 
     @torch.no_grad()
     def abstract(self, query: Query) -> ZonotopeAbstraction:

@@ -86,7 +86,7 @@ class RelaxedNetwork:
         costs[:, : value.matrix.shape[1]] = (value.matrix.T @ rows.T).T
         own = value.error + gamma(rows.shape[1]) * value.magnitude(program.lower, program.upper)
         slack = np.abs(rows) @ own + gamma(1) * np.abs(objective.constant[0].cpu().numpy())
-        before = objective.constant.new_zeros(objective.constant.shape) + self.rounding.of_start(objective)
+        before = objective.constant.new_zeros(objective.constant.shape) + self.rounding.start_error(objective)
         return costs, constant - slack - before[0].cpu().numpy()
 
 

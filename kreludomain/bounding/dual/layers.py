@@ -175,4 +175,4 @@ def _intersected(bounds: Bounds, indices: Tensor, found: Bounds) -> Bounds:
     upper = torch.minimum(found.upper, bounds.upper.flatten(1)[:, indices])
     if bool((lower > upper + slack).any()):
         raise InfeasibleBoundsError("bounds cross: there are no such inputs")
-    return bounds.replace(indices, found.lower, found.upper)
+    return bounds.tightened(indices, found.lower, found.upper)

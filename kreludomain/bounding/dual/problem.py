@@ -113,7 +113,7 @@ class DualProblem:
         # Sums of magnitudes: the rows may cancel.
         pullback_history = tuple((name, mixed(rows.abs())) for name, rows in output_constraints.pullback_history)
         error = (
-            rounding.of_sum(output_constraints.node, mixed(output_constraints.coefficients.abs()))
+            rounding.sum_error(output_constraints.node, mixed(output_constraints.coefficients.abs()))
             * output_constraints.count
         )
         error = error + ROUNDING * (constraint.T @ output_constraints.constant[0].abs())

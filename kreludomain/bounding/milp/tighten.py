@@ -104,7 +104,7 @@ def tighten(
 
     advance_all(trees, priority, deadline, threads)
     below, above = (torch.tensor([[t.lower for t in trees[side::2]]], dtype=torch.float64) for side in (0, 1))
-    return bounds.replace(indices, below, -above)
+    return bounds.tightened(indices, below, -above)
 
 
 @dataclass(frozen=True, eq=False)

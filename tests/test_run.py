@@ -229,6 +229,37 @@ def test_labels_say_what_is_not_default(item: object, label: str) -> None:
     assert named_method(item, "x").label == label
 
 
+@pytest.mark.parametrize(
+    ("earlier", "now"),
+    [
+        ({"name": "krelu-lp", "chunk": 12}, {"name": "krelu-lp", "partition_size": 12}),
+        ({"name": "krelu", "grouping": "coupling"}, {"name": "krelu", "grouping": "correlation"}),
+        (
+            {"name": "complete", "preset": "tight", "batch": 8, "branch_steps": 5, "few_inputs": 3},
+            {
+                "name": "complete",
+                "bounder": {"preset": "tight"},
+                "branching": {"batch": 8, "steps": 5},
+                "splitting": {"few_inputs": 3},
+            },
+        ),
+        (
+            {"name": "complete", "preset": "fast", "bounder": {"overlap": 2}},
+            {"name": "complete", "bounder": {"preset": "fast", "overlap": 2}},
+        ),
+    ],
+)
+def test_keys_of_earlier_configurations_are_read(earlier: dict[str, Any], now: dict[str, Any]) -> None:
+    assert named_method(earlier, "here").method == named_method(now, "here").method
+
+
+def test_an_earlier_key_beside_the_present_one_is_unknown() -> None:
+    with pytest.raises(InputError, match="chunk: unknown key"):
+        named_method({"name": "krelu", "chunk": 10, "partition_size": 12}, "here")
+    with pytest.raises(InputError, match="preset: unknown key"):
+        named_method({"name": "complete", "preset": "fast", "bounder": {"preset": "tight"}}, "here")
+
+
 def test_options_of_a_new_method_are_its_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "toy", Toy)
     made = named_method({"name": "toy", "steps": 3, "mode": "b", "sizes": [1, 2], "limit": 2}, "x")

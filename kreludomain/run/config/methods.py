@@ -40,6 +40,21 @@ from kreludomain.verify import METHODS, certify
 #: The option that labels name even where it is the default: how many neurons are relaxed jointly.
 GROUP_SIZE = "k"
 
+#: Keys that configurations of version 0.1 have, by method, and the option now: ``a.b`` is ``b`` in the mapping ``a``.
+EARLIER_KEYS: Mapping[str, Mapping[str, str]] = {
+    "krelu-lp": {"chunk": "partition_size"},
+    "krelu": {"chunk": "partition_size"},
+    "complete": {
+        **{key: f"bounder.{key}" for key in ("preset", "k", "grouping", "dtype", "device")},
+        "chunk": "bounder.partition_size",
+        "batch": "branching.batch",
+        "branch_steps": "branching.steps",
+        "few_inputs": "splitting.few_inputs",
+    },
+}
+#: Likewise names that are values of an option.
+EARLIER_VALUES: Mapping[tuple[str, str], str] = {("grouping", "coupling"): "correlation"}
+
 
 @dataclass(frozen=True)
 class NamedMethod:
@@ -67,11 +82,26 @@ def parse_method(value: Any) -> NamedMethod:
     if not isinstance(name, str) or name not in METHODS:
         path = ("name",) if isinstance(value, Mapping) else ()
         raise wrong({path: f"{name!r} is not one of {', '.join(METHODS)}"})
+    item = _renamed(name, item)
     values = checked_values(_keys(METHODS[name]), item)
     label, options = values.pop("label"), {key: value for key, value in values.items() if key != "name"}
     method = made(METHODS[name], options)
     given = _given(METHODS[name], options, item)
     return NamedMethod(name, label or " ".join([name, *(f"{k}={v}" for k, v in given.items())]), method, options)
+
+
+def _renamed(name: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    """An item with the keys and values of version 0.1 as they are now; a key that is given both ways stays, unknown."""
+    keys = EARLIER_KEYS.get(name, {})
+    now = {key: value for key, value in item.items() if key not in keys}
+    for key in (key for key in item if key in keys):
+        outer, _, inner = keys[key].partition(".")
+        within = now.get(outer, {}) if inner else now
+        if not isinstance(within, Mapping) or (inner or outer) in within:
+            now[key] = item[key]
+        else:
+            now[outer] = {**within, inner: item[key]} if inner else item[key]
+    return {key: EARLIER_VALUES.get((key, str(value)), value) for key, value in now.items()}
 
 
 def _given(kind: type[Options], options: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,10 +45,8 @@ from kreludomain.analysis.lipschitz import (
 from kreludomain.analysis.lipschitz.semidefinite import certified_constant, chain_weights
 from kreludomain.network import Runtime
 from kreludomain.network.operators import Conv2d, Linear, Scale, Sum
-from kreludomain.run.config.files import load_config
-from kreludomain.run.lipschitz_config import LipschitzConfig
-from kreludomain.run.lipschitz_measure import prepare
-from kreludomain.run.lipschitz_rows import NetworkRow, Report, SampleRow
+from kreludomain.run.lipschitz.rows import NetworkRow, Report, SampleRow
+from kreludomain.run.lipschitz.study import LipschitzStudy
 
 ROOT = Path(__file__).resolve().parents[1]
 NORMS = ("1", "2", "inf")
@@ -424,8 +422,8 @@ def test_a_bracket_whose_order_is_broken_says_so() -> None:
     assert (bracket.upper, bracket.ratio, bracket.violations) == (3.0, 1.5, ())
     assert bracket.with_upper("LipSDP", 1.0).violations == ("LipSDP",)
     assert Bracket(math.nan, {"local": 1.0}).violations == ("local",)
-    network = NetworkRow("net", "2", None, 5.0, None, None, "", 1.0, 0.0)
-    sample = SampleRow("net", 3, 0, 0, "2", 0.1, local=3.0, sampled=4.0, radii={"product": 0.3}, attacked=0.2)
+    network = NetworkRow("net", "2", product=5.0, sampled=1.0)
+    sample = SampleRow("net", 3, 0, "2", 0.1, local=3.0, sampled=4.0, radii={"product": 0.3}, attacked=0.2)
     report = Report.of([network, sample])
     assert report.networks[0].sampled == 4.0
     assert report.violations == ("net, sample 3: local", "net, sample 3: radius by product")
@@ -464,13 +462,13 @@ def test_the_command_brackets_and_compares(tmp_path: Path, capfd: pytest.Capture
     code, out, err = call(capfd, "lipschitz", project(tmp_path))
     assert (code, err) == (0, "")
     assert "l_2 to l_2" in out
-    network, *samples = rows_of(tmp_path / "out")
+    network, *samples = sorted(rows_of(tmp_path / "out"), key=lambda row: int(row.get("index", -1)))
     assert [row["kind"] for row in (network, *samples)] == ["network", "sample", "sample", "sample"]
     assert network["sampled"] <= network["lipsdp"] <= network["product"]
     for row in samples:
         assert row["sampled"] <= row["upper"] <= min(row["local"], network["lipsdp"])
     assert samples[-1]["radii"] == {}
-    assert "classified as" in samples[-1]["notes"][0]
+    assert "classified as" in samples[-1]["reason"]
     for row in samples[:2]:
         radii = row["radii"]
         assert list(radii) == ["product", "LipSDP", "local", "deeppoly"]
@@ -479,10 +477,10 @@ def test_the_command_brackets_and_compares(tmp_path: Path, capfd: pytest.Capture
         assert (tmp_path / "out" / name).stat().st_size > 0
     with (tmp_path / "out" / "samples.csv").open() as file:
         assert [row["index"] for row in csv.DictReader(file)] == ["0", "1", "2"]
-    resolved = load_config(tmp_path / "out" / "config.yaml", LipschitzConfig)
-    assert prepare(resolved).size == 4
+    resolved = LipschitzStudy.load(tmp_path / "out" / "config.yaml")
+    assert len(LipschitzStudy.prepare(resolved).tasks()) == 4
     assert resolved.config.samples == 20
-    is_refused(call(capfd, "lipschitz", tmp_path / "run.yaml"), "there are results already; use --overwrite")
+    is_refused(call(capfd, "lipschitz", tmp_path / "run.yaml"), "there are results already; use --resume, --overwrite")
     (tmp_path / "arch.yaml").write_text("architectures: [{input: [4], layers: [3], draws: 0}]\noutput: out\n")
     assert call(capfd, "lipschitz", tmp_path / "arch.yaml", "--overwrite")[0] == 0
     assert not (tmp_path / "out" / "samples.csv").exists()  # of the run before
@@ -499,17 +497,20 @@ def test_networks_side_by_side_in_another_norm(tmp_path: Path, capfd: pytest.Cap
 
 
 def test_architectures_need_no_network(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    layers_ = [{"conv": 4, "kernel": 3, "padding": 1}, {"dense": 12}, 10]
-    item = {"input": [1, 8, 8], "layers": layers_, "initialisations": ["kaiming", "torch"], "draws": 1}
+    given = [{"conv": 4, "kernel": 3, "padding": 1}, {"dense": 12}, 10]
+    item = {"input": [1, 8, 8], "layers": given, "initialisations": ["kaiming", "torch"], "draws": 1}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump({"architectures": [item], "output": "out"}))
     code, out, err = call(capfd, "lipschitz", tmp_path / "run.yaml")
     assert (code, err) == (0, "")
     assert "1x8x8-c4-12-10" in out
     rows = rows_of(tmp_path / "out")
-    assert [row["initialisation"] for row in rows] == ["he"] * 4 + ["torch"] * 4
-    whole = [row for row in rows if row["layer"] == "all"]
-    assert all(0.5 < row["estimate"] / row["measured"] < 2 for row in whole)
-    again = load_config(tmp_path / "out" / "config.yaml", LipschitzConfig)
+    assert sorted(row["initialisation"] for row in rows) == ["he", "torch"]
+    with (tmp_path / "out" / "architectures.csv").open() as file:
+        layers_ = [(row["initialisation"], row["layer"]) for row in csv.DictReader(file)]
+    assert [name for name, _ in layers_] == ["he"] * 4 + ["torch"] * 4
+    assert [layer for _, layer in layers_[:4]] == [*(layer["layer"] for layer in rows[0]["layers"]), "all"]
+    assert all(0.5 < row["estimate"] / row["measured"] < 2 for row in rows)
+    again = LipschitzStudy.load(tmp_path / "out" / "config.yaml")
     assert again.config.architectures[0].initialisations == ("he", "torch")
     assert (tmp_path / "out" / "architectures.svg").exists()
 
@@ -547,4 +548,4 @@ def test_bad_configurations_are_one_line(
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("lipschitz*.yaml")), ids=lambda path: path.stem)
 def test_configurations_are_ready_to_run(path: Path) -> None:
-    assert prepare(load_config(path, LipschitzConfig)).size > 0
+    assert LipschitzStudy.prepare(LipschitzStudy.load(path)).tasks()

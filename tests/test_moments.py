@@ -47,9 +47,7 @@ from kreludomain.analysis.moments import (
     sparse_attack,
 )
 from kreludomain.analysis.moments.network import _jvp, _values
-from kreludomain.run.config.files import load_config
-from kreludomain.run.moments_config import MomentsConfig
-from kreludomain.run.moments_study import image_shape, prepare
+from kreludomain.run.moments.study import MomentsStudy, image_shape
 
 ROOT = Path(__file__).resolve().parents[1]
 ONE_BELOW = 1 - 2.0**-53
@@ -191,7 +189,6 @@ def test_exact_covariances_are_covariances(rank: int) -> None:
     assert float(torch.linalg.eigvalsh(found)[0]) > -1e-13
 
 
-@pytest.mark.timing
 def test_sixty_four_neurons_in_well_under_a_second() -> None:
     mean, covariance = torch.randn(64, generator=seeded(), dtype=torch.float64), random_covariance(64, 64)
     start = time.perf_counter()
@@ -477,7 +474,7 @@ def test_sampled_moments_and_their_errors() -> None:
 @pytest.fixture(scope="module")
 def digit() -> tuple[kd.Network, Tensor, int]:
     network = kd.load(ROOT / "configs" / "nets" / "digits_shallow.onnx")
-    (sample,) = prepare(load_config(ROOT / "configs" / "moments_exact.yaml", MomentsConfig)).samples[:1]
+    (sample,) = MomentsStudy.prepare(MomentsStudy.load(ROOT / "configs" / "moments_exact.yaml")).samples[:1]
     assert int(network(sample.x[None]).argmax()) == sample.label
     return network, sample.x, sample.label
 
@@ -555,27 +552,27 @@ def test_the_command_from_outside(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert "every layer" in out
     assert "sparse, 2 pixels, target any" in out
     rows = rows_of(tmp_path / "out")
-    moments = [row for row in rows if row["row"] == "moments"]
+    estimates = [e for row in rows if row["kind"] == "moments" for e in row["estimates"]]
     # Two noises; the linear estimate by one rule, two layers by two, at two points; every layer by two rules.
-    assert len(moments) == 2 * 2 * ((1 + 2 * 2) * 2 + 2)
-    assert {row["layer"] for row in moments} >= {"none (linear)", "every layer"}
-    tried = [row for row in rows if row["row"] == "attack"]
+    assert len(estimates) == 2 * 2 * ((1 + 2 * 2) * 2 + 2)
+    assert {estimate["layer"] for estimate in estimates} >= {"none (linear)", "every layer"}
+    tried = [row for row in rows if row["kind"] == "attack"]
     assert len(tried) == 4
     skipped = [row for row in tried if row["sampled"] is None]
     assert all(row["reason"] for row in skipped)
     assert {row["index"] for row in skipped} == {5}  # the sample with a wrong label
     with (tmp_path / "out" / "moments.csv").open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == len(moments)
+        assert len(list(csv.DictReader(file))) == len(estimates)
     for name in ("errors", "displacements", "outputs", "attacks"):
         assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (tmp_path / "out" / f"{name}.svg").read_text().startswith("<?xml")
     kept = np.load(next((tmp_path / "out" / "attacks").glob("*_sparse_2_pixels_target_any.npz")))
     assert int((np.abs(kept["factor"]).sum(1) > 0).sum()) == 2
-    is_refused(call(capfd, "moments", path), "there are results already; use --overwrite")
+    is_refused(call(capfd, "moments", path), "there are results already; use --resume, --overwrite")
     # What the run wrote about itself is a configuration that says the same from where it is.
-    again = load_config(tmp_path / "out" / "config.yaml", MomentsConfig)
-    assert again.config.noise == load_config(path, MomentsConfig).config.noise
-    assert prepare(again).size == 2 * 4
+    again = MomentsStudy.load(tmp_path / "out" / "config.yaml")
+    assert again.config.noise == MomentsStudy.load(path).config.noise
+    assert len(MomentsStudy.prepare(again).tasks()) == 2 * 4
 
 
 def test_a_covariance_from_a_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -584,7 +581,8 @@ def test_a_covariance_from_a_file(tmp_path: Path, capfd: pytest.CaptureFixture[s
     singular[0, 0] = 0.04
     np.save(tmp_path / "c.npy", singular)
     assert call(capfd, "moments", path)[0] == 0
-    assert {row["layer"] for row in rows_of(tmp_path / "out")} == {"none (linear)", "every layer"}
+    (row,) = rows_of(tmp_path / "out")
+    assert {estimate["layer"] for estimate in row["estimates"]} == {"none (linear)", "every layer"}
     singular[0, 1] = 0.01
     np.save(tmp_path / "c.npy", singular)
     is_refused(call(capfd, "moments", path, "--overwrite"), "c.npy: covariance: not symmetric, entry (0, 1) is 0.01")
@@ -602,16 +600,16 @@ def test_a_covariance_from_a_file(tmp_path: Path, capfd: pytest.CaptureFixture[s
         ({"noise": {"covariance": "none.npy"}}, "none.npy: No such file"),
         ({"noise": {"covariance": "data.csv"}}, "data.csv: not a .npy file of numbers"),
         ({"samples": 1}, "samples: input should be 2 or more, not 1"),
-        ({"layers": ["nine"]}, "layers[0]: 'nine' is no ReLU layer; there are "),
+        ({"layers": ["nine"]}, "layers[0]: 'nine' is not a ReLU layer; there are "),
         ({"layers": "some"}, "layers"),
         ({"image": [3, 3]}, "image: 3 x 3 pixels do not fit an input of 4 values"),
         ({"attacks": [{"kind": "dense"}]}, "attacks[0].kind: 'dense' is not 'sparse' or 'smooth'"),
         ({"attacks": [{"kind": "sparse"}]}, "attacks[0].pixels: missing; a sparse attack needs it"),
         ({"attacks": [{"kind": "smooth", "modes": 1, "pixels": 1}]}, "attacks[0].pixels: not a key of a smooth attack"),
-        ({"attacks": [{"kind": "sparse", "pixels": 5}]}, "attacks[0].pixels: 5, the image has 4"),
-        ({"attacks": [{"kind": "smooth", "modes": 3}]}, "attacks[0].modes: attack: 3 modes on an image of 2 x 2"),
-        ({"attacks": [{"kind": "smooth", "modes": 1, "target": 3}]}, "attacks[0].target: 3, the classes are 0 to 2"),
-        ({"attacks": [{"kind": "smooth", "modes": 1, "layer": "x"}]}, "attacks[0].layer: 'x' is no ReLU layer"),
+        ({"attacks": [{"kind": "sparse", "pixels": 5}]}, "moments.yaml: attacks[0]: 5 pixels, the image has 4"),
+        ({"attacks": [{"kind": "smooth", "modes": 3}]}, "attacks[0]: attack: 3 modes on an image of 2 x 2"),
+        ({"attacks": [{"kind": "smooth", "modes": 1, "target": 3}]}, "attacks[0]: target 3, the classes are 0 to 2"),
+        ({"attacks": [{"kind": "smooth", "modes": 1, "layer": "x"}]}, "attacks[0]: 'x' is not a ReLU layer"),
         ({"attacks": [{"kind": "smooth", "modes": 1, "clip": [1, 0]}]}, "attacks[0].clip: [1, 0] is empty"),
         ({"network": "none.onnx"}, "none.onnx: no such file"),
         ({"data": {"name": "digits"}}, "digits: 64 values, the network takes 4"),
@@ -636,7 +634,9 @@ def test_an_interrupted_run_keeps_its_rows(tmp_path: Path) -> None:
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=60)
     saved = len(rows_of(tmp_path / "out"))
-    assert (running.returncode, out, err) == (130, "", f"stopped: {saved} rows are in out/results.jsonl\n")
+    how = "kreludomain moments moments.yaml --resume"
+    line = f"stopped: {saved} rows are in out/results.jsonl; go on with: {how}\n"
+    assert (running.returncode, out, err) == (130, "", line)
     assert saved >= 1
 
 
@@ -648,15 +648,15 @@ def test_a_time_limit_ends_monte_carlo(tmp_path: Path, capfd: pytest.CaptureFixt
 
 
 def test_shapes_of_images() -> None:
-    assert image_shape((1, 8, 8), None, "") == (1, 8, 8)
-    assert image_shape((64,), None, "") == (1, 8, 8)
-    assert image_shape((6,), None, "") == (1, 1, 6)
-    assert image_shape((48,), (4, 4), "") == (3, 4, 4)
+    assert image_shape((1, 8, 8), None) == (1, 8, 8)
+    assert image_shape((64,), None) == (1, 8, 8)
+    assert image_shape((6,), None) == (1, 1, 6)
+    assert image_shape((48,), (4, 4)) == (3, 4, 4)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("moments*.yaml")), ids=lambda path: path.stem)
 def test_configurations_are_ready_to_run(path: Path) -> None:
-    assert prepare(load_config(path, MomentsConfig)).size > 0
+    assert MomentsStudy.prepare(MomentsStudy.load(path)).tasks()
 
 
 def test_python_in_the_document_runs(capfd: pytest.CaptureFixture[str]) -> None:

@@ -17,9 +17,6 @@ from kreludomain.run.bounds.command import Request, show_bounds
 from kreludomain.run.engine import machine
 from kreludomain.run.engine.command import Threads, command
 from kreludomain.run.engine.session import INTERRUPTED
-from kreludomain.run.engine.study import ConfigPath
-from kreludomain.run.lipschitz import lipschitz as run_lipschitz
-from kreludomain.run.moments import moments as run_moments
 from kreludomain.run.output.screen import errors, screen
 from kreludomain.run.studies import STUDIES
 from kreludomain.run.vnncomp.instance import Device, MemoryMb, MethodName, MethodOptions, solver_method
@@ -32,9 +29,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Output = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the results, instead of CONFIG's.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder has.")]
 
 
 def _version(wanted: bool) -> None:
@@ -83,18 +77,6 @@ def verify(
     """Decide one VNN-LIB property: unsat (it holds), sat and a counterexample, unknown, or timeout."""
     named = solver_method(method, option or [], device)
     run_verify(network, specification, named.method, Resources(timeout, threads, memory_mb), results_file, context.obj)
-
-
-@app.command()
-def moments(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
-    """Mean and covariance of the output under Gaussian noise, and Gaussian attacks."""
-    run_moments(config, output, overwrite)
-
-
-@app.command()
-def lipschitz(config: ConfigPath, output: Output = None, overwrite: Overwrite = False) -> None:
-    """Bracket Lipschitz constants, and compare the robust radii that follow with certified ones."""
-    run_lipschitz(config, output, overwrite)
 
 
 @app.command()

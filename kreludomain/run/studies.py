@@ -7,7 +7,17 @@ from typing import Any
 from kreludomain.run.certify.study import Certify, Compare
 from kreludomain.run.engine.study import Study
 from kreludomain.run.invert.study import Invert
+from kreludomain.run.lipschitz.study import LipschitzStudy
+from kreludomain.run.moments.study import MomentsStudy
 from kreludomain.run.show.study import Show
 from kreludomain.run.vnncomp.study import Benchmark
 
-STUDIES: tuple[type[Study[Any, Any, Any]], ...] = (Certify, Compare, Benchmark, Show, Invert)
+STUDIES: tuple[type[Study[Any, Any, Any]], ...] = (
+    Certify,
+    Compare,
+    Benchmark,
+    LipschitzStudy,
+    MomentsStudy,
+    Show,
+    Invert,
+)

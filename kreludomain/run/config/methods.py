@@ -34,6 +34,7 @@ from kreludomain.options import (
 )
 from kreludomain.property import robustness
 from kreludomain.run.config.fields import RegionConfig
+from kreludomain.run.config.schema import require_distinct
 from kreludomain.run.config.yaml_text import parse_yaml
 from kreludomain.verify import METHODS, certify
 
@@ -136,11 +137,7 @@ AttackItem = Annotated[bool | Attack, PlainValidator(_attack), PlainSerializer(a
 
 
 def _distinct(methods: tuple[NamedMethod, ...]) -> tuple[NamedMethod, ...]:
-    labels = [method.label for method in methods]
-    for position, label in enumerate(labels):
-        first = labels.index(label)
-        if first != position:
-            raise wrong({(position,): f"'{label}' is the label of item {first} too; give it another label"})
+    require_distinct([method.label for method in methods])
     return methods
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.table import Table
@@ -18,6 +18,18 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue()
+
+
+def records_csv(records: Iterable[Mapping[str, Cell]]) -> str:
+    """A line a record; the columns are the keys of all, in the order in which they first occur."""
+    found = list(records)
+    columns = list(dict.fromkeys(key for record in found for key in record))
+    return csv_text(columns, ([record.get(column) for column in columns] for record in found))
+
+
+def picked(row: object, names: Iterable[str]) -> dict[str, Cell]:
+    """The fields of a row with these names."""
+    return {name: getattr(row, name) for name in names}
 
 
 def plain_table(first: str, *columns: str, title: str | None = None) -> Table:

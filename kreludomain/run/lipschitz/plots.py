@@ -6,21 +6,21 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from kreludomain.run.lipschitz_rows import ALL, LIPSDP, LOCAL, PRODUCT, ArchitectureRow, NetworkRow, Report, SampleRow
+from kreludomain.run.lipschitz.rows import LIPSDP, LOCAL, PRODUCT, ArchitectureRow, NetworkRow, Report, SampleRow
+from kreludomain.run.output.figures import figure_files, new_figure
 
 Value = int | float | str
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line of a panel: how it looks is what it is. Certified ones are solid, samples and attacks dotted."""
+    """A line of a panel: certified bounds are solid, samples and attacks dotted, estimates dashed."""
 
     label: str
     colour: str
@@ -32,7 +32,7 @@ class Series:
 #: Constants, from the loosest to the sampled one.
 CONSTANTS = (
     Series(
-        "estimate from the architecture\n(untrained; no bound)",
+        "estimate from the architecture\n(untrained; not a bound)",
         "0.55",
         "x",
         "--",
@@ -45,14 +45,14 @@ CONSTANTS = (
 )
 
 #: Colours and markers of radii by name; methods take the others in turn.
-LOOKS = {PRODUCT: ("C0", "s"), LIPSDP: ("C4", "D"), LOCAL: ("C2", "o")}
+STYLES = {PRODUCT: ("C0", "s"), LIPSDP: ("C4", "D"), LOCAL: ("C2", "o")}
 NAMES = {PRODUCT: "from the product", LIPSDP: "from LipSDP", LOCAL: "from local constants"}
 OTHERS = (("C1", "v"), ("C5", "P"), ("C9", "X"), ("C6", "*"), ("C8", "<"))
 
 
 @dataclass(frozen=True)
 class Column:
-    """What stands along the x-axis of a column of panels: places with the rows that belong there."""
+    """A column of panels: its title, the label of its x-axis, and the places on that axis with their rows."""
 
     title: str
     label: str
@@ -60,24 +60,14 @@ class Column:
 
     @property
     def is_scale(self) -> bool:
-        """Whether places are numbers, to be drawn to scale."""
+        """Whether places are positive numbers, which are drawn to scale."""
         return len(self.places) > 1 and all(not isinstance(value, str) and value > 0 for value, _ in self.places)
 
 
-def save_plots(path: Path, report: Report) -> list[str]:
-    """Writes the figures that the rows fill, as PNG and SVG; returns their names."""
-    made = {}
-    if report.architectures:
-        made["architectures"] = _architectures(report.architectures)
-    if report.networks:
-        made["lipschitz"] = _networks(report)
-    names = []
-    for name, figure in made.items():
-        FigureCanvasAgg(figure)  # no window system is needed
-        for suffix in ("png", "svg"):
-            figure.savefig(path / f"{name}.{suffix}", dpi=150)
-            names.append(f"{name}.{suffix}")
-    return names
+def figures(report: Report) -> dict[str, bytes]:
+    """The figures that the rows fill, as PNG and SVG by the names of the files."""
+    files = figure_files("architectures", _architectures(report.architectures)) if report.architectures else {}
+    return files | (figure_files("lipschitz", _networks(report)) if report.networks else {})
 
 
 def _networks(report: Report) -> Figure:
@@ -91,7 +81,7 @@ def _networks(report: Report) -> Figure:
     stacked = len(columns) > 1
     shape = (len(panels), len(columns)) if stacked else (1, len(panels))
     size = (4.0 + 3.4 * len(columns), 4.2 * len(panels)) if stacked else (8.2 * len(panels), 5.0)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = new_figure(*size)
     if len(report.networks) > 1:
         figure.suptitle("lines: medians over samples and networks; bands: the middle half of them")
     grid = figure.subplots(*shape, squeeze=False, sharey="row" if stacked else False)
@@ -128,7 +118,7 @@ def _columns(report: Report) -> list[Column]:
 def _radii(report: Report) -> tuple[Series, ...]:
     made, others = [], iter(OTHERS * (1 + len(report.radii)))
     for name in report.radii:
-        colour, marker = LOOKS.get(name) or next(others)
+        colour, marker = STYLES.get(name) or next(others)
         label = f"certified: {NAMES.get(name, name)}"
         made.append(Series(label, colour, marker, "-", partial(_radius_of, name)))
     if any(row.attacked is not None for row in report.samples):
@@ -154,16 +144,8 @@ def _panel(axes: Axes, column: Column, series: Sequence[Series]) -> None:
         if not points:
             continue
         x, low, y, high = zip(*points, strict=True)
-        axes.plot(
-            x,
-            y,
-            color=line.colour,
-            marker=line.marker,
-            linestyle=line.line,
-            markersize=5,
-            linewidth=1.4,
-            label=line.label,
-        )
+        style: dict[str, Any] = {"color": line.colour, "marker": line.marker, "linestyle": line.line}
+        axes.plot(x, y, **style, markersize=5, linewidth=1.4, label=line.label)
         if any(a < b for a, b in zip(low, high, strict=True)):
             axes.fill_between(x, low, high, color=line.colour, alpha=0.12, linewidth=0)
     axes.set_yscale("log")
@@ -178,34 +160,25 @@ def _panel(axes: Axes, column: Column, series: Sequence[Series]) -> None:
 
 
 def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """What a quarter, a half and three quarters of the values lie below."""
+    """The quartiles of the values."""
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
     return low, middle, high
 
 
 def _architectures(rows: Sequence[ArchitectureRow]) -> Figure:
-    """The estimate and what random networks have, for each initialisation, architecture by architecture."""
-    whole = [row for row in rows if row.layer == ALL]
-    names = list(dict.fromkeys(row.architecture for row in whole))
-    figure = Figure(figsize=(max(7.0, 2.5 + 1.1 * len(names)), 5.2), layout="constrained")
+    """The estimate and the mean over random networks for each initialisation, architecture by architecture."""
+    names = list(dict.fromkeys(row.architecture for row in rows))
+    figure = new_figure(max(7.0, 2.5 + 1.1 * len(names)), 5.2)
     axes = figure.subplots()
-    for position, name in enumerate(dict.fromkeys(row.initialisation for row in whole)):
-        mine = {row.architecture: row for row in whole if row.initialisation == name}
-        here = [place for place, label in enumerate(names) if label in mine]
-        chosen = [mine[names[place]] for place in here]
-        colour = f"C{position}"
-        axes.plot(here, [row.estimate for row in chosen], "x--", color=colour, label=f"{name}: estimate")
-        measured = [row.measured for row in chosen if row.measured is not None]
-        if len(measured) == len(here):
+    for position, name in enumerate(dict.fromkeys(row.initialisation for row in rows)):
+        chosen = [row for row in rows if row.initialisation == name]
+        here, colour = [names.index(row.architecture) for row in chosen], f"C{position}"
+        axes.plot(here, [row.estimate or np.nan for row in chosen], "x--", color=colour, label=f"{name}: estimate")
+        measured = [row.measured or np.nan for row in chosen]
+        if not np.isnan(measured).all():
             axes.plot(here, measured, "o", color=colour, mfc="none", label=f"{name}: measured")
-        axes.plot(
-            here,
-            [row.slope or np.nan for row in chosen],
-            "v:",
-            color=colour,
-            markersize=4,
-            label=f"{name}: typical slope",
-        )
+        slopes = [row.slope or np.nan for row in chosen]
+        axes.plot(here, slopes, "v:", color=colour, markersize=4, label=f"{name}: typical slope")
     axes.set_yscale("log")
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
     axes.set(title="Product of layer norms of untrained networks", ylabel="product of layer norms, and typical slope")

@@ -1,14 +1,14 @@
-"""The keys of a ``kreludomain moments`` configuration. Paths in it are relative to the file."""
+"""The keys of a ``kreludomain moments`` configuration."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
+from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from kreludomain.run.config.fields import Data, FilePath, Interval, Text
+from kreludomain.run.config.fields import Clip, Data, FilePath, Text
 from kreludomain.run.config.files import RunKeys
-from kreludomain.run.config.schema import Keys, wrong
+from kreludomain.run.config.schema import Keys, require_distinct, wrong
 
 
 def _listed(value: Any) -> Any:
@@ -22,7 +22,7 @@ Several = Annotated[tuple[NotNegative, ...], Strict(False), BeforeValidator(_lis
 class NoiseConfig(Keys):
     """Zero-mean noise on the input: white or smooth noise of each ``std``, or a covariance from a ``.npy`` file.
 
-    ``correlation``: the size of the noise's blobs in pixels (see ``pixel_covariance``); 0 is white noise.
+    ``correlation``: the length in pixels over which noise is correlated (see ``pixel_covariance``); 0 is white noise.
     """
 
     std: Several | None = None
@@ -41,26 +41,20 @@ class NoiseConfig(Keys):
 class AttackConfig(Keys):
     """A Gaussian attack: ``sparse`` noise on some ``pixels``, or ``smooth`` noise of ``modes x modes`` frequencies.
 
-    ``target``: the class whose expected score is to pass all others; any but the label where it is left out. The other
-    keys are those of ``GaussianAttackOptions``.
+    ``target``: the class whose expected score is to exceed all others; any but the label where it is left out. The
+    other keys are those of ``GaussianAttackOptions``.
     """
 
     kind: Literal["sparse", "smooth"]
+    label: Text | None = None
     pixels: int | None = Field(None, ge=1)
     modes: int | None = Field(None, ge=1)
     target: int | None = Field(None, ge=0)
     std: float = Field(0.1, ge=0)
     margin: float = Field(1.0, ge=0)
     layer: Text | None = None
-    clip: Interval | None = None
+    clip: Clip | None = None
     steps: int = Field(200, ge=1)
-
-    @field_validator("clip")
-    @classmethod
-    def _not_empty(cls, clip: tuple[float, float] | None) -> tuple[float, float] | None:
-        if clip is not None and clip[0] > clip[1]:
-            raise wrong({(): f"[{clip[0]:g}, {clip[1]:g}] is empty"})
-        return clip
 
     @model_validator(mode="after")
     def _fits_kind(self) -> AttackConfig:
@@ -72,8 +66,10 @@ class AttackConfig(Keys):
         return self
 
     @property
-    def label(self) -> str:
-        """What tables call it."""
+    def name(self) -> str:
+        """The label, or a name made of kind, size and target."""
+        if self.label is not None:
+            return self.label
         size = f"{self.pixels} pixels" if self.kind == "sparse" else f"{self.modes}x{self.modes} modes"
         return f"{self.kind}, {size}, target {'any' if self.target is None else self.target}"
 
@@ -81,7 +77,7 @@ class AttackConfig(Keys):
 class MomentsConfig(RunKeys):
     """A configuration file.
 
-    ``samples``: draws of Monte Carlo, from ``seed``. ``layers``: the ReLU layers to linearise around, by name, or all.
+    ``samples``: draws of Monte Carlo, from ``seed``. ``layers``: the ReLU layers to keep, by name, or all.
     ``displacements``: where to linearise, in draws of the noise away from the mean (0: at the mean). ``image``: height
     and width of the input, where its shape does not say. ``timeout_s`` is for one Monte Carlo run or one attack.
     """
@@ -100,4 +96,5 @@ class MomentsConfig(RunKeys):
     def _something_to_do(self) -> MomentsConfig:
         if self.noise is None and not self.attacks:
             raise wrong({(): "give noise, attacks or both"})
+        require_distinct([attack.name for attack in self.attacks], "attacks")
         return self

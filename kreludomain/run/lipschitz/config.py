@@ -1,18 +1,18 @@
-"""The configuration of ``kreludomain lipschitz``: the YAML file's keys, their types and defaults."""
+"""The configuration of ``kreludomain lipschitz``: the YAML file's keys."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, Strict, field_validator, model_validator
+from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from kreludomain.analysis.lipschitz import ALIASES, INITIALISATIONS, Architecture, Conv, Dense
 from kreludomain.errors import InputError
 from kreludomain.run.config.fields import Data, FilePath, RegionConfig, Text
 from kreludomain.run.config.files import RunKeys
-from kreludomain.run.config.methods import MethodItem, NamedMethod, parse_method
-from kreludomain.run.config.schema import Keys, wrong
+from kreludomain.run.config.methods import AnyMethods, MethodItem, NamedMethod, parse_method
+from kreludomain.run.config.schema import Keys, require_distinct, wrong
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -88,9 +88,9 @@ class ArchitectureKeys(Keys):
 
 
 class NetworkKeys(Keys):
-    """A network. ``initialisation``: what its architecture's estimate supposes (left out: no estimate).
+    """A network. ``initialisation``: the one of its architecture's estimate (left out: no estimate).
 
-    ``axes``: where it stands in a study, a value by the name of each axis; the plot has a column for each axis.
+    ``axes``: its values along the axes of a study, such as ``width: 32``; the plot has a column for each axis.
     """
 
     file: FilePath
@@ -120,24 +120,16 @@ class RadiusKeys(Keys):
 
     largest: float = Field(gt=0)
     tolerance: float = Field(0.02, gt=0, lt=1)
-    methods: Annotated[tuple[MethodItem, ...], Strict(False)] = ()
+    methods: AnyMethods = ()
     attack: bool = True
-
-    @field_validator("methods")
-    @classmethod
-    def _told_apart(cls, methods: tuple[NamedMethod, ...]) -> tuple[NamedMethod, ...]:
-        labels = [method.label for method in methods]
-        for position, label in enumerate(labels):
-            if labels.index(label) != position:
-                raise wrong({(position,): f"'{label}' is there twice; give it another label"})
-        return methods
 
 
 class LipschitzConfig(RunKeys):
     """A configuration file. There are networks, with data and a region, or architectures, or both.
 
-    ``bounds``: the method that bounds activations for local constants. ``samples``: points drawn for a lower bound.
-    ``timeout_s``: for one sample and method.
+    ``bounds``: the method that bounds pre-activations for local constants. ``samples``: points drawn for a lower bound.
+    ``timeout_s``: for a network's constants besides LipSDP; for the bounds around a sample, each method's radius, and
+    the attack.
     """
 
     network: FilePath | None = None
@@ -157,17 +149,31 @@ class LipschitzConfig(RunKeys):
             raise wrong({("networks",): "give network or networks, not both"})
         if not (self.all_networks or self.architectures):
             raise wrong({("network",): "missing; give network, networks or architectures"})
-        if self.all_networks:
-            missing = [key for key in ("data", "region") if getattr(self, key) is None]
-            if missing:
-                raise wrong({(key,): "missing; networks are measured around samples" for key in missing})
-        for key, items in (("networks", self.all_networks), ("architectures", self.architectures)):
-            names = [item.name for item in items]
-            for position, name in enumerate(names):
-                if names.index(name) != position:
-                    raise wrong({(key, position): f"'{name}' is there twice; give it another label"})
+        missing = [key for key in ("data", "region") if self.all_networks and getattr(self, key) is None]
+        if missing:
+            raise wrong({(key,): "missing; networks are measured around samples" for key in missing})
+        require_distinct([keys.name for keys in self.all_networks], "networks")
+        require_distinct([keys.name for keys in self.architectures], "architectures")
         return self
 
     @property
     def all_networks(self) -> tuple[NetworkKeys, ...]:
         return self.networks if self.network is None else (NetworkKeys(file=self.network),)
+
+    @property
+    def methods(self) -> dict[str, NamedMethod]:
+        """Every method, by the key that names it."""
+        radii = () if self.radius is None else self.radius.methods
+        return {"bounds": self.bounds, **{f"radius.methods[{i}]": method for i, method in enumerate(radii)}}
+
+    @property
+    def network_timeout_s(self) -> float | None:
+        """Seconds for all of a network's constants."""
+        lipsdp_s = 0.0 if self.lipsdp is False else self.lipsdp.timeout_s
+        return None if self.timeout_s is None else self.timeout_s + lipsdp_s
+
+    @property
+    def sample_timeout_s(self) -> float | None:
+        """Seconds for a sample's bounds, and for its radii: by local constants, by each method, and by the attack."""
+        searches = 0 if self.radius is None else 2 + len(self.radius.methods)
+        return None if self.timeout_s is None else self.timeout_s * (1 + searches)

@@ -1,0 +1,1 @@
+"""``kreludomain lipschitz``: Lipschitz constants as brackets, and the robust radii that follow from them."""

@@ -1,0 +1,274 @@
+"""``kreludomain lipschitz``: a row an architecture and initialisation, a row a network, a row a sample."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from rich.console import Console
+
+from kreludomain.analysis.lipschitz import (
+    LocalBounds,
+    RadiusSearch,
+    RobustRadius,
+    attacked_radius,
+    certified_radius,
+    estimate_of,
+    lipschitz_radius,
+    lipsdp,
+    local_radius,
+    product,
+    sampled_slope,
+    sampled_slope_anywhere,
+)
+from kreludomain.deadline import Deadline
+from kreludomain.domain import Query
+from kreludomain.errors import InputError
+from kreludomain.network import Network, Runtime, load
+from kreludomain.property import robustness
+from kreludomain.run.config.data import Sample, load_samples
+from kreludomain.run.config.fields import CsvData, DigitsData, RegionConfig
+from kreludomain.run.config.files import ConfigFile
+from kreludomain.run.config.methods import try_method
+from kreludomain.run.engine.folder import Folder
+from kreludomain.run.engine.record import network_hash, samples_hash
+from kreludomain.run.engine.study import Computed, Study, Task, limits_of
+from kreludomain.run.engine.worker import Failure
+from kreludomain.run.lipschitz import tables
+from kreludomain.run.lipschitz.config import ArchitectureKeys, LipschitzConfig, NetworkKeys, RadiusKeys
+from kreludomain.run.lipschitz.rows import LOCAL, AnyRow, ArchitectureRow, LayerNorm, NetworkRow, Report, SampleRow
+from kreludomain.run.output.numbers import mean
+from kreludomain.verify import predict
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A network, loaded, with its samples and the region around them."""
+
+    keys: NetworkKeys
+    network: Network
+    samples: tuple[Sample, ...]
+    region: RegionConfig
+
+    @cached_property
+    def local(self) -> LocalBounds:
+        """Computed in a worker, once for all of its samples; so is :attr:`runtime`."""
+        return LocalBounds(self.network)
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        return Runtime(self.network)
+
+    @classmethod
+    def load(
+        cls, file: ConfigFile[LipschitzConfig], keys: NetworkKeys, data: CsvData | DigitsData, region: RegionConfig
+    ) -> Case:
+        """Raises :class:`InputError` for a file or a sample that does not fit."""
+        network = load(file.path(keys.file))
+        Runtime(network)  # raises for a model that onnxruntime cannot run
+        samples = tuple(load_samples(file, data, network.input.shape))
+        for sample in samples:
+            with file.named(f"sample {sample.index}"):
+                region.around(sample.x).fit(network)
+                robustness(sample.label, network.size(network.output.name))
+        return cls(keys, network, samples, region)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LipschitzTask(Task):
+    """A task with the ``row`` that it fills."""
+
+    row: AnyRow
+
+    @abstractmethod
+    def compute(self, study: LipschitzStudy, needed: AnyRow | None) -> AnyRow:
+        """The row; ``needed`` is that of the sample's network."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ArchitectureTask(LipschitzTask):
+    """The estimate of an architecture beside the exact norms of random networks."""
+
+    row: ArchitectureRow
+    keys: ArchitectureKeys
+
+    def compute(self, study: LipschitzStudy, needed: AnyRow | None) -> ArchitectureRow:
+        architecture, name = self.keys.architecture(), self.row.initialisation
+        estimate = architecture.estimate(name)
+        draws = [product(architecture.draw(name, study.config.seed + draw)) for draw in range(self.keys.draws)]
+        layers = [
+            LayerNorm(f"{position + 1}: {layer.name}", layer.norm, mean(d.maps[position].norm.lower for d in draws))
+            for position, layer in enumerate(estimate.layers)
+        ]
+        measured = mean(math.prod(found.norm.lower for found in draw.maps) for draw in draws)
+        row = replace(self.row, estimate=estimate.lipschitz, measured=measured, slope=estimate.slope)
+        return replace(row, layers=tuple(layers))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NetworkTask(LipschitzTask):
+    """The constants of a network for all inputs."""
+
+    row: NetworkRow
+    case: int
+
+    def compute(self, study: LipschitzStudy, needed: AnyRow | None) -> NetworkRow:
+        config, case, row, norm = study.config, study.cases[self.case], self.row, self.row.norm
+        if norm == "2":
+            row = _with_semidefinite(row, config, case.network)
+            row = replace(row, estimate=_estimate(case))
+        starts = torch.stack([sample.x for sample in case.samples])
+        sampled = sampled_slope_anywhere(case.network, starts, norm, seed=config.seed).lower
+        return replace(row, product=product(case.network, norm).upper, sampled=sampled)
+
+
+def _estimate(case: Case) -> float | None:
+    """The estimate of the network's architecture; ``None`` where it has layers that no initialisation draws."""
+    if case.keys.initialisation is None:
+        return None
+    try:
+        return estimate_of(case.network, case.keys.initialisation).lipschitz
+    except InputError:
+        return None
+
+
+def _with_semidefinite(row: NetworkRow, config: LipschitzConfig, network: Network) -> NetworkRow:
+    """The row with the semidefinite bound and how the solver ended, or why there is none."""
+    keys = config.lipsdp
+    if keys is False:
+        return replace(row, lipsdp_note="switched off")
+    try:
+        found = lipsdp(network, keys.solver, keys.timeout_s, keys.neurons)
+    except InputError as error:
+        return replace(row, lipsdp_note=str(error).removeprefix("lipsdp: "))
+    return replace(row, lipsdp=found.upper, lipsdp_claimed=found.claimed, lipsdp_note=found.status)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SampleTask(LipschitzTask):
+    """The constants over the region around a sample, and its robust radii; needs the network's row."""
+
+    row: SampleRow
+    case: int
+    sample: Sample
+
+    def compute(self, study: LipschitzStudy, needed: AnyRow | None) -> SampleRow:
+        config, case, sample, norm = study.config, study.cases[self.case], self.sample, self.row.norm
+        uppers = needed.uppers if isinstance(needed, NetworkRow) else {}
+        predicted = int(predict(case.network, sample.x[None])[0])
+        region = case.region.around(sample.x)
+        query = Query(case.network, region, deadline=Deadline.after(config.timeout_s))
+        constant = case.local.constant(config.bounds.method.abstract(query).bounds, norm)
+        row = replace(
+            self.row,
+            predicted=predicted,
+            local=constant,
+            upper=min([constant, *uppers.values()]),
+            sampled=sampled_slope(case.network, region, norm, config.samples, seed=config.seed).lower,
+        )
+        if predicted != sample.label:
+            return replace(row, reason=f"classified as {predicted}, the label is {sample.label}")
+        return row if config.radius is None else _with_radii(row, config, config.radius, case, sample, uppers)
+
+
+def _with_radii(
+    row: SampleRow,
+    config: LipschitzConfig,
+    keys: RadiusKeys,
+    case: Case,
+    sample: Sample,
+    uppers: Mapping[str, float],
+) -> SampleRow:
+    """The row with every radius; a method begins its search at the largest radius certified so far."""
+    network, x, label = case.network, sample.x[None], sample.label
+    search = RadiusSearch(keys.largest, row.norm, case.region.clip, keys.tolerance)
+    found = {
+        name: RobustRadius(min(keys.largest, lipschitz_radius(network, x, label, constant, row.norm)))
+        for name, constant in uppers.items()
+    }
+    deadline = Deadline.after(config.timeout_s)
+    found[LOCAL] = local_radius(case.local, x, label, search, config.bounds.method, deadline)
+    for method in keys.methods:
+        deadline, start = Deadline.after(config.timeout_s), max(radius.certified for radius in found.values())
+        found[method.label] = certified_radius(network, x, label, search, method.method, deadline, start)
+    deadline = Deadline.after(config.timeout_s)
+    attacked = attacked_radius(network, x, label, search, case.runtime, deadline) if keys.attack else None
+    radii = {name: radius.certified for name, radius in found.items()}
+    notes = tuple(f"{name}: {text}" for name, radius in found.items() for text in radius.notes)
+    return replace(row, radii=radii, attacked=attacked, notes=notes)
+
+
+@dataclass(frozen=True, eq=False)
+class LipschitzStudy(Study[LipschitzConfig, LipschitzTask, AnyRow]):
+    """Constants as brackets, and the robust radii that follow from them."""
+
+    name: ClassVar[str] = "lipschitz"
+    help: ClassVar[str] = "Bracket Lipschitz constants, and compare the robust radii that follow with certified ones."
+    config_model: ClassVar[Any] = LipschitzConfig
+    row_type: ClassVar[Any] = AnyRow
+    files: ClassVar[tuple[str, ...]] = ("networks.csv", "samples.csv", "architectures.*", "lipschitz.*g")
+
+    config: LipschitzConfig
+    cases: tuple[Case, ...]
+
+    @classmethod
+    def prepare(cls, file: ConfigFile[LipschitzConfig]) -> LipschitzStudy:
+        config = file.config
+        if config.data is None or config.region is None:  # architectures only
+            return cls(config, ())
+        for key, method in config.methods.items():
+            with file.named(key):
+                try_method(config.region, method)
+        return cls(config, tuple(Case.load(file, keys, config.data, config.region) for keys in config.all_networks))
+
+    def contents(self) -> Mapping[str, str]:
+        networks = {f"network {case.keys.name}": network_hash(case.network) for case in self.cases}
+        return networks | {f"data of {case.keys.name}": samples_hash(case.samples) for case in self.cases}
+
+    def tasks(self) -> Sequence[LipschitzTask]:
+        return [*self._architectures(), *(task for position in range(len(self.cases)) for task in self._case(position))]
+
+    def _architectures(self) -> Iterator[LipschitzTask]:
+        limits = limits_of(self.config)
+        for keys in self.config.architectures:
+            for initialisation in dict.fromkeys(keys.initialisations):
+                row, text = ArchitectureRow(keys.name, initialisation), f"{keys.name}, {initialisation}"
+                yield ArchitectureTask(key=row.key, text=text, kind=keys.name, limits=limits, row=row, keys=keys)
+
+    def _case(self, position: int) -> Iterator[LipschitzTask]:
+        """A network's task, and those of its samples."""
+        config, case = self.config, self.cases[position]
+        name, region = case.keys.name, case.region
+        network = NetworkRow(name, region.norm, axes=case.keys.axes, lipsdp_note="for l_2 only")
+        limits = limits_of(config, config.network_timeout_s)
+        yield NetworkTask(key=network.key, text=name, kind="networks", limits=limits, row=network, case=position)
+        limits = limits_of(config, config.sample_timeout_s)
+        for sample in case.samples:
+            row = SampleRow(name, sample.index, sample.label, region.norm, region.epsilon)
+            about: dict[str, Any] = {"key": row.key, "text": f"{name}, sample {sample.index}", "kind": name}
+            yield SampleTask(**about, limits=limits, needs=network.key, row=row, case=position, sample=sample)
+
+    def compute(self, task: LipschitzTask, needed: AnyRow | None) -> Computed[AnyRow]:
+        start = time.monotonic()
+        return Computed(replace(task.compute(self, needed), seconds=time.monotonic() - start))
+
+    def failed(self, task: LipschitzTask, failure: Failure) -> AnyRow:
+        return replace(task.row, reason=failure.text(self.config.timeout_s), seconds=failure.seconds)
+
+    def report(self, folder: Folder, rows: Sequence[AnyRow], console: Console) -> None:
+        from kreludomain.run.lipschitz.plots import figures  # matplotlib: imports for a second, and only here
+
+        report = Report.of(rows)
+        console.print(*tables.screen_tables(report), sep="\n")
+        folder.write_all(tables.csv_files(report))
+        folder.write_all(figures(report))
+
+    def problems(self, folder: Folder, rows: Sequence[AnyRow]) -> Sequence[str]:
+        violations = Report.of(rows).violations
+        return [f"bounds contradict each other, which is a bug: {'; '.join(violations)}"] if violations else []

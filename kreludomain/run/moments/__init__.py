@@ -1,0 +1,1 @@
+"""``kreludomain moments``: moments of the output next to Monte Carlo, and Gaussian attacks."""

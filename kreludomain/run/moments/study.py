@@ -1,0 +1,370 @@
+"""``kreludomain moments``: a row a sample and noise with all estimates, then a row a sample and attack."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from kreludomain.analysis.moments import (
+    RULES,
+    Gaussian,
+    GaussianAttack,
+    GaussianAttackOptions,
+    Moments,
+    SampledMoments,
+    agreement,
+    gaussian,
+    network_moments,
+    pixel_covariance,
+    propagated_moments,
+    relu_layers,
+    sampled_moments,
+    smooth_attack,
+    smooth_basis,
+    sparse_attack,
+)
+from kreludomain.deadline import Deadline
+from kreludomain.errors import InputError
+from kreludomain.network import Network, load
+from kreludomain.network.operators import Shape
+from kreludomain.property import robustness
+from kreludomain.run.config.data import Sample, load_samples, read_array
+from kreludomain.run.config.files import ConfigFile
+from kreludomain.run.engine.folder import Folder, arrays_file, file_name
+from kreludomain.run.engine.record import network_hash, samples_hash
+from kreludomain.run.engine.study import Computed, Study, Task, limits_of
+from kreludomain.run.engine.worker import Failure
+from kreludomain.run.moments import tables
+from kreludomain.run.moments.config import AttackConfig, MomentsConfig
+from kreludomain.run.moments.rows import EVERY, LINEAR, AnyRow, AttackRow, Estimate, MomentRow
+from kreludomain.run.output.numbers import finite
+
+#: Draws by which an attack's clipped share and its control share are counted.
+CHECKS = 20_000
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MomentsTask(Task):
+    """A task with the ``row`` that it fills; ``folder`` is where its arrays are kept."""
+
+    folder: ClassVar[str]
+    row: AnyRow
+    sample: Sample
+
+    @abstractmethod
+    def compute(self, study: MomentsStudy) -> tuple[AnyRow, Arrays]:
+        """The row, and arrays for its picture; none where there is nothing to show."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EstimatesTask(MomentsTask):
+    """All estimates of a sample's moments with one noise, next to Monte Carlo. ``pictured``: with arrays."""
+
+    folder: ClassVar[str] = "moments"
+    row: MomentRow
+    pictured: bool
+
+    def compute(self, study: MomentsStudy) -> tuple[MomentRow, Arrays]:
+        config, network = study.config, study.network
+        generator, deadline = torch.Generator().manual_seed(config.seed), Deadline.after(config.timeout_s)
+        x = gaussian(self.sample.x, study.noises[self.row.noise]).fit(network)
+        sampled = sampled_moments(network, x, config.samples, generator, deadline=deadline)
+        draw = x.sample(1, torch.Generator().manual_seed(config.seed + 1))[0] - x.mean
+        estimates: list[Estimate] = []
+        moments: dict[str, Moments] = {"Monte Carlo": sampled}
+        for layer, displacement in study.places:
+            exact: Moments | None = None
+            for rule in RULES if layer != LINEAR else ("exact",):  # "exact" is the first of RULES
+                start = time.perf_counter()
+                found = _moments(network, x, layer, rule, x.mean + displacement * draw)
+                seconds = time.perf_counter() - start
+                exact = exact or found
+                estimates.append(_estimate((layer, rule, displacement), found, exact, sampled, seconds))
+            if exact is not None and not displacement:
+                moments[layer] = exact
+        own = agreement(sampled, sampled)
+        row = replace(
+            self.row,
+            samples=sampled.count,
+            mean_sampling_error=finite(own.mean_sampling_error),
+            covariance_sampling_error=finite(own.covariance_sampling_error),
+            estimates=tuple(estimates),
+        )
+        return row, _moment_arrays(moments) if self.pictured else {}
+
+
+def _moment_arrays(moments: Mapping[str, Moments]) -> Arrays:
+    """``names`` ``(k,)``, ``means`` ``(k, m)`` and ``covariances`` ``(k, m, m)``, Monte Carlo's first."""
+    return {
+        "names": np.array(list(moments)),
+        "means": torch.stack([found.mean for found in moments.values()]).numpy(),
+        "covariances": torch.stack([found.covariance for found in moments.values()]).numpy(),
+    }
+
+
+def _moments(network: Network, x: Gaussian, layer: str, rule: str, point: Tensor) -> Moments:
+    if layer == EVERY:
+        return propagated_moments(network, x, rule)
+    return network_moments(network, x, None if layer == LINEAR else layer, rule, point)
+
+
+def _estimate(
+    about: tuple[str, str, float], found: Moments, exact: Moments, sampled: SampledMoments, seconds: float
+) -> Estimate:
+    """An estimate beside Monte Carlo; ``about``: its layer, rule and displacement."""
+    close, difference = agreement(found, sampled), (found.covariance - exact.covariance).norm()
+    mean, std, covariance, z_score = map(finite, (close.mean, close.std, close.covariance, close.max_z_score))
+    cheap = finite(float(difference / exact.covariance.norm()))
+    return Estimate(*about, mean, std, covariance, z_score, cheap, seconds)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AttackTask(MomentsTask):
+    """An attack on a sample that is classified rightly, and whose label is not the target."""
+
+    folder: ClassVar[str] = "attacks"
+    row: AttackRow
+    attack: AttackConfig
+
+    def compute(self, study: MomentsStudy) -> tuple[AttackRow, Arrays]:
+        sample, row = self.sample, self.row
+        with torch.no_grad():
+            scores = study.network(sample.x[None])[0]
+        predicted = int(scores.argmax())
+        if predicted != sample.label:
+            return replace(row, reason=f"classified as {predicted}, the label is {sample.label}"), {}
+        if self.attack.target == sample.label:
+            return replace(row, reason="the target is the label"), {}
+        deadline = Deadline.after(study.config.timeout_s)
+        found = run_attack(self.attack, study.network, study.shape, sample, deadline)
+        return self._filled(study, found), _attack_arrays(sample, scores, found)
+
+    def _filled(self, study: MomentsStudy, found: GaussianAttack) -> AttackRow:
+        sample, clip, target = self.sample, self.attack.clip, found.target
+        noise, scores = found.noise, found.sampled
+        rivals = [sample.label] if self.attack.target is None else [j for j in range(len(scores.mean)) if j != target]
+        rival = max(rivals, key=lambda j: float(scores.mean[j]))
+        noisy = noise.std[noise.std > 0]
+        return replace(
+            self.row,
+            target=target,
+            success=found.success,
+            expected=float(found.expected[target] - max(found.expected[j] for j in rivals)),
+            sampled=float(scores.mean[target] - scores.mean[rival]),
+            error=scores.difference_error(target, rival),
+            size=float(noise.mean.norm()),
+            largest=float(noise.mean.abs().max()),
+            std=float(noisy.square().mean().sqrt()) if len(noisy) else 0.0,
+            target_share=float(scores.share[target]),
+            label_share=float(scores.share[sample.label]),
+            clipped_share=None if clip is None else self._share(study, found, noise.mean, target, clip),
+            control_share=self._share(study, found, _random_mean(study.config.seed, found), sample.label),
+            reason="" if found.success else "the sampled score does not exceed the others",
+        )
+
+    def _share(
+        self,
+        study: MomentsStudy,
+        found: GaussianAttack,
+        mean: Tensor,
+        output: int,
+        clip: tuple[float, float] | None = None,
+    ) -> float:
+        """The share of draws in which an output is the largest, with another mean of the noise."""
+        x, generator = replace(found.noise, mean=self.sample.x + mean), torch.Generator()
+        generator.manual_seed(study.config.seed)
+        return float(sampled_moments(study.network, x, CHECKS, generator, clip).share[output])
+
+
+def run_attack(
+    attack: AttackConfig, network: Network, shape: Shape, sample: Sample, deadline: Deadline = Deadline()
+) -> GaussianAttack:
+    """The attack that a configuration asks for, on an image of ``shape``."""
+    kinds: dict[str, Callable[..., GaussianAttack]] = {
+        "sparse": partial(sparse_attack, pixels=attack.pixels or 1),
+        "smooth": partial(smooth_attack, modes=attack.modes or 1),
+    }
+    options = GaussianAttackOptions(attack.std, attack.margin, attack.layer, attack.clip, attack.steps)
+    more = {"shape": shape, "target": attack.target, "options": options, "deadline": deadline}
+    return kinds[attack.kind](network, sample.x, sample.label, **more)
+
+
+def _random_mean(seed: int, found: GaussianAttack) -> Tensor:
+    """A mean of the same size in a random direction within the basis."""
+    generator = torch.Generator().manual_seed(seed)
+    mean: Tensor = found.basis @ torch.randn(found.basis.shape[1], generator=generator, dtype=torch.float64)
+    return mean.mul(found.noise.mean.norm()).div(mean.norm()).reshape(found.noise.mean.shape)
+
+
+def _attack_arrays(sample: Sample, scores: Tensor, found: GaussianAttack) -> Arrays:
+    """The image, mean and factor of the noise on it, and scores ``(m,)``: without noise, expected, and sampled."""
+    tensors = {
+        "image": sample.x,
+        "mean": found.noise.mean,
+        "factor": found.noise.factor,
+        "scores": scores,
+        "expected": found.expected,
+        "sampled": found.sampled.mean,
+        "sampled_std": found.sampled.std,
+        "share": found.sampled.share,
+    }
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class MomentsStudy(Study[MomentsConfig, MomentsTask, AnyRow]):
+    """Estimates of moments next to Monte Carlo, and Gaussian attacks.
+
+    ``shape`` is that of images, ``(channels, height, width)``; ``noises`` are covariances ``(n, n)`` by their names in
+    tables; ``layers`` the ReLU layers to keep.
+    """
+
+    name: ClassVar[str] = "moments"
+    help: ClassVar[str] = "Mean and covariance of the output under Gaussian noise, and Gaussian attacks."
+    config_model: ClassVar[Any] = MomentsConfig
+    row_type: ClassVar[Any] = AnyRow
+    files: ClassVar[tuple[str, ...]] = (
+        *("moments.csv", "attacks.csv", "errors.*", "displacements.*", "outputs.*", "attacks.*"),
+        *("attacks/*.npz", "moments/*.npz"),
+    )
+
+    config: MomentsConfig
+    network: Network
+    samples: tuple[Sample, ...]
+    shape: Shape
+    noises: Mapping[str, Tensor]
+    layers: tuple[str, ...]
+
+    @property
+    def places(self) -> list[tuple[str, float]]:
+        """The layer that is kept, and how far from the mean the others are linearised, of each estimate."""
+        kept = [(layer, away) for away in self.config.displacements for layer in (LINEAR, *self.layers)]
+        return [*kept, (EVERY, 0.0)] if relu_layers(self.network) else kept
+
+    @classmethod
+    def prepare(cls, file: ConfigFile[MomentsConfig]) -> MomentsStudy:
+        config = file.config
+        network = load(file.path(config.network))
+        samples = load_samples(file, config.data, network.input.shape)
+        with file.named("image"):
+            shape = image_shape(network.input.shape, config.image)
+        layers = relu_layers(network) if config.layers == "all" else config.layers
+        for position, name in enumerate(layers):
+            with file.named(f"layers[{position}]"):
+                _require_relu(name, network)
+        for position, attack in enumerate(config.attacks):
+            with file.named(f"attacks[{position}]"):
+                _check_attack(attack, network, shape)
+        for sample in samples if config.attacks else ():
+            with file.named(f"sample {sample.index}"):
+                robustness(sample.label, network.size(network.output.name))
+        return cls(config, network, tuple(samples), shape, _noises(file, shape), tuple(layers))
+
+    def contents(self) -> Mapping[str, str]:
+        noises = hashlib.sha256()
+        for covariance in self.noises.values():
+            noises.update(covariance.contiguous().numpy().tobytes())
+        hashes = {"network": network_hash(self.network), "data": samples_hash(self.samples)}
+        return hashes | {"noise": noises.hexdigest()}
+
+    def tasks(self) -> Sequence[MomentsTask]:
+        samples, noises, attacks = self.samples, self.noises, self.config.attacks
+        pictured = samples[0], [*noises][-1] if noises else None
+        pairs = [(sample, noise) for sample in samples for noise in noises]
+        estimates = [self._estimates(*pair, pair == pictured) for pair in pairs]
+        return [*estimates, *(self._attack(sample, attack) for sample in samples for attack in attacks)]
+
+    def _estimates(self, sample: Sample, noise: str, pictured: bool) -> EstimatesTask:
+        row = MomentRow(sample.index, sample.label, noise)
+        return EstimatesTask(**self._about(row, f"noise {noise}"), kind="moments", sample=sample, pictured=pictured)
+
+    def _attack(self, sample: Sample, attack: AttackConfig) -> AttackTask:
+        row = AttackRow(sample.index, sample.label, attack.name, attack.target)
+        return AttackTask(**self._about(row, attack.name), kind=attack.name, sample=sample, attack=attack)
+
+    def _about(self, row: AnyRow, what: str) -> dict[str, Any]:
+        text, limits = f"sample {row.index}, {what}", limits_of(self.config)
+        return {"row": row, "key": row.key, "text": text, "limits": limits}
+
+    def compute(self, task: MomentsTask, needed: AnyRow | None) -> Computed[AnyRow]:
+        start = time.monotonic()
+        row, arrays = task.compute(self)
+        name = file_name(task.folder, row.key[1:], "npz") if arrays else None
+        row = replace(row, seconds=time.monotonic() - start, arrays=name)
+        return Computed(row, {} if name is None else {name: arrays_file(**arrays)})
+
+    def failed(self, task: MomentsTask, failure: Failure) -> AnyRow:
+        return replace(task.row, reason=failure.text(self.config.timeout_s), seconds=failure.seconds)
+
+    def report(self, folder: Folder, rows: Sequence[AnyRow], console: Console) -> None:
+        from kreludomain.run.moments.plots import figures  # matplotlib: imports for a second, and only here
+
+        moments = [row for row in rows if isinstance(row, MomentRow)]
+        attacks = [row for row in rows if isinstance(row, AttackRow)]
+        for table in tables.screen_tables(moments, attacks):
+            console.print(table, soft_wrap=isinstance(table, str))
+        folder.write_all(tables.csv_files(moments, attacks))
+        folder.write_all(figures(folder.path, moments, attacks, self.shape))
+
+
+def _require_relu(name: str, network: Network) -> None:
+    relus = relu_layers(network)
+    if name not in relus:
+        raise InputError(f"'{name}' is not a ReLU layer; there are {', '.join(relus) or 'none'}")
+
+
+def _check_attack(attack: AttackConfig, network: Network, shape: Shape) -> None:
+    """Raises :class:`InputError` for an attack that would fail on every sample."""
+    classes = network.size(network.output.name)
+    if not relu_layers(network):
+        raise InputError("the network has no ReLU layer")
+    if attack.layer is not None:
+        _require_relu(attack.layer, network)
+    if classes < 2:
+        raise InputError("the network has one output; an attack needs another class")
+    if attack.target is not None and attack.target >= classes:
+        raise InputError(f"target {attack.target}, the classes are 0 to {classes - 1}")
+    if attack.pixels is not None and attack.pixels > shape[1] * shape[2]:
+        raise InputError(f"{attack.pixels} pixels, the image has {shape[1] * shape[2]}")
+    if attack.modes is not None:
+        smooth_basis(shape, attack.modes)
+
+
+def image_shape(shape: Shape, given: tuple[int, int] | None) -> Shape:
+    """``(channels, height, width)`` of an input: its own, the one given, else a square or a line of entries."""
+    size = math.prod(shape)
+    if given is not None:
+        if min(given) < 1 or size % (given[0] * given[1]):
+            raise InputError(f"{given[0]} x {given[1]} pixels do not fit an input of {size} values")
+        return (size // (given[0] * given[1]), *given)
+    if len(shape) == 3:
+        return shape
+    side = math.isqrt(size)
+    return (1, side, side) if side * side == size else (1, 1, size)
+
+
+def _noises(file: ConfigFile[MomentsConfig], shape: Shape) -> dict[str, Tensor]:
+    """Covariances of the input, ``(n, n)``, by their names in tables."""
+    noise = file.config.noise
+    if noise is None:
+        return {}
+    if noise.covariance is None:
+        return {f"{std:g}": pixel_covariance(shape, std, noise.correlation) for std in noise.std or ()}
+    path = file.path(noise.covariance)
+    covariance = read_array(path)
+    with file.named(str(path)):
+        gaussian(torch.zeros(math.prod(shape), dtype=torch.float64), covariance)
+    return {path.name: covariance}

@@ -2,9 +2,8 @@
 
 Double description in floating point is not to be trusted: on degenerate groups it raises, drops facets and returns ones
 that cut points off. So its facets are proposals: every right-hand side is recomputed from the vertices, which are known
-to be complete, and then moved outwards by rounding. Qhull, another algorithm, gives a second opinion: the facets it has
-and cddlib lacks are proposals too, and its surface tells whether any can be missing. What is returned always contains
-``K_g``.
+to be complete, and then moved outwards by rounding. Qhull, another algorithm, checks it: facets that only Qhull finds
+are proposals too, and its surface tells whether any can be missing. The hull that is returned always contains ``K_g``.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from torch import Tensor
 from kreludomain.groups.octahedron import directions
 
 #: Points closer than this, relative to the group's box, are one point to cddlib (which works to about 1e-7).
-_COARSE = 1e-6
+_CDD_TOL = 1e-6
 #: How far above a facet, relative to the group's box, a point may be for the facet to count as supporting.
-_SUPPORTING = 1e-9
+_SUPPORT_TOL = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +59,7 @@ def joint_hull(vertices: Tensor) -> Hull:
     facets, exact = _facets(unit, basis)
     proposals = np.vstack([facets, equations, -equations])
     if not exact:
-        proposals = np.vstack([proposals, _always_facets(vertices.shape[1], spread)])
+        proposals = np.vstack([proposals, _fallback_facets(vertices.shape[1], spread)])
     # Right-hand sides from the points themselves, outwards by what rounding can do.
     offsets = (unit @ proposals.T).max(0) + 1e-12 * (1.0 + np.abs(proposals).sum(1))
     normals = proposals / spread
@@ -71,20 +70,20 @@ def joint_hull(vertices: Tensor) -> Hull:
 def _affine_hull(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Orthonormal rows along the affine hull of ``(V, n)`` points in the unit cube, and rows orthogonal to it."""
     _, size, rows = np.linalg.svd(points - points[0], full_matrices=True)
-    rank = int((size > _COARSE).sum())
+    rank = int((size > _CDD_TOL).sum())
     return rows[:rank], rows[rank:]
 
 
 def _facets(points: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, bool]:
     """Proposed facets' unit normals ``(F, n)``, and whether they are known to be all of them."""
-    _, first = np.unique(np.round(points / _COARSE), axis=0, return_index=True)
+    _, first = np.unique(np.round(points / _CDD_TOL), axis=0, return_index=True)
     points = points[first]
     if not len(basis):
         return np.zeros((0, points.shape[1])), True
     rows = basis if len(basis) < points.shape[1] else np.eye(points.shape[1])  # cddlib prefers the axes it was given
     seen = (points - points[0]) @ rows.T
     ours, (others, closed) = _facets_by_cddlib(seen), _facets_by_qhull(seen)
-    missing = _not_among(others, ours, seen)
+    missing = _missing_facets(others, ours, seen)
     return np.vstack([ours, others[missing]]) @ rows, closed
 
 
@@ -112,7 +111,7 @@ def _facets_by_qhull(points: np.ndarray) -> tuple[np.ndarray, bool]:
     except QhullError:
         return np.zeros((0, points.shape[1])), False
     height = points @ found[:, :-1].T + found[:, -1]
-    return _unit_rows(found[:, :-1]), bool(height.max() < _SUPPORTING)
+    return _unit_rows(found[:, :-1]), bool(height.max() < _SUPPORT_TOL)
 
 
 def _unit_rows(normals: np.ndarray) -> np.ndarray:
@@ -126,11 +125,11 @@ def _unit_rows(normals: np.ndarray) -> np.ndarray:
 def _touching(normals: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Which points each proposed facet touches, ``(F, V)``."""
     height = points @ normals.T
-    result: np.ndarray = (height > height.max(0) - _COARSE).T
+    result: np.ndarray = (height > height.max(0) - _CDD_TOL).T
     return result
 
 
-def _not_among(some: np.ndarray, others: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _missing_facets(some: np.ndarray, others: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Which of ``some`` facets, ``(F,)``, touch points that no facet of ``others`` touches all of; each such once.
 
     Normals of slivers are inexact, the points a facet touches are not: so facets are compared by those.
@@ -143,8 +142,9 @@ def _not_among(some: np.ndarray, others: np.ndarray, points: np.ndarray) -> np.n
     return new
 
 
-def _always_facets(k: int, spread: np.ndarray) -> np.ndarray:
-    """Directions in the unit cube to bound any group in, found or not: its octahedron's and its triangles'."""
+def _fallback_facets(k: int, spread: np.ndarray) -> np.ndarray:
+    """Directions in the unit cube that bound any group where facets may be missing: its octahedron's and its
+    triangles'."""
     d = directions(k).numpy()
     octahedron = np.hstack([d, np.zeros_like(d)]) * spread
     zero, one = np.zeros((k, k)), np.eye(k)

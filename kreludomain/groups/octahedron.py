@@ -1,8 +1,8 @@
 """Octahedra: bounds of all sums and differences of a group's pre-activations.
 
 ``P_g = {x : l_d <= d.x <= u_d for every direction d in {-1, 0, 1}^k without 0, up to sign}`` (Singh et al., NeurIPS
-2019). Directions with one nonzero are the neurons' own bounds; the others are back-substituted as one expression each,
-all directions of all groups of a layer in one batch, and cut with what the neurons' bounds imply.
+2019). Bounds of directions with one nonzero are the neurons' own; the others are back-substituted as one expression
+each, all directions of all groups of a layer in one batch, and intersected with the bounds that the neurons' own imply.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Octahedra:
 
     @property
     def box(self) -> Octahedra:
-        """The same groups with nothing but the neurons' own bounds."""
+        """The same groups with the bounds that the neurons' own imply."""
         return implied_by_box(self.groups, self.lower[:, : self.k], self.upper[:, : self.k])
 
     def __and__(self, other: Octahedra) -> Octahedra:

@@ -1,19 +1,20 @@
-"""Vertices of an arrangement of planes inside polytopes, by walking along their edges.
+"""Vertex enumeration: the vertices of polytopes cut by the coordinate planes, along their edges.
 
-All polytopes are ``lower <= D x <= upper`` with the same normals ``D``, and are cut by the coordinate planes. From a
-vertex, every line in which k - 1 of the planes through it meet is clipped against all half-spaces; where the line
-enters, leaves and crosses a coordinate plane in between are vertices again (Dyer, *The complexity of vertex enumeration
-methods*, Mathematics of Operations Research 8, 1983). A polytope's graph is connected, and so are the graphs of its
-slices with coordinate planes; an edge crosses into each slice there is: so every vertex is reached from any other. The
-work is in proportion to the number of vertices, where trying every line is not.
+All polytopes are ``lower <= D x <= upper`` with the same normals ``D``. From a vertex, every line in which k - 1 of the
+planes through it meet is clipped against all half-spaces; the points where it enters the polytope, leaves it, and
+crosses a coordinate plane in between are vertices again (Dyer, *The complexity of vertex enumeration methods*,
+Mathematics of Operations Research 8, 1983). The graph of a polytope is connected, so is that of each of its slices by
+coordinate planes, and edges of the polytope cross into every slice: so each vertex is reached from any other. The work
+is in proportion to the number of vertices; to try every line is not.
 
 Three things keep rounding from hiding a vertex. A line is computed from its planes alone, exactly in its direction, so
-no error is carried from one vertex to the next. A plane passes through a vertex when it is within ``TOUCHING``, which
-is far more than points that count as one are apart, so a point stands for all that it was merged with: it may try lines
-too many, never too few. And lines are told apart by their planes, in whole numbers: each is clipped once.
+that no error is carried from one vertex to the next. A plane passes through a vertex when it is within
+``INCIDENCE_TOL``, which is far more than the distance of points that count as one: a point stands for all that were
+merged with it, and may try lines too many, never too few. And lines are compared by their planes, in whole numbers, so
+that each is clipped once.
 
-Vertices of all polytopes go in step, generation by generation, in lists of varying length: columns are vertices or
-lines, ``owner`` is the polytope of each.
+The vertices of all polytopes are found together, one generation after the other, in lists of varying length: columns
+are vertices or lines, ``owner`` has the polytope of each.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 #: A plane this near to a vertex passes through it, and a line may miss a half-space by as much.
-TOUCHING = 1e-11
+INCIDENCE_TOL = 1e-11
 #: The side of the cells in which points count as one.
-MERGING = 1e-13
+MERGE_TOL = 1e-13
 
 
 @dataclass(frozen=True, eq=False)
 class Arrangement:
-    """``G`` polytopes ``lower <= directions @ x <= upper``, the bounds ``(D, G)``, in units that make them about one.
+    """``G`` polytopes ``lower <= directions @ x <= upper``, with bounds ``(D, G)`` of magnitude one, about.
 
-    ``directions`` ``(D, k)`` are small whole numbers, and the first k are the axes.
+    ``directions`` ``(D, k)`` are small whole numbers; the first k are the axes.
     """
 
     directions: Floats
@@ -59,42 +60,43 @@ class Arrangement:
 
     @property
     def offsets(self) -> Floats:
-        """What the planes' normals come to on them, ``(2 D + k, G)``."""
+        """The value of each plane's normal on the plane, ``(2 D + k, G)``."""
         return np.concatenate([self.lower, self.upper, np.zeros((self.k, self.lower.shape[1]))])
 
 
-def walk(arrangement: Arrangement, start: Floats, memory_mb: int) -> tuple[Floats, Integers]:
-    """All vertices ``(k, V)`` from one of each polytope ``(k, G)``, and their owners ``(V,)``, which are sorted.
+def enumerate_vertices(arrangement: Arrangement, start: Floats, memory_mb: int) -> tuple[Floats, Integers]:
+    """All vertices ``(k, V)`` of the polytopes, and their owners ``(V,)``, sorted; ``start`` ``(k, G)`` is one of each.
 
-    Lines are clipped in runs whose tables fit ``memory_mb`` MiB.
+    Lines are clipped in batches whose tables fit ``memory_mb`` MiB.
     """
     points, owner = start, np.arange(start.shape[1])
     most = max(1, memory_mb * 2**20 // (8 * 6 * len(arrangement.directions)))
     clipped, found = np.zeros(0, dtype=np.int64), []
     while len(owner):
         found.append((points, owner))
-        keys = _without(_lines_through(arrangement, points, owner), clipped)
+        keys = _not_in(_lines_through(arrangement, points, owner), clipped)
         clipped = np.sort(np.concatenate([clipped, keys]), kind="stable")
-        ends = [_ends(arrangement, keys[at : at + most]) for at in range(0, len(keys), most)]
+        ends = [_line_vertices(arrangement, keys[at : at + most]) for at in range(0, len(keys), most)]
         if not ends:
             break
-        points, owner = _new(*_joined(ends), points, owner)
-    return _distinct(*_joined(found))
+        points, owner = _new_points(*_concatenated(ends), points, owner)
+    return _distinct(*_concatenated(found))
 
 
-def _joined(parts: list[tuple[Floats, Integers]]) -> tuple[Floats, Integers]:
+def _concatenated(parts: list[tuple[Floats, Integers]]) -> tuple[Floats, Integers]:
     points, owners = zip(*parts, strict=True)
     return np.concatenate(points, axis=1), np.concatenate(owners)
 
 
 def _lines_through(arrangement: Arrangement, points: Floats, owner: Integers) -> Integers:
-    """The lines in which k - 1 planes through a point meet, as sorted keys: the owner and the planes as digits."""
+    """The lines in which k - 1 planes through a point meet, as sorted keys: owner and planes as the digits of one
+    number."""
     at = arrangement.directions @ points
     touching = np.concatenate(
         [
-            at <= (arrangement.lower + TOUCHING)[:, owner],
-            at >= (arrangement.upper - TOUCHING)[:, owner],
-            np.abs(points) <= TOUCHING,
+            at <= (arrangement.lower + INCIDENCE_TOL)[:, owner],
+            at >= (arrangement.upper - INCIDENCE_TOL)[:, owner],
+            np.abs(points) <= INCIDENCE_TOL,
         ]
     )
     bits = len(touching).bit_length()
@@ -112,7 +114,7 @@ def _lines_through(arrangement: Arrangement, points: Floats, owner: Integers) ->
     return result
 
 
-def _without(keys: Integers, clipped: Integers) -> Integers:
+def _not_in(keys: Integers, clipped: Integers) -> Integers:
     """The sorted keys that are not among the other sorted ones."""
     if not len(clipped):
         return keys
@@ -121,9 +123,9 @@ def _without(keys: Integers, clipped: Integers) -> Integers:
     return result
 
 
-def _ends(arrangement: Arrangement, keys: Integers) -> tuple[Floats, Integers]:
-    """Where lines enter and leave their polytopes and cross coordinate planes inside, and the owners."""
-    base, along, owner = _equations(arrangement, keys)
+def _line_vertices(arrangement: Arrangement, keys: Integers) -> tuple[Floats, Integers]:
+    """The points where lines enter and leave their polytopes and cross coordinate planes inside, and their owners."""
+    base, along, owner = _line_equations(arrangement, keys)
     enter, leave, valid = _clip(arrangement, base, along, owner)
     base, along, owner, enter, leave = base[:, valid], along[:, valid], owner[valid], enter[valid], leave[valid]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -132,11 +134,11 @@ def _ends(arrangement: Arrangement, keys: Integers) -> tuple[Floats, Integers]:
     crossings = base[:, line] + crossing[axis, line] * along[:, line]
     crossings[axis, np.arange(len(line))] = 0.0
     points = np.concatenate([base + enter * along, base + leave * along, crossings], axis=1)
-    points[np.abs(points) < MERGING / 2] = 0.0  # rounding dust next to a coordinate plane
+    points[np.abs(points) < MERGE_TOL / 2] = 0.0  # on a coordinate plane but for rounding
     return points, np.concatenate([owner, owner, owner[line]])
 
 
-def _equations(arrangement: Arrangement, keys: Integers) -> tuple[Floats, Floats, Integers]:
+def _line_equations(arrangement: Arrangement, keys: Integers) -> tuple[Floats, Floats, Integers]:
     """A point of each line and its direction, ``(k, L)`` each, and its owner; planes that are dependent make no line.
 
     In homogeneous coordinates, where planes are vectors ``(normal, -offset)``, flats are exterior products: of k - 1
@@ -197,21 +199,21 @@ def _clip(
     speed, at = arrangement.directions @ along, arrangement.directions @ base
     low, high = arrangement.lower[:, owner] - at, arrangement.upper[:, owner] - at
     # Divided by zero, what lies in a slab that it is parallel to enters at minus infinity and leaves at infinity.
-    beside = (speed == 0) * TOUCHING
+    beside = (speed == 0) * INCIDENCE_TOL
     low -= beside
     high += beside
     with np.errstate(divide="ignore"):
         low /= speed
         high /= speed
     enter, leave = np.minimum(low, high).max(0), np.maximum(low, high, out=high).min(0)
-    return enter, leave, enter <= leave + TOUCHING
+    return enter, leave, enter <= leave + INCIDENCE_TOL
 
 
-def _new(points: Floats, owner: Integers, before: Floats, owner_before: Integers) -> tuple[Floats, Integers]:
+def _new_points(points: Floats, owner: Integers, before: Floats, owner_before: Integers) -> tuple[Floats, Integers]:
     """The different points of a generation that were not in the one before: lines clipped once reach no older one."""
     cells, old = _cells(points, owner), _cells(before, owner_before)
     bits = max(len(owner), len(owner_before)).bit_length()
-    (key, order), (old_key, old_order) = _in_order(cells, bits), _in_order(old, bits)
+    (key, order), (old_key, old_order) = _sorted_keys(cells, bits), _sorted_keys(old, bits)
     cells, old = cells[:, order], old[:, old_order]
     match = np.minimum(np.searchsorted(old_key, key), len(old_key) - 1)
     known = old_key[match] == key
@@ -224,7 +226,7 @@ def _new(points: Floats, owner: Integers, before: Floats, owner_before: Integers
 def _distinct(points: Floats, owner: Integers) -> tuple[Floats, Integers]:
     """The different points, each owner's together, in an order that does not depend on the others."""
     cells = _cells(points, owner)
-    _, order = _in_order(cells, len(owner).bit_length())
+    _, order = _sorted_keys(cells, len(owner).bit_length())
     order = order[np.concatenate([[True], ~_equal_to_next(cells[:, order])])]
     return points[:, order], owner[order]
 
@@ -236,14 +238,14 @@ def _equal_to_next(cells: Integers) -> NDArray[np.bool_]:
 
 def _cells(points: Floats, owner: Integers) -> Integers:
     """The cell of each point, and its owner, ``(k + 1, V)``."""
-    return np.concatenate([np.rint(points / MERGING).astype(np.int64), owner[None]])
+    return np.concatenate([np.rint(points / MERGE_TOL).astype(np.int64), owner[None]])
 
 
 #: Odd multipliers, at random.
 _MULTIPLIERS = np.random.default_rng(0).integers(0, 2**62, 64) * 2 + 1
 
 
-def _in_order(cells: Integers, bits: int) -> tuple[Integers, Integers]:
+def _sorted_keys(cells: Integers, bits: int) -> tuple[Integers, Integers]:
     """Keys of cells in order, and their positions, which take ``bits``.
 
     A key is the owner and, in what bits are left, a hash of the rest: it brings candidates together, and points are one

@@ -169,7 +169,7 @@ class KReluLP(GroupingOptions, Method):
 
 
 def _refined(step: LPAbstraction, node: str, deadline: Deadline) -> tuple[Bounds, tuple[str, ...]]:
-    """A node's bounds with the open neurons bounded by the program below it, and what is to be said about that."""
+    """A node's bounds with its refinable neurons bounded by the program below it, and notes."""
     bounds = step.bounds[node]
     indices = refinable_neurons(step.network, node, bounds)[0].flatten().nonzero()[:, 0]
     if not len(indices):
@@ -181,7 +181,7 @@ def _refined(step: LPAbstraction, node: str, deadline: Deadline) -> tuple[Bounds
 
 @dataclass(frozen=True)
 class TriangleLP(Method):
-    """The LP with each neuron's triangle alone: what no single-neuron relaxation over the same bounds can beat.
+    """The LP with each neuron's triangle alone, which no single-neuron relaxation over the same bounds can beat.
 
     With ``refine = all`` every inner bound is such an LP too: the convex barrier. Options as in :class:`KReluLP`.
     """
@@ -193,7 +193,7 @@ class TriangleLP(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._as_krelu()  # raises for what it does not allow
+        self._as_krelu()  # raises for options that it refuses
 
     def _as_krelu(self) -> KReluLP:
         return KReluLP(

@@ -86,7 +86,7 @@ class ExactEncoder(NetworkEncoder):
         return ExactNetwork(self.network, self.values, self.unstable)
 
     def flat_bounds(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds moved outwards by what rounding may have added to the rows that define the value."""
+        """Bounds moved outwards by the rounding error of the rows that define the value."""
         low, high = super().flat_bounds(name)
         slack = ROUNDING * np.maximum(np.abs(low), np.abs(high))
         return np.where(low < 0, low - slack, low), np.where(high > 0, high + slack, high)

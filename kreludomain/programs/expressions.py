@@ -1,4 +1,4 @@
-"""Affine expressions in the variables of a program, with what rounding has done to them."""
+"""Affine expressions in the variables of a program, with bounds of their rounding errors."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Program:
 
     @property
     def norms(self) -> frozenset[float]:
-        """The norms of the cones: what a solver has to take beside rows."""
+        """The norms of the cones, which a solver has to take."""
         return frozenset(cone.norm for cone in self.cones)
 
     def with_region_rows(self) -> Program:

@@ -98,7 +98,7 @@ class Region(ABC):
         """The shape of a region that is a batch of one, for linear and conic programs; ``None``: it has no such rows.
 
         Without rows, programs have the bounding box instead, and say so in a note. Rows that are wrong can make a bound
-        loose, never unsound: what is certified is computed by :meth:`concretise`.
+        loose, never unsound: certified values are computed by :meth:`concretise`.
         """
         return None
 
@@ -116,7 +116,7 @@ class Region(ABC):
 
     @cached_property
     def _slack(self) -> Tensor:
-        """What rounding may add to ``a . x`` for each unit of ``|a|``, ``(B, n)``."""
+        """The rounding error of ``a . x`` for each unit of ``|a|``, at most, ``(B, n)``."""
         relative = max(ROUNDING, gamma(math.prod(self.shape)))
         return relative * torch.maximum(self.lower.abs(), self.upper.abs()).flatten(1)
 
@@ -261,7 +261,7 @@ class L1Ball(Ball):
     def _spent(self, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A fractional knapsack: the budget goes to the steepest coordinates first, each up to the side of the box.
 
-        Gains and what is spent on them in order, and the order, ``(B, m, n)`` each.
+        Gains in order, the budget spent on each, and the order, ``(B, m, n)`` each.
         """
         down, up = self._room()
         capacity = torch.where(a > 0, down[:, None], up[:, None])

@@ -34,7 +34,7 @@ class NormCone:
 
 @dataclass(frozen=True, eq=False)
 class RegionRows:
-    """``lower <= matrix @ (x, t) <= upper``, and ``x`` in every cone: what holds in a region beside its bounding box.
+    """``lower <= matrix @ (x, t) <= upper``, and ``x`` in every cone: a region within its bounding box.
 
     ``x`` are the ``n`` entries of an input, flat; ``t`` are auxiliary variables between ``auxiliary_lower`` and
     ``auxiliary_upper``, ``(k,)``, all finite. ``matrix`` is ``(r, n + k)``, the sides ``(r,)``, infinite where a row
@@ -69,7 +69,7 @@ class RegionRows:
 
     @property
     def norms(self) -> frozenset[float]:
-        """The norms of the cones: what a solver has to take beside rows."""
+        """The norms of the cones, which a solver has to take."""
         return frozenset(cone.norm for cone in self.cones)
 
     @classmethod

@@ -12,12 +12,19 @@ from torch import Tensor
 
 from kreludomain.analysis.invert.options import InvertibilityOptions
 from kreludomain.analysis.invert.question import BoundedBall, InvertibilityQuestion, QuestionProgram
-from kreludomain.analysis.invert.witness import APART, Witness, distance, largest_difference, polished, stands
+from kreludomain.analysis.invert.witness import (
+    APART_TOL,
+    Witness,
+    counts_as_equal,
+    distance,
+    largest_difference,
+    newton_polished,
+)
 from kreludomain.deadline import Deadline
 from kreludomain.programs import MilpSolution, MilpStatus, stacked
 
 #: Subtracted from a certified bound, in units of the ball's radius.
-MARGIN = 1e-6
+_MARGIN = 1e-6
 
 #: How often the relaxation of a program gets tangents before the program itself is solved (p = 2).
 _TANGENT_ROUNDS = 30
@@ -45,7 +52,10 @@ class Effort:
 
 @dataclass(eq=False)
 class BallSearch:
-    """The search of one question over one ball: until its gap is closed, nothing is found in it, or time is up."""
+    """The search of one question over one ball, until its gap is closed, the ball is shown to be empty, or time is up.
+
+    ``lower``: no pair is nearer to the centre. ``nearest``: how far the best pair is from it.
+    """
 
     question: InvertibilityQuestion
     ball: BoundedBall
@@ -60,6 +70,7 @@ class BallSearch:
     notes: tuple[str, ...] = ()
 
     def run(self) -> None:
+        """Solves programs, each with more tangents, until there is a ``reason`` to stop."""
         program = self.question.program(self.ball)
         start = self._relaxation(program)
         while True:
@@ -71,7 +82,7 @@ class BallSearch:
             start = solution.point
 
     def _relaxation(self, program: QuestionProgram) -> np.ndarray | None:
-        """Tangents for the relaxation's solutions, which cost little and are near to what the program needs.
+        """Adds tangents at the relaxation's solutions, which cost little and are near to those that the program needs.
 
         Returns a point of the program to start from, if the linear pieces at the relaxation's points, or at the centre,
         have one: few binaries are left when the pieces are given.
@@ -102,14 +113,14 @@ class BallSearch:
         if solution.status == MilpStatus.INFEASIBLE:
             self.lower, self.reason = self.ball.radius, f"nothing within {self.ball.radius:g}"
             return
-        radius, certified = self.ball.radius, program.objective.lower_bound(solution.bound) - MARGIN
+        radius, certified = self.ball.radius, program.objective.lower_bound(solution.bound) - _MARGIN
         self.lower = max(self.lower, radius * min(certified, 1.0))
         if solution.point is not None:
             self._propose(program, solution.point)
         if solution.status != MilpStatus.OPTIMAL:
             timed = solution.status == MilpStatus.TIME
             self.reason = "time limit" if timed else f"{solution.message}; the bound so far is kept"
-        elif self.nearest < math.inf and (1 - self.options.gap) * self.nearest <= self.lower + 2 * MARGIN * radius:
+        elif self.nearest < math.inf and (1 - self.options.gap) * self.nearest <= self.lower + 2 * _MARGIN * radius:
             self.reason = "gap closed"
         elif solution.point is None or not program.objective.add_tangents(solution.point):
             self.reason = "solved"
@@ -132,9 +143,9 @@ def check_pair(question: InvertibilityQuestion, ball: BoundedBall, proposed: Seq
     network, onto = question.networks[0], question.networks[1] if len(question.networks) == 2 else None
     free = torch.tensor([True, len(proposed) == 2])
     raw = torch.stack([proposed[0], proposed[1] if len(proposed) == 2 else ball.center])
-    for points in (polished(network, onto, raw, free, ball.region), raw):
+    for points in (newton_polished(network, onto, raw, free, ball.region), raw):
         residual, apart = largest_difference(network, points), largest_difference(onto, points)
-        if stands(network, residual, points) and apart >= (1 - APART) * question.epsilon:
+        if counts_as_equal(network, residual, points) and apart >= (1 - APART_TOL) * question.epsilon:
             reach = max(distance(point, ball.center, ball.norm) for point in points)
             return Witness((points[0], points[1]), reach, residual, apart)
     return None

@@ -30,7 +30,7 @@ EQUALITY_TOL = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class BoundedBall:
-    """A ball ``(*shape)`` that is searched: its region, and the bounds of the networks over it, by their ``id``."""
+    """A ball that is searched: its centre ``(*shape)``, its region, and the networks' bounds over it, by ``id``."""
 
     center: Tensor
     radius: float
@@ -38,17 +38,18 @@ class BoundedBall:
     region: Region
     bounds: Mapping[int, LayerBounds]
 
-    def of(self, network: Network) -> LayerBounds:
-        """The bounds of one of the networks that are asked about."""
+    def bounds_of(self, network: Network) -> LayerBounds:
+        """The bounds of one of the question's networks."""
         return self.bounds[id(network)]
 
     def unit(self, model: Model) -> Affine:
-        """A point ``u`` of the scaled box."""
+        """Variables for a point ``u`` of the ball's bounding box, scaled to the radius."""
         center = self.center.flatten().numpy()
         low, high = (side[0].flatten().numpy() for side in (self.region.lower, self.region.upper))
         return model.variables((low - center) / self.radius, (high - center) / self.radius)
 
     def point(self, u: Affine) -> Affine:
+        """The input ``x = centre + radius u``."""
         return (self.radius * u).plus(self.center.flatten().numpy())
 
     def tensor(self, u: Affine, at: np.ndarray) -> Tensor:
@@ -133,12 +134,12 @@ class PairQuestion(InvertibilityQuestion):
         objective = largest_norm(model, u, ball.norm)
         exact = tuple(tuple(_exact(model, net, ball, each) for net in self.networks) for each in x)
         images = [found[0].output for found in exact]
-        _equal(model, images[0] - images[1], ball.of(self.network)[self.network.output.name].width)
+        _equal(model, images[0] - images[1], ball.bounds_of(self.network)[self.network.output.name].width)
         if self.onto is None:
             compared, width = x, ball.region.upper - ball.region.lower
         else:
             compared = tuple(found[1].output for found in exact)
-            width = ball.of(self.onto)[self.onto.output.name].width
+            width = ball.bounds_of(self.onto)[self.onto.output.name].width
         # One sign of each difference is enough: the two points can change places.
         _apart(model, compared[0] - compared[1], self.epsilon, width.flatten().double().numpy())
         return QuestionProgram(model, objective, u, exact)
@@ -173,7 +174,7 @@ class ClosePairQuestion(InvertibilityQuestion):
     is_relaxation: ClassVar[bool] = True
 
     def program(self, ball: BoundedBall) -> QuestionProgram:
-        model, bounds = Model(), ball.of(self.network)
+        model, bounds = Model(), ball.bounds_of(self.network)
         u = ball.unit(model)
         if self.fixed:
             model.require(u, 0.0, 0.0)
@@ -189,16 +190,17 @@ class ClosePairQuestion(InvertibilityQuestion):
 
 
 def _exact(model: Model, network: Network, ball: BoundedBall, x: Affine) -> ExactNetwork:
-    return ExactEncoder(model, network, ball.of(network)).exact(x)
+    return ExactEncoder(model, network, ball.bounds_of(network)).exact(x)
 
 
 def _equal(model: Model, difference: Affine, scale: Tensor) -> None:
+    """Requires a difference of values of this scale to be zero, but for the tolerance."""
     tolerance = EQUALITY_TOL * max(1.0, float(scale.abs().max()))
     model.require(difference, -tolerance, tolerance)
 
 
 def _apart(model: Model, values: Affine, least: float, reach: np.ndarray) -> None:
-    """One of the values, which are all at least ``-reach``, is ``least`` or more."""
+    """Requires that one of the values, which are all at least ``-reach``, is ``least`` or more."""
     chosen = model.binaries(len(values))
     model.require(chosen.total(), 1.0, 1.0)
     model.require(values - (least + reach) * chosen, lower=-reach)

@@ -35,7 +35,7 @@ from kreludomain.verify.methods import make_method
 class InvertibilityRadius:
     """A bracket of a radius.
 
-    ``lower``: certified, nothing of what was asked for lies nearer. ``witness``: two points that show the radius is at
+    ``lower``: certified, no such pair lies nearer. ``witness``: two points that show the radius is at
     most ``upper``, evaluated in the network; without one there is no upper bound. ``strict``: as ``lower``, but for any
     two different points, however close (``None`` where that was not asked). ``reason`` says why the search stopped.
     """
@@ -65,10 +65,10 @@ def pair_radius(
 
     ``lower`` is about points at least ``epsilon`` apart. ``strict`` is about any two points: within it the network is
     injective. ``center`` is ``(*input_shape)``. Raises :class:`InputError` for a network with fewer outputs than
-    inputs, which is injective nowhere, and for what does not fit it.
+    inputs, which is injective nowhere, and for a centre that does not fit it.
     """
     check_can_be_invertible(network)
-    network = _exact(network)
+    network = _in_float64(network)
     start = time.monotonic()
     close = None
     if options.strict:
@@ -79,7 +79,7 @@ def pair_radius(
     if close is None:
         return found
     notes = found.notes
-    if close.late:
+    if close.timed_out:
         notes += (f"points closer than epsilon: {close.reason}",)
     effort = close.effort + found.effort
     return replace(found, strict=min(found.lower, close.lower), effort=effort, notes=notes)
@@ -102,7 +102,7 @@ def preimage_radius(
     ``strict`` is ``lower`` if it is certain that no such point is nearer than ``epsilon``, else 0. As
     :func:`pair_radius` otherwise, but for a network of any shape.
     """
-    network, deadline = _exact(network), Deadline.after(timeout_s)
+    network, deadline = _in_float64(network), Deadline.after(timeout_s)
     isolated, effort = None, Effort()
     if options.strict:
         near = replace(options, radius=options.epsilon, norm="inf", stages=(1.0,))
@@ -111,7 +111,7 @@ def preimage_radius(
     found = _search(PreimageQuestion(network, options.epsilon), center, options, deadline, options.epsilon)
     if isolated is None:
         return found
-    notes = (*found.notes, f"points closer than epsilon: {close.reason}") if close.late else found.notes
+    notes = (*found.notes, f"points closer than epsilon: {close.reason}") if close.timed_out else found.notes
     return replace(found, strict=found.lower if isolated else 0.0, effort=effort + found.effort, notes=notes)
 
 
@@ -124,12 +124,12 @@ def transformation_radius(
     Raises :class:`InputError` for networks that take different inputs.
     """
     check_same_inputs(first, second)
-    first, second = _exact(first), _exact(second)
+    first, second = _in_float64(first), _in_float64(second)
     return _search(PairQuestion(first, options.epsilon, second), center, options, Deadline.after(timeout_s), 0.0)
 
 
-def _exact(network: Network) -> Network:
-    """The network in float64 on the CPU, which is what programs and witnesses are about."""
+def _in_float64(network: Network) -> Network:
+    """The network in float64 on the CPU, where programs and witnesses are computed."""
     if (network.dtype, network.device.type) == (torch.float64, "cpu"):
         return network
     return network.to(dtype=torch.float64, device="cpu")
@@ -145,13 +145,13 @@ def check_same_inputs(first: Network, second: Network) -> None:
 class _TimedRadius(InvertibilityRadius):
     """A radius, and whether it was time that ended the search."""
 
-    late: bool = False
+    timed_out: bool = False
 
 
 def _search(
     question: InvertibilityQuestion, center: Tensor, options: InvertibilityOptions, deadline: Deadline, floor: float
 ) -> _TimedRadius:
-    """Asks a question of ball after ball until one has an answer. ``floor``: nothing can be nearer than that."""
+    """Searches ball after ball until one is not empty. ``floor``: no pair can be nearer than that."""
     method = make_method(options.method)
     center = _fitted(question, center, options)
     lower, effort, notes = floor, Effort(), tuple[str, ...]()
@@ -170,10 +170,10 @@ def _search(
         effort += replace(ball_search.effort, seconds=time.monotonic() - start, bounds_seconds=bounds_seconds)
         notes = tuple(dict.fromkeys((*notes, *ball_search.notes)))
         if ball_search.status != MilpStatus.INFEASIBLE:
-            late = ball_search.status == MilpStatus.TIME
-            if ball_search.witness is not None:  # which may be closer by what a solver's tolerance takes
+            timed_out = ball_search.status == MilpStatus.TIME
+            if ball_search.witness is not None:  # it may be closer, by a solver's tolerance
                 lower = min(lower, ball_search.witness.distance)
-            return _TimedRadius(lower, ball_search.witness, None, ball_search.reason, effort, notes, late)
+            return _TimedRadius(lower, ball_search.witness, None, ball_search.reason, effort, notes, timed_out)
     return _TimedRadius(options.radius, None, None, f"nothing within {options.radius:g}", effort, notes)
 
 

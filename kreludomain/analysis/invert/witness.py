@@ -1,4 +1,4 @@
-"""Pairs of points with equal images, evaluated in the network itself: what a program finds is only a proposal."""
+"""Pairs of points with equal images, evaluated in the network itself: a program's solution is only a proposal."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from kreludomain.network import Network
 from kreludomain.property import Region
 
 #: How far two images may be apart, relative to their size (at least 1), to count as equal.
-EQUAL = 1e-7
+IMAGE_TOL = 1e-7
 
 #: Entries nearer to a side of the box than this stay where they are when a pair is polished.
-EDGE = 1e-7
+EDGE_TOL = 1e-7
 
-#: How much closer than asked for two points may be to count as apart, relatively: what a solver's tolerance takes.
-APART = 1e-6
+#: How much closer than ``epsilon`` two points may be to count as apart, relatively: a solver has a tolerance.
+APART_TOL = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,39 +45,39 @@ def largest_difference(network: Network | None, points: Tensor) -> float:
     return float((images[0] - images[1]).abs().max())
 
 
-def stands(network: Network, residual: float, points: Tensor) -> bool:
-    """Whether a residual is none: what is left of a difference in float64."""
-    return residual <= EQUAL * max(1.0, float(network(points).abs().max()))
+def counts_as_equal(network: Network, residual: float, points: Tensor) -> bool:
+    """Whether a residual of two images is no more than float64 leaves of an exact equality."""
+    return residual <= IMAGE_TOL * max(1.0, float(network(points).abs().max()))
 
 
 @torch.no_grad()
-def polished(
+def newton_polished(
     network: Network, onto: Network | None, points: Tensor, free: Tensor, region: Region, steps: int = 3
 ) -> Tensor:
     """Points ``(2, *shape)`` with images closer to equal: Newton steps within the linear pieces the points are in.
 
     Only points marked in ``free`` ``(2,)`` move, by the smallest steps, within the region's box. Where both do, the
-    entry that sets them apart (of the points, or of their images under ``onto``) stays as it is. What does not help is
-    not done.
+    entry that sets them apart (of the points, or of their images under ``onto``) stays as it is. A step that does not
+    bring the images closer is not taken.
     """
     best = largest_difference(network, points)
-    inside = (points > region.lower + EDGE) & (points < region.upper - EDGE)
+    inside = (points > region.lower + EDGE_TOL) & (points < region.upper - EDGE_TOL)
     may_move = torch.where(free[:, None], inside.flatten(1).double(), 0.0).flatten()
     for _ in range(steps):
-        images, seen = (each(points).flatten(1) for each in (network, onto or torch.clone))
-        entry = int((seen[0] - seen[1]).abs().argmax())
-        rows, aim = [jacobian(network, x) for x in points], images[1] - images[0]
+        images, compared = (each(points).flatten(1) for each in (network, onto or torch.clone))
+        entry = int((compared[0] - compared[1]).abs().argmax())
+        rows, target = [jacobian(network, x) for x in points], images[1] - images[0]
         if free.all():
             rows = [torch.cat([row, _row(onto, x, entry)]) for row, x in zip(rows, points, strict=True)]
-            aim = torch.cat([aim, aim.new_zeros(1)])
+            target = torch.cat([target, target.new_zeros(1)])
         matrix = torch.cat([rows[0], -rows[1]], 1) * may_move
-        step = torch.linalg.lstsq(matrix, aim, driver="gelsd").solution
+        step = torch.linalg.lstsq(matrix, target, driver="gelsd").solution
         moved = points + step.reshape(points.shape)
         moved = torch.minimum(torch.maximum(moved, region.lower), region.upper)
-        left = largest_difference(network, moved)
-        if left >= best:
+        residual = largest_difference(network, moved)
+        if residual >= best:
             break
-        points, best = moved, left
+        points, best = moved, residual
     return points
 
 

@@ -96,7 +96,7 @@ class Tree:
 
     @property
     def status(self) -> TreeStatus:
-        """What the bounds by now decide."""
+        """The status that the bounds by now amount to."""
         if self.upper <= self.cutoffs.refuted_from:
             return TreeStatus.REFUTED
         if self.lower > self.cutoffs.proved_above:

@@ -41,7 +41,7 @@ HIGHS = HighsSolver()
 #: Solvers that are reached without cvxpy, by name.
 SOLVERS: dict[str, Solver] = {HIGHS.name: HIGHS}
 
-#: What ``auto`` takes for a region that HiGHS does not take.
+#: The solver that ``auto`` is for a region that HiGHS does not take.
 _CONIC = "clarabel"
 
 

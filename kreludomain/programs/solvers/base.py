@@ -1,4 +1,4 @@
-"""What a solver offers, and what it says it can do.
+"""The interface of solvers, and the abilities that they declare.
 
 A solver is prepared once with a :class:`~kreludomain.programs.model.Program` and then asked for many objectives. It
 only has to return row multipliers: the certified value is computed from them by the program's side
@@ -21,7 +21,7 @@ from kreludomain.property import RegionRows
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a solver takes beside linear rows.
+    """The abilities of a solver beside linear rows.
 
     ``norms``: the norms of cones ``||A x + b|| <= r``, by their ``p``. ``integers``: variables that have to be whole
     (:meth:`Solver.minimise_integer`). ``warm_start``: other bounds and an earlier basis (:meth:`Solver.warm_session`).
@@ -48,7 +48,7 @@ class SolverSession(ABC):
 
     @abstractmethod
     def minimise(self, cost: np.ndarray, seconds: float) -> LPSolution:
-        """Minimises ``cost . z`` within a time limit (``inf``: none). Never raises for what a solver can do wrong."""
+        """Minimises ``cost . z`` within a time limit (``inf``: none). Never raises; failures are in the answer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,7 @@ class Solver(ABC):
 
     @property
     def abilities(self) -> Abilities:
-        """What it takes beside linear rows."""
+        """The abilities beside linear rows."""
         return Abilities()
 
     @abstractmethod

@@ -84,7 +84,7 @@ def bounds(
     network: Annotated[Path, typer.Argument(metavar="NETWORK", help="An ONNX file.")],
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="A CSV file with a row a sample.")] = None,
     row: Annotated[int, typer.Option(min=0, help="The row of --csv, from 0.")] = 0,
-    scale: Annotated[float, typer.Option(help="What the values of --csv are divided by.")] = 1.0,
+    scale: Annotated[float, typer.Option(help="The number that values of --csv are divided by.")] = 1.0,
     layout: Annotated[str, typer.Option(help="hwc or chw: the order of the values of --csv.")] = "chw",
     digits: Annotated[
         int | None, typer.Option(metavar="I", min=0, help="One of scikit-learn's digits, from 0.")
@@ -96,7 +96,10 @@ def bounds(
     ] = None,
     norm: Annotated[str, typer.Option(help="inf, 1 or 2.")] = "inf",
     epsilon: Annotated[float | None, typer.Option(help="The radius around the input.")] = None,
-    clip: Annotated[tuple[float, float] | None, typer.Option(metavar="LOW HIGH", help="What inputs can be.")] = None,
+    clip: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="The values that inputs can have."),
+    ] = None,
     method: Annotated[str, typer.Option(help="A method's name, as in a configuration.")] = "deeppoly",
     option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the method.")] = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write all bounds to a file.")] = None,
@@ -128,7 +131,7 @@ def program() -> None:
     try:
         main()
     except SystemExit as end:
-        # What there is is on the disk, and taking torch apart would take a second.
+        # Everything is on the disk, and the interpreter would take a second to take torch apart.
         if isinstance(end.code, int) and (end.code == INTERRUPTED or sys.argv[1:2] == ["verify"]):
             sys.stdout.flush()
             sys.stderr.flush()

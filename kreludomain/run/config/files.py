@@ -21,9 +21,9 @@ from kreludomain.run.config.yaml_text import read_yaml
 class RunKeys(Keys):
     """The keys that every study has.
 
-    ``timeout_s`` is for a row; what has not stopped ``grace_s`` after it is killed. ``memory_mb``: MiB that a row may
-    take on top of an idle worker. ``workers``, ``threads`` of each and ``cluster`` say where it is computed, and by
-    default this machine decides. ``versions`` is written by a run for its readers, and not read.
+    ``timeout_s`` is for a row; a process that has not stopped ``grace_s`` later is killed. ``memory_mb``: MiB that a
+    row may take on top of an idle worker. ``workers``, ``threads`` of each and ``cluster`` say where it is computed;
+    by default this machine decides. ``versions`` is written by a run for its readers, and not read.
     """
 
     timeout_s: float | None = Field(None, gt=0)

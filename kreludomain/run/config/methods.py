@@ -59,7 +59,7 @@ EARLIER_VALUES: Mapping[tuple[str, str], str] = {("grouping", "coupling"): "corr
 
 @dataclass(frozen=True)
 class NamedMethod:
-    """A method, what tables call it, and how a configuration says it."""
+    """A method, its label in tables, and its item in a configuration."""
 
     name: str
     label: str
@@ -181,7 +181,7 @@ def _keys(kind: type[Method]) -> type[Keys]:
 def try_method(around: RegionConfig, method: NamedMethod) -> None:
     """Runs a method on a network of two neurons and a region of the run's kind.
 
-    This takes no time, and raises what only shows when a method is used, such as a solver that cannot take the region.
+    This takes no time, and finds mistakes that only show in use, such as a solver that cannot take the region.
     """
     weight = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
     nodes = (

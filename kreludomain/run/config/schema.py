@@ -1,4 +1,4 @@
-"""Configuration models: strict, and what is wrong with a value in one line."""
+"""Strict models of configurations; a wrong value is one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def check(model: type[Model], value: Any, source: str) -> Model:
-    """``value`` as a model. Raises :class:`InputError`: one line that names ``source``, the key and what is wrong."""
+    """``value`` as a model. Raises :class:`InputError`: one line that names ``source``, the key and the mistake."""
     try:
         return model.model_validate(value)
     except ValidationError as error:

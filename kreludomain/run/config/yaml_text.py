@@ -35,7 +35,7 @@ def _float(text: str) -> float:
     return float(text.replace(".", "") if re.fullmatch(_NOT_FINITE, text) else text)
 
 
-#: Plain scalars: what they look like, the characters they start with ("": nothing), and what is made of them.
+#: Plain scalars: name, pattern, the characters they start with ("": nothing), and the function that makes the value.
 _SCALARS: tuple[tuple[str, str, list[str], Callable[[str], Any]], ...] = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""], lambda text: None),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF"), lambda text: text.lower() == "true"),

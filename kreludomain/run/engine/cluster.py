@@ -1,6 +1,6 @@
 """The same pool on a Ray cluster: each worker is an actor that keeps a worker process on its node.
 
-The limits hold there as they do here, because the actor does what a thread of a local pool does.
+The limits hold there as they do here, because an actor drives its worker process as a thread of a local pool does.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The folder of a run: ``config.yaml``, ``run.json``, a row a line in ``results.jsonl``, and the files of its study.
 
-Its contents are on the disk: a run can be killed at any moment, and loses what it was working on and nothing else.
+Its contents are on the disk: a run that is killed loses the rows that it was working on and nothing else.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOCK = ".lock"
 
 
 def versions(**more: str) -> dict[str, str]:
-    """The versions of what computes, for a run's configuration; ``more`` are those of a command's own solvers."""
+    """The versions of the libraries that compute, for a run's configuration; ``more``: a command's own solvers."""
     return {
         "kreludomain": kreludomain.__version__,
         **more,
@@ -47,11 +47,10 @@ class Folder:
     """The folder that a run writes into, and no other run meanwhile; rows are on the disk when they are appended."""
 
     def __init__(self, path: Path, overwrite: bool = False, besides: Iterable[str] = (), resume: bool = False) -> None:
-        """Makes the folder, without what an earlier run wrote unless that is to be resumed.
+        """Makes the folder, and removes an earlier run's files unless it is to be resumed.
 
         ``besides``: patterns of the files that this command writes besides rows, configuration and record; these and
-        nothing else are removed. Raises what :meth:`check` raises, and :class:`InputError` where another process is
-        writing.
+        nothing else are removed. Raises :class:`InputError` as :meth:`check` does, and where another run is writing.
         """
         self.check(path, overwrite, resume)
         path.mkdir(parents=True, exist_ok=True)
@@ -110,7 +109,7 @@ class Folder:
             _to_disk(file)
 
     def resumed(self) -> list[dict[str, Any]]:
-        """The rows that an earlier run has written; what it was writing when it was killed is cut off.
+        """The rows that an earlier run has written; a last line that a kill has torn is cut off.
 
         Raises :class:`InputError` for a line that no run has written.
         """

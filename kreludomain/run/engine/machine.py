@@ -1,4 +1,4 @@
-"""What this machine has, and how a run shares it out."""
+"""The cores and the memory of this machine, and how they are shared among the workers of a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Share:
 def share(
     tasks: int, workers: int | None, threads: int | None, memory_mb: int | None, cores: int, free_mb: int | None
 ) -> Share:
-    """What is given stays; the rest is chosen so that ``workers * threads <= cores`` and all workers fit ``free_mb``.
+    """Given numbers stay; the others are chosen so that ``workers * threads <= cores`` and all workers fit ``free_mb``.
 
     The threads do not depend on the number of workers, because sums in another order differ in their last digits: they
     are one, and more only where there are fewer ``tasks`` than cores.
@@ -53,7 +53,7 @@ def cores() -> int:
 
 
 def free_mb() -> int | None:
-    """MiB of memory that can be had: what the system has available, or what the control group leaves if that is less.
+    """MiB of memory that can be had: the system's available memory, or the control group's if that is less.
 
     ``None`` where the system does not say.
     """
@@ -68,7 +68,7 @@ def free_mb() -> int | None:
 
 
 def seconds_since_start() -> float:
-    """How long this process has been there, in seconds, with what the interpreter took to start; 0 if that is unknown.
+    """The age of this process in seconds, the start of the interpreter included; 0 if that is unknown.
 
     In Linux a process' start is in ticks since boot, field 22 of ``/proc/self/stat`` (proc(5)).
     """

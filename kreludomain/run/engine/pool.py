@@ -1,7 +1,8 @@
 """Calls of one function side by side, here or on a cluster: a call and its limits in, a value or a reason out.
 
-A pool knows nothing of what is called. It hands calls to workers, which make one call at a time under hard limits:
-:class:`~kreludomain.run.engine.worker.ProcessWorker`, a process on this machine, or ``RayWorker`` (``cluster``).
+A pool knows nothing of the function that is called. It hands calls to workers, which make one call at a time under
+hard limits: :class:`~kreludomain.run.engine.worker.ProcessWorker`, a process on this machine, or an actor on a cluster
+(``cluster``).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Worker(Protocol):
         ...
 
     def kill(self) -> None:
-        """Ends the worker and what it is doing, from any thread."""
+        """Ends the worker and its call, from any thread."""
         ...
 
 
@@ -51,7 +52,7 @@ class Pool:
             threading.Thread(target=self._work, name=f"worker {number}", daemon=True).start()
 
     def submit(self, *arguments: Any, limits: Limits = Limits()) -> Future[Success | Failure]:
-        """A call of the function; the future raises only what is wrong with the pool itself."""
+        """A call of the function; the future raises only errors of the pool itself."""
         future: Future[Success | Failure] = Future()
         self._calls.put((future, arguments, limits))
         return future
@@ -103,8 +104,9 @@ class Pool:
 def local_pool(function: Callable[..., Any], size: int, threads: int = 1) -> Pool:
     """A pool of processes on this machine, each with so many threads.
 
-    ``function`` is sent to every process once, with what is bound to it (``functools.partial``); arguments and values
-    are sent at every call. Raises what ``pickle`` raises for a function that cannot be sent.
+    ``function`` is sent to every process once, with everything that is bound to it (a method's object, the arguments of
+    ``functools.partial``); arguments and values are sent at every call. Raises an error of ``pickle`` for a function
+    that cannot be sent.
     """
     sent = pickle.dumps(function)
     return Pool(lambda: ProcessWorker(sent, threads), size)

@@ -1,4 +1,4 @@
-"""What is seen of a run while it runs: a line on a terminal, JSON for programs, or nothing."""
+"""The display of a run while it runs: a line on a terminal, JSON for programs, or nothing; and its log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVERY = 30.0
 
 
 class Mode(StrEnum):
-    """What goes to the screen."""
+    """The kind of output on the screen."""
 
     NORMAL = "normal"
     QUIET = "quiet"
@@ -69,7 +69,7 @@ def watched(mode: Mode, counts: Counts, total: int, there: int) -> Iterator[Call
     ``total``: how many rows there will be. ``there``: how many there are already.
     """
     logged = time.monotonic()
-    with progress(enabled=mode == Mode.NORMAL) as bar:
+    with progress(timed=False, enabled=mode == Mode.NORMAL) as bar:
         task = bar.add_task(counts.line(), total=total, completed=there)
 
         def watch(row: Any, line: str | None) -> None:
@@ -90,7 +90,7 @@ def watched(mode: Mode, counts: Counts, total: int, there: int) -> Iterator[Call
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes to what is stderr at the time, which a progress bar replaces to stay below the text."""
+    """Writes to the stderr of the moment, which a progress bar replaces to stay below the text."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -98,7 +98,7 @@ class _Stderr(logging.StreamHandler[TextIO]):
 
 
 def log_to(level: str, file: Path | None) -> None:
-    """Sends what kreludomain logs at ``level`` or above to stderr, or to the end of a file."""
+    """Sends kreludomain's log at ``level`` or above to stderr, or to the end of a file."""
     handler = _Stderr() if file is None else logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("kreludomain")

@@ -1,4 +1,4 @@
-"""The record of what a run is of, written into its folder: a resumed run is held against it, and a report shows it."""
+"""The record of a run in its folder: command, configuration, hashes. A resumed run is compared with it."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Record:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     def check_resumes(self, before: Record, folder: Path) -> None:
-        """Raises :class:`InputError`, which says what has changed, unless rows of both belong together.
+        """Raises :class:`InputError`, which names every change, unless rows of both belong together.
 
-        Other versions of what computes are allowed, with a warning: every row is right, but they may differ.
+        Other versions of the libraries are allowed, with a warning: every row is right, but they may differ.
         """
         changes = []
         if before.command != self.command:
@@ -70,7 +70,7 @@ class Record:
             LOG.warning("%s: its rows were made with other versions (%s)", folder, ", ".join(others))
 
     def changed_contents(self, before: Record) -> list[str]:
-        """The names of contents that are not what they were."""
+        """The names of contents that have changed."""
         names = dict.fromkeys((*before.contents, *self.contents))
         return [name for name in names if before.contents.get(name) != self.contents.get(name)]
 
@@ -101,7 +101,7 @@ def files_hash(files: Iterable[Path]) -> str:
 
 
 def _leaves(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
-    """``methods[1].k`` and what is there, for everything that is no mapping and no list."""
+    """Paths such as ``methods[1].k`` and their values, for everything that is no mapping and no list."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _leaves(item, f"{path}.{key}" if path else key)

@@ -34,7 +34,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a command line says besides the configuration; ``None``: as the configuration says, or the default.
+    """The options that all studies share; ``None``: as the configuration says, or the default.
 
     ``again``: the command line that resumes the run, for the line after Ctrl-C.
     """
@@ -51,7 +51,7 @@ class RunOptions:
     again: str = "--resume"
 
     def applied(self, file: ConfigFile[Config]) -> ConfigFile[Config]:
-        """The configuration with what the command line says instead."""
+        """The configuration with the options that replace its keys."""
         given = {name: getattr(self, name) for name in ("workers", "threads", "cluster")}
         update = {name: value for name, value in given.items() if value is not None}
         return replace(file, config=file.config.model_copy(update=update))
@@ -62,7 +62,7 @@ def run_study(
 ) -> list[AnyRow]:
     """Runs a study and returns its rows in the order of its tasks; ``arguments`` are those of its ``load``.
 
-    Raises :class:`InputError` for what is wrong with the input, and ``typer.Exit`` with the exit code after Ctrl-C and
+    Raises :class:`InputError` for wrong input, and ``typer.Exit`` with the exit code after Ctrl-C and
     for rows that cannot be right.
     """
     if options.overwrite and options.resume:
@@ -93,7 +93,7 @@ def run_study(
 def _begin(
     study: Study[Config, AnyTask, AnyRow], file: ConfigFile[Config], folder: Folder, resume: bool
 ) -> dict[Key, AnyRow]:
-    """The rows that an earlier run of the same has left, by their keys; a run that is new writes what it is of."""
+    """The rows that a resumed run has left, by their keys; a new run writes its configuration and record."""
     now = Record(study.name, file.deciding(), study.contents())
     if resume and (folder.path / ROWS).exists():
         now.check_resumes(Record.read(folder.path), folder.path)
@@ -139,7 +139,7 @@ class Run(Generic[Config, AnyTask, AnyRow]):
         return [self.rows[key] for key in self._tasks if key in self.rows]
 
     def finish(self, config: RunKeys, mode: Mode) -> None:
-        """Computes what is missing, and shows how far it is."""
+        """Computes the rows that are missing, and shows the progress."""
         if not self.missing:
             return
         with self.pool(config) as pool:

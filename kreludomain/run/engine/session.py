@@ -27,7 +27,7 @@ class Session:
         self._folder: Folder | None = None
 
     def open(self, path: Path, overwrite: bool = False, besides: Iterable[str] = (), resume: bool = False) -> Folder:
-        """The command's folder; takes and raises what :class:`Folder` does."""
+        """The command's folder; arguments and errors are those of :class:`Folder`."""
         self._folder = Folder(path, overwrite, besides, resume)
         return self._folder
 

@@ -39,7 +39,7 @@ from kreludomain.run.config.files import ConfigFile, RunKeys, load_config
 from kreludomain.run.engine.folder import Folder
 from kreludomain.run.engine.worker import Failure, Limits
 
-#: What tells a row from all others of its run; made of the row's own fields, so that it is found again in a file.
+#: The identity of a row within its run; made of the row's own fields, so that it is found again in a file.
 Key = tuple[str | int, ...]
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; configs/ has examples.")]
@@ -125,7 +125,7 @@ class Study(ABC, Generic[Config, AnyTask, AnyRow]):
     @classmethod
     @abstractmethod
     def prepare(cls, file: ConfigFile[Config]) -> Study[Config, AnyTask, AnyRow]:
-        """Loads and checks everything. Raises :class:`~kreludomain.errors.InputError` for what would fail every row."""
+        """Loads and checks everything. Raises ``InputError`` for mistakes that would fail every row."""
 
     @abstractmethod
     def tasks(self) -> Sequence[AnyTask]:
@@ -141,7 +141,7 @@ class Study(ABC, Generic[Config, AnyTask, AnyRow]):
 
     @abstractmethod
     def contents(self) -> Mapping[str, str]:
-        """Hashes by what they are of (``network``, ``data``): rows of other contents do not belong to this run."""
+        """Hashes of contents by names such as ``network``; rows of other contents do not belong to this run."""
 
     @abstractmethod
     def report(self, folder: Folder, rows: Sequence[AnyRow], console: Console) -> None:

@@ -1,6 +1,6 @@
 """A process that calls one function again and again, each time under limits that hold whatever the function does.
 
-A function that respects its deadline returns in time and costs nothing extra here. What is here is for the others: one
+A function that respects its deadline returns in time and costs nothing extra here. This module is for the others: one
 that does not come back is killed with its process; one that takes too much memory is refused it by the kernel; one that
 crashes takes only its own process with it. Executors of the standard library and of joblib (loky) cannot do this:
 there, the death of one worker breaks the whole pool, and every call that was under way is lost without a word about
@@ -236,7 +236,7 @@ def _memory_limit(memory_mb: int | None, idle: int) -> Iterator[None]:
 
 
 def _data_bytes() -> int:
-    """What RLIMIT_DATA counts of this process."""
+    """The bytes of this process that RLIMIT_DATA counts."""
     found = re.search(r"^VmData:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
 

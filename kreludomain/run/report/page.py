@@ -28,7 +28,7 @@ MOST_VALUES = 24
 
 @dataclass(frozen=True)
 class Picture:
-    """An image, or where an input is none, its first values; both with what they are."""
+    """An image, or the first values of an input that is no image, with a caption."""
 
     caption: str
     uri: str = ""
@@ -38,7 +38,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Card:
-    """A sample: what is said of it, and its pictures."""
+    """A sample: facts about it, and its pictures."""
 
     title: str
     facts: tuple[str, ...]
@@ -108,7 +108,7 @@ def _csv_files(runs: Sequence[FinishedRun]) -> dict[str, str]:
 
 
 def _margins(runs: Sequence[FinishedRun]) -> list[list[str]]:
-    """A line a sample: position, label, and what each method has; runs with other samples have a dash there."""
+    """A line a sample: position, label, each method's margin or verdict, and a dash for runs without that sample."""
     labels = [method.label for run in runs for method in run.methods]
     found: dict[tuple[int, int], dict[str, str]] = {}
     for row in data.every_row(runs):

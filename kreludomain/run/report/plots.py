@@ -31,7 +31,7 @@ COLOURS = {
     Verdict.MISCLASSIFIED: "#a9a9a9",
 }
 
-#: Text stays text, nothing is painted behind it, and what is the same is written the same.
+#: Text stays text, nothing is painted behind it, and equal plots are equal files.
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "kreludomain",

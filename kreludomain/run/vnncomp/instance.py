@@ -1,7 +1,7 @@
 """One instance of the verifier competition: an ONNX file and a VNN-LIB file in, a verdict in its format out.
 
-An instance is solved in a process of its own: what it finds in time is its answer, and what does not stop, runs out of
-memory or crashes is an answer too.
+An instance is solved in a process of its own: a process that does not stop, runs out of memory or crashes is an answer
+too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from kreludomain.run.config.methods import NamedMethod, method_from_arguments
 from kreludomain.run.engine.worker import Failure, Kind, Success
 from kreludomain.verify import Verdict, counterexample_text, decide
 
-#: The first line of a results file: what is asked is whether the assertions can be satisfied.
+#: The first line of a results file; the question is whether the assertions can be satisfied.
 WORDS = {
     Verdict.VERIFIED: "unsat",
     Verdict.FALSIFIED: "sat",
@@ -52,7 +52,7 @@ MemoryMb = Annotated[int | None, typer.Option(metavar="N", min=1, help="MiB that
 
 
 def solver_method(name: str, options: Sequence[str], device: str | None) -> NamedMethod:
-    """The method that command lines name. Raises :class:`InputError` for what it does not take."""
+    """The method that command lines name. Raises :class:`InputError` for options that it does not take."""
     return method_from_arguments(name, options, **({} if device is None else {"device": device}))
 
 

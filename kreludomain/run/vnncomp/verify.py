@@ -22,7 +22,7 @@ from kreludomain.verify import Verdict
 
 @dataclass(frozen=True)
 class Resources:
-    """What solving an instance may take; ``None``: as much as there is."""
+    """The resources for solving an instance; ``None``: as much as there is."""
 
     timeout_s: float | None
     threads: int | None

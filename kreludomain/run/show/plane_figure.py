@@ -53,9 +53,11 @@ def sets_figure(
 ) -> dict[str, bytes]:
     """``reach.png`` and ``reach.svg``: every set, and beside them the tighter ones where a set is far larger.
 
-    ``labels`` are those of the axes. Rows without vertices are left out.
+    ``labels`` are those of the axes. Rows without vertices are left out; nothing is drawn if that leaves nothing.
     """
     rows = [row for row in rows if row.vertices]
+    if not rows and reachable is None:
+        return {}
     colours = palette([row.joint for row in rows])
     sets = [_DrawnSet(row.name, row.polygon, *own) for row, own in zip(rows, colours, strict=True)]
     near = _comparable(sets)

@@ -82,8 +82,10 @@ def _ratio(row: SetRow, reachable: SetRow) -> float | None:
 
 
 def nesting(rows: Sequence[SetRow]) -> str:
-    """Which sets do not lie inside the one before them, by more than the gaps of their polygons."""
+    """Which sets do not lie inside the one before them by more than their gaps; nothing of fewer than two sets."""
     sets = [row for row in rows if row.vertices]
+    if len(sets) < 2:
+        return ""
     broken = [
         f"{inner.name} does not lie inside {outer.name} (by {shown(by)})"
         for (outer, inner), by in zip(pairwise(sets), nesting_violations([row.polygon for row in sets]), strict=True)

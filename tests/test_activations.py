@@ -1,6 +1,6 @@
 """Every activation keeps one contract: its range and relaxations hold, whatever the bounds, and every method uses them.
 
-A new activation is an entry of ``ACTIVATIONS`` in the package, and of ``TORCH`` and ``EXACT`` here.
+A new activation is an entry of ``ACTIVATIONS`` in the package, and of the tables in ``activations.py`` here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import mpmath
 import pytest
 import torch
+from activations import EXACT, TORCH, exact_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import activated, inputs
@@ -26,24 +27,6 @@ from kreludomain.property import Objective
 
 FUNCTIONS = {name: kind() for name, kind in ACTIVATIONS.items()}
 every = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
-#: Torch's module, and its function, which is called with the module's arguments.
-TORCH: dict[str, tuple[Callable[..., nn.Module], Callable[..., Tensor]]] = {
-    "Gelu": (nn.GELU, functional.gelu),
-    "HardSwish": (nn.Hardswish, functional.hardswish),
-    "Relu": (nn.ReLU, functional.relu),
-    "Sigmoid": (nn.Sigmoid, functional.sigmoid),
-    "Softplus": (nn.Softplus, functional.softplus),
-    "Tanh": (nn.Tanh, functional.tanh),
-}
-#: The function in arithmetic of any precision.
-EXACT: dict[str, Callable[[mpmath.mpf], mpmath.mpf]] = {
-    "Gelu": lambda x: x * mpmath.erfc(-x / mpmath.sqrt(2)) / 2,
-    "HardSwish": lambda x: x * min(max(x + 3, 0), 6) / 6,
-    "Relu": lambda x: max(x, mpmath.mpf(0)),
-    "Sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
-    "Softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
-    "Tanh": mpmath.tanh,
-}
 #: Where intervals begin, and how wide they are: nothing, less than rounding, ordinary, and far beyond saturation.
 PLACES = [-1e9, -1e3, -41.0, -9.0, -3.0, -1.5, -0.7, -1e-9, 0.0, 1e-12, 0.4, 1.4, 3.0, 40.0, 1e3, 1e6]
 WIDTHS = [0.0, 1e-15, 1e-12, 1e-9, 1e-3, 0.1, 1.0, 2.5, 6.0, 30.0, 100.0, 2e3, 3e9]
@@ -91,13 +74,8 @@ def test_every_activation_is_in_every_table() -> None:
 @every
 def test_values_are_those_of_exact_arithmetic(function: ActivationFunction) -> None:
     x = torch.cat([torch.linspace(-30, 30, 301), torch.tensor([-1e6, -745.0, -1e-300, 0.0, 1e-9, 800.0])]).double()
-    exact = [float(_exact(function, float(v))) for v in x]
+    exact = [float(exact_value(function, float(v))) for v in x]
     torch.testing.assert_close(function(x), torch.tensor(exact, dtype=torch.float64), rtol=1e-14, atol=1e-15)
-
-
-def _exact(function: ActivationFunction, x: float) -> mpmath.mpf:
-    with mpmath.workdps(50):
-        return EXACT[function.onnx_name](mpmath.mpf(x))
 
 
 @every
@@ -176,7 +154,9 @@ def test_lines_stay_below_exact_values(function: ActivationFunction) -> None:
                         line = mpmath.mpf(slope) * mpmath.mpf(point) + mpmath.mpf(intercept)
                         # a ReLU's lines are rounded; what that is worth is taken off expressions, not off lines
                         slack = 4e-16 * (abs(slope * point) + abs(intercept)) if function.is_relu else 0
-                        assert sign * (_exact(function, point) - line) >= -slack, f"{slope} * {point} + {intercept}"
+                        assert sign * (exact_value(function, point) - line) >= -slack, (
+                            f"{slope} * {point} + {intercept}"
+                        )
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import cache, partial
 from typing import NamedTuple
 
+import mpmath
 import pytest
 import torch
+from activations import exact_value
 from networks import residual_module
 from torch import Tensor, nn
 
 import kreludomain as kd
-from kreludomain.activations import SShaped
+from kreludomain.activations import ActivationFunction
 from kreludomain.bounding.milp import MilpAbstraction
 from kreludomain.branching.inputs import InputSplitting, prove_by_input_splitting
 from kreludomain.deadline import Deadline
@@ -221,6 +222,9 @@ def test_bounds_stay_below_exact_minima(method: kd.Method, scale: float, name: s
 CURVES: dict[str, Callable[[float, int], Network]] = {
     "sigmoid": partial(cancelling, between=None, behind=nn.Sigmoid()),
     "tanh": partial(cancelling, between=None, behind=nn.Tanh()),
+    "softplus": partial(cancelling, between=None, behind=nn.Softplus()),
+    "gelu": partial(cancelling, between=None, behind=nn.GELU()),
+    "hardswish": partial(cancelling, between=None, behind=nn.Hardswish()),
     "relu, sigmoid": partial(cancelling, kinks=3, behind=nn.Sigmoid()),
 }
 CURVED = {name: METHODS[name] for name in ("interval", "zonotope", "deeppoly", "krelu", "krelu, all", "lp", "krelu-lp")}
@@ -233,19 +237,18 @@ def exact_values(network: Network, x: Rationals) -> dict[str, Rationals]:
         inputs = [values[name] for name in node.inputs]
         if isinstance(node.operator, AffineOperator):
             values[node.name] = _affine(node.operator, [Pair([ZERO] * len(v), v) for v in inputs]).shifts
-        elif isinstance(node.operator, Activation) and isinstance(node.operator.function, SShaped):
+        elif isinstance(node.operator, Activation) and not node.is_relu:
             values[node.name] = [_curve(node.operator.function, v) for v in inputs[0]]
         else:
             values[node.name] = [max(v, ZERO) for v in inputs[0]]
     return values
 
 
-def _curve(function: SShaped, x: Fraction) -> Fraction:
-    offset, height, rate = (Fraction(v) for v in function.form)
-    with localcontext() as context:
-        context.prec = 80
-        power = (Decimal((2 * rate * x).numerator) / Decimal((2 * rate * x).denominator)).exp()
-        return offset + height * (1 - 2 / (1 + Fraction(power)))
+def _curve(function: ActivationFunction, x: Fraction) -> Fraction:
+    with mpmath.workdps(80):
+        value = exact_value(function, mpmath.mpf(x.numerator) / x.denominator, digits=80)
+        # below 1e-300 there is no float64 for a bound to be on the wrong side of
+        return Fraction(mpmath.nstr(value, 80)) if abs(value) > mpmath.mpf("1e-300") else ZERO
 
 
 @pytest.mark.parametrize("name", CURVES)

@@ -12,6 +12,7 @@ from networks import dense
 from torch import Tensor
 
 import kreludomain as kd
+from kreludomain.bounding.milp import MINIMUM, MilpAbstraction
 from kreludomain.programs import certified_minimum, make_solver, relax_network
 from kreludomain.property import Box, L2Ball, NormCone, Objective, RegionRows
 
@@ -287,6 +288,24 @@ def test_a_region_without_rows_is_told_so(method: str) -> None:
     found = bounds_of(network, silent, method).lower
     assert (found <= bounds_of(network, said, method).lower + 1e-7).all()
     assert (found[0] <= network(silent.sample(5000, torch.Generator().manual_seed(0))).amin(0)).all()
+
+
+def test_exact_minima_over_a_polytope_of_ones_own() -> None:
+    """With rows the mixed-integer search comes to the minimum; without, it is told that it has the box instead."""
+    network, total = dense(3, 5, 4, 2, seed=1), torch.tensor([0.1], dtype=torch.float64)
+    objective = Objective.linear(network, network.output.name, torch.eye(2, dtype=torch.float64))
+    found = {}
+    for kind in (Budget, SilentBudget):
+        region = kind(LOW[:1], HIGH[:1], total)
+        exact = MilpAbstraction.over(kd.abstract(network, region, "deeppoly"))
+        found[kind] = exact.minimise(objective)
+        assert (found[kind].lower[0] <= network(region.sample(5000, torch.Generator().manual_seed(0))).amin(0)).all()
+    for tree, lower in zip(exact.search(objective, cutoffs=MINIMUM), found[Budget].lower[0].tolist(), strict=True):
+        assert tree.lower <= lower + 1e-6
+        assert tree.point is not None
+        assert bool(region.contains(tree.point).all())
+    assert found[Budget].notes == ()
+    assert any("its bounding box is used" in note for note in found[SilentBudget].notes)
 
 
 def test_rows_that_are_wrong_bound_nothing_too_high() -> None:

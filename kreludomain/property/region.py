@@ -98,7 +98,7 @@ class Region(ABC):
         """The shape of a region that is a batch of one, for linear and conic programs; ``None``: it has no such rows.
 
         Without rows, programs have the bounding box instead, and say so in a note. Rows that are wrong can make a bound
-        loose, never unsound: certified values are computed by :meth:`concretise`.
+        loose, never unsound: certified values are computed by ``concretise``.
         """
         return None
 

@@ -24,7 +24,7 @@ class Abilities:
     """The abilities of a solver beside linear rows.
 
     ``norms``: the norms of cones ``||A x + b|| <= r``, by their ``p``. ``integers``: variables that have to be whole
-    (:meth:`Solver.minimise_integer`). ``warm_start``: other bounds and an earlier basis (:meth:`Solver.warm_session`).
+    (``Solver.minimise_integer``). ``warm_start``: other bounds and an earlier basis (``Solver.warm_session``).
     ``time_limit``: a solve ends when its seconds are over.
     """
 

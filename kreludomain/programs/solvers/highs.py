@@ -68,10 +68,10 @@ class HighsSolver(Solver):
     def abilities(self) -> Abilities:
         return Abilities(integers=True, warm_start=True)
 
-    def session(self, program: Program) -> HighsSession:
+    def session(self, program: Program) -> SolverSession:
         return HighsSession(program)
 
-    def warm_session(self, program: Program) -> HighsWarmSession:
+    def warm_session(self, program: Program) -> WarmSession:
         self.check(program)
         return HighsWarmSession(program)
 

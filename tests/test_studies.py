@@ -185,19 +185,13 @@ def test_what_a_run_is_of_is_held_against_a_resumed_one(
     is_refused(call(capfd, *arguments, "--resume"), f"cannot be resumed, because this has changed: the {content}\n")
 
 
-#: Commands that are not studies yet.
-NOT_YET = ("lipschitz", "moments")
-
-
 def test_no_module_imports_itself_by_way_of_others() -> None:
     """Imports within functions and for type checks count too."""
     root = Path(kreludomain.run.__file__).parents[1]
-    paths = [path for path in root.rglob("run/**/*.py") if not path.name.startswith(NOT_YET)]
-    modules = {path: ".".join(path.relative_to(root.parent).with_suffix("").parts) for path in paths}
-    names = set(modules.values())
+    paths = {".".join(path.relative_to(root.parent).with_suffix("").parts): path for path in root.rglob("run/**/*.py")}
     imports: dict[str, set[str]] = {}
-    for path, module in modules.items():
+    for module, path in paths.items():
         statements = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
         reached = {f"{node.module}.{alias.name}" for node in statements for alias in node.names}
-        imports[module] = names & (reached | {str(node.module) for node in statements})
+        imports[module] = paths.keys() & (reached | {str(node.module) for node in statements})
     graphlib.TopologicalSorter(imports).prepare()  # raises for a circle

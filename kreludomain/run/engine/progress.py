@@ -69,7 +69,7 @@ def watched(mode: Mode, counts: Counts, total: int, there: int) -> Iterator[Call
     ``total``: how many rows there will be. ``there``: how many there are already.
     """
     logged = time.monotonic()
-    with progress(timed=False, enabled=mode == Mode.NORMAL) as bar:
+    with progress(enabled=mode == Mode.NORMAL) as bar:
         task = bar.add_task(counts.line(), total=total, completed=there)
 
         def watch(row: Any, line: str | None) -> None:

@@ -18,11 +18,11 @@ INTERRUPTED = 130
 class Session:
     """``with Session() as session:`` around a command's work; Ctrl-C in it ends the command with a line on stderr.
 
-    The line says how many rows are saved, and ``again``: how to go on, if that can be. However the work ends, the
+    The line says how many rows are saved, and ``again``: how to go on. However the work ends, the
     folder that it opened is free for others afterwards.
     """
 
-    def __init__(self, again: str | None = None) -> None:
+    def __init__(self, again: str) -> None:
         self._again = again
         self._folder: Folder | None = None
 
@@ -48,5 +48,4 @@ class Session:
     def _saved(self) -> str:
         if self._folder is None:
             return "nothing is saved"
-        rows = f"{self._folder.count} rows are in {self._folder.path / ROWS}"
-        return rows if self._again is None else f"{rows}; {self._again}"
+        return f"{self._folder.count} rows are in {self._folder.path / ROWS}; {self._again}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -29,14 +28,6 @@ def figure_files(name: str, figure: Figure, dpi: int = 150) -> dict[str, bytes]:
         figure.savefig(png, format="png", dpi=dpi, metadata={"Software": None})
         figure.savefig(svg, format="svg", dpi=dpi, metadata={"Date": None})
     return {f"{name}.png": png.getvalue(), f"{name}.svg": svg.getvalue()}
-
-
-def save_figure(figure: Figure, folder: Path, name: str, dpi: int = 150) -> tuple[str, ...]:
-    """Writes :func:`figure_files` into a folder that is no run's. Returns the names of the files."""
-    files = figure_files(name, figure, dpi)
-    for file, content in files.items():
-        (folder / file).write_bytes(content)
-    return tuple(files)
 
 
 def marker(position: int) -> str:

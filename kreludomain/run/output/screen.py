@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 #: Columns of text that goes into a file or a pipe, where nothing says how wide it may be.
 WIDTH = 160
@@ -22,17 +22,14 @@ def errors() -> Console:
     return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
-def progress(timed: bool = True, enabled: bool = True) -> Progress:
-    """A bar, seen on a terminal only. ``timed``: with the time left, as far as the bar can tell."""
+def progress(enabled: bool) -> Progress:
+    """A bar with a description, seen on a terminal only."""
     console = errors()
-    left = (TextColumn("time left"), TimeRemainingColumn()) if timed else ()
     return Progress(
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.description}", markup=False),
-        *left,
         console=console,
         disable=not (enabled and console.is_terminal),
         transient=True,
-        speed_estimate_period=3600,  # methods take turns and differ by far, so the rate is that of many rows
     )

@@ -55,6 +55,20 @@ def _invert(folder: Path) -> list[str]:
     return _analysis(folder, points=[[0.1, -0.2]], radius=0.5, epsilon=0.1, stages=[1.0])
 
 
+def _lipschitz(folder: Path) -> list[str]:
+    path, radius = project(folder), {"largest": 1, "tolerance": 0.1, "methods": ["deeppoly"]}
+    keys = {"network": "net.onnx", "data": {"csv": "data.csv", "count": 2}, "region": {"norm": 2, "epsilon": 0.1}}
+    path.write_text(yaml.safe_dump(keys | {"samples": 20, "radius": radius, "lipsdp": False}))
+    return [str(path)]
+
+
+def _moments(folder: Path) -> list[str]:
+    path, attacks = project(folder), [{"kind": "sparse", "pixels": 2, "steps": 10}]
+    keys = {"network": "net.onnx", "data": {"csv": "data.csv", "first": 4, "count": 2}, "noise": {"std": [0.05, 0.2]}}
+    path.write_text(yaml.safe_dump(keys | {"samples": 2000, "attacks": attacks}))
+    return [str(path)]
+
+
 #: An example of every study, of two rows or more; quick.
 EXAMPLES: dict[str, Example] = {
     "certify": _certify,
@@ -62,6 +76,8 @@ EXAMPLES: dict[str, Example] = {
     "benchmark": _benchmark,
     "show": _show,
     "invert": _invert,
+    "lipschitz": _lipschitz,
+    "moments": _moments,
 }
 
 every_study = pytest.mark.parametrize("name", [study.name for study in STUDIES])

@@ -123,6 +123,8 @@ class _NeuronSearch:
         lower, proofs = self.dual.solve(self.objective, signs, ascent, None, _positive, self.deadline)
         self._replace(self.open.roots, lower, signs, proofs)
         open_ = (~(lower > 0)).nonzero()[:, 0]
+        if not len(open_):
+            return torch.zeros(self.dual.neurons)
         candidates = SplitCandidates(
             self.dual, self.objective.select(open_), signs[:, open_], proofs.rows(open_), lower[open_]
         )

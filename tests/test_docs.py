@@ -21,7 +21,8 @@ from kreludomain.run.certify.study import Certify
 
 #: The packages whose public names the reference describes.
 ROOMS = (
-    *("network", "property", "domain", "groups", "programs", "bounding", "branching", "attack", "verify"),
+    *("network", "activations", "property", "domain", "groups", "programs", "bounding"),
+    *("branching", "attack", "verify"),
     *(f"analysis.{name}" for name in ("lipschitz", "invert", "moments", "reachable")),
 )
 ROOT = Path(__file__).resolve().parents[1]

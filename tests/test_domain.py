@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from networks import CURVED, ZOO, dense, inputs
 from torch import Tensor, nn
 
-from kreludomain.activations import Relu
-from kreludomain.domain import LOWER_SLOPES, Abstraction, Bounds, DeepPoly, Interval, Query, Zonotope
+from kreludomain.activations import LOWER_SLOPES, Relu
+from kreludomain.domain import Abstraction, Bounds, DeepPoly, Interval, Query, Zonotope
 from kreludomain.domain.relaxation import ConstantRelaxation
 from kreludomain.errors import InputError
 from kreludomain.network import Network, from_torch

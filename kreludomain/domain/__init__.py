@@ -1,6 +1,5 @@
 """Sound bounds of all nodes: interval, zonotope, DeepPoly, and the interfaces every method shares."""
 
-from kreludomain.activations import LOWER_SLOPES, BackwardRelaxation
 from kreludomain.domain.abstraction import Abstraction, InfeasibleBoundsError, LowerBounds
 from kreludomain.domain.backward import back_substitute
 from kreludomain.domain.bounds import Bounds, LayerBounds
@@ -11,14 +10,13 @@ from kreludomain.domain.interval import Interval, IntervalAbstraction
 from kreludomain.domain.method import Method
 from kreludomain.domain.query import PriorBounds, Query
 from kreludomain.domain.rounding import Rounding
-from kreludomain.domain.zonotope import Zonotope, ZonotopeAbstraction
+from kreludomain.domain.zonotope import AffineForm, Zonotope, ZonotopeAbstraction
 
 __all__ = [
-    "LOWER_SLOPES",
     "Abstraction",
+    "AffineForm",
     "Attack",
     "BackwardAbstraction",
-    "BackwardRelaxation",
     "Bounds",
     "DecisionQuery",
     "DecisionResult",

@@ -38,10 +38,10 @@ def from_torch(module: nn.Module, input_shape: Shape) -> Network:
     """A network that computes what ``module.eval()`` computes, in float64.
 
     ``input_shape`` has no batch dimension. Modules: Linear, Conv2d, ReLU, LeakyReLU, Hardtanh, ReLU6, Sigmoid, Tanh,
-    Flatten, BatchNorm1d/2d, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d(1), Identity, Dropout, nested in any way; in a
-    ``forward`` also ``+``, ``-``, ``relu``, ``sigmoid``, ``tanh``, ``flatten``, ``view`` and ``reshape`` with constant
-    sizes. Raises :class:`InputError` that names the unsupported module or function, or if the result differs from the
-    module on random inputs.
+    Softplus, GELU, Hardswish, Flatten, BatchNorm1d/2d, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d(1), Identity, Dropout,
+    nested in any way; in a ``forward`` also ``+``, ``-``, the functions of these activations, ``flatten``, ``view`` and
+    ``reshape`` with constant sizes. Raises :class:`InputError` that names the unsupported module or function, or if the
+    result differs from the module on random inputs.
     """
     module = copy.deepcopy(module).eval().double().cpu()
     if type(module) in MODULES:  # a layer alone has no forward to trace through

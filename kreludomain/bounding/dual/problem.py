@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from kreludomain.activations import BackwardRelaxation
 from kreludomain.bounding.dual.grouped import GroupedActivation
 from kreludomain.bounding.dual.multipliers import Multipliers
 from kreludomain.bounding.dual.step import GroupRelaxation, InputRelaxation, gradient
-from kreludomain.domain import BackwardRelaxation, Rounding, back_substitute
+from kreludomain.domain import Rounding, back_substitute
 from kreludomain.network import Network
 from kreludomain.property import Objective, Region
 from kreludomain.rounding import ROUNDING

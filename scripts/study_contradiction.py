@@ -1,10 +1,10 @@
-"""What bounds by contradiction gain, row by row: before, and after each sweep of all layers where the row fails.
+"""What bounds by contradiction gain, row by row: before, and after each pass over all layers where the row fails.
 
     python scripts/study_contradiction.py FOLDER --networks mnist_convsmall --images 4 7 12 41 42
 
 The folder is that of ``compare_single_neuron.py``. One thread. For every row that inner bounds leave open: the part of
 its range that lies below zero (from its bound by the dual to its upper bound by DeepPoly), and its bound where it
-fails after each sweep, with the seconds. Prints a line a row, and writes ``--output``, a CSV with a row a sweep.
+fails after each pass, with the seconds. Prints a line a row, and writes ``--output``, a CSV with a row a pass.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from kreludomain.property import Objective
 def swept(
     method: kd.KRelu, reached: DualAbstraction, row: Objective, lower: float, passes: int
 ) -> list[tuple[float, float]]:
-    """The row's bound (infinite: there are no inputs where it fails) and the seconds of each sweep, until it is
+    """The row's bound (infinite: there are no inputs where it fails) and the seconds of each pass, until it is
     positive."""
     output_constraints = replace(row, constant=row.constant - 1e-3 * abs(lower))
     here, found = reached, list[tuple[float, float]]()
@@ -55,7 +55,7 @@ def main() -> None:
     method = kd.KRelu(preset="balanced", passes=0, gain_factor=float("inf"))
     with options.output.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["network", "image", "row", "below_zero", "sweep", "bound", "seconds"])
+        writer.writerow(["network", "image", "row", "below_zero", "pass", "bound", "seconds"])
         for benchmark in (b for b in BENCHMARKS if b.network in options.networks):
             network = kd.load(options.folder / "nets" / f"{benchmark.network}.onnx")
             for index, label, x in images(options.folder, benchmark, network):
@@ -71,8 +71,8 @@ def main() -> None:
                     row = row.pulled_back(network)
                     share = -lower / (float(reached.base.extrema(row).upper) - lower)
                     found = swept(method, reached, row, lower, options.passes)
-                    for sweep, (bound, seconds) in enumerate([(lower, 0.0), *found]):
-                        writer.writerow([benchmark.network, index, position, share, sweep, bound, seconds])
+                    for number, (bound, seconds) in enumerate([(lower, 0.0), *found]):
+                        writer.writerow([benchmark.network, index, position, share, number, bound, seconds])
                     file.flush()
                     bounds = ", ".join(f"{bound:.2f} ({seconds:.1f} s)" for bound, seconds in found)
                     print(

@@ -1,4 +1,4 @@
-"""What a grouping is: it chooses which neurons of a layer are relaxed jointly.
+"""The interface of groupings: each chooses which neurons of a layer are relaxed jointly.
 
 Groups may overlap, and neurons in no group keep their single-neuron relaxation, so every choice is sound.
 """

@@ -165,15 +165,3 @@ class LipschitzConfig(RunKeys):
         """Every method, by the key that names it."""
         radii = () if self.radius is None else self.radius.methods
         return {"bounds": self.bounds, **{f"radius.methods[{i}]": method for i, method in enumerate(radii)}}
-
-    @property
-    def network_timeout_s(self) -> float | None:
-        """Seconds for all of a network's constants."""
-        lipsdp_s = 0.0 if self.lipsdp is False else self.lipsdp.timeout_s
-        return None if self.timeout_s is None else self.timeout_s + lipsdp_s
-
-    @property
-    def sample_timeout_s(self) -> float | None:
-        """Seconds for a sample's bounds, and for its radii: by local constants, by each method, and by the attack."""
-        searches = 0 if self.radius is None else 2 + len(self.radius.methods)
-        return None if self.timeout_s is None else self.timeout_s * (1 + searches)

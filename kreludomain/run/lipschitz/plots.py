@@ -31,17 +31,11 @@ class Series:
 
 #: Constants, from the loosest to the sampled one.
 CONSTANTS = (
-    Series(
-        "estimate from the architecture\n(untrained; not a bound)",
-        "0.55",
-        "x",
-        "--",
-        lambda network, rows: [network.estimate],
-    ),
-    Series("product of layer norms, certified", "C0", "s", "-", lambda network, rows: [network.product]),
-    Series("LipSDP, certified", "C4", "D", "-", lambda network, rows: [network.lipsdp]),
-    Series("local, certified", "C2", "o", "-", lambda network, rows: [row.local for row in rows]),
-    Series("sampled (lower bound of local)", "C3", "^", ":", lambda network, rows: [r.sampled for r in rows]),
+    Series("estimate from the architecture\n(untrained; no bound)", "0.55", "x", "--", lambda net, _: [net.estimate]),
+    Series("product of layer norms, certified", "C0", "s", "-", lambda net, _: [net.product]),
+    Series("LipSDP, certified", "C4", "D", "-", lambda net, _: [net.lipsdp]),
+    Series("local, certified", "C2", "o", "-", lambda _, rows: [row.local for row in rows]),
+    Series("sampled (lower bound of local)", "C3", "^", ":", lambda _, rows: [row.sampled for row in rows]),
 )
 
 #: Colours and markers of radii by name; methods take the others in turn.
@@ -120,15 +114,12 @@ def _radii(report: Report) -> tuple[Series, ...]:
     for name in report.radii:
         colour, marker = STYLES.get(name) or next(others)
         label = f"certified: {NAMES.get(name, name)}"
-        made.append(Series(label, colour, marker, "-", partial(_radius_of, name)))
+        values = partial(lambda name, _, rows: [row.radii.get(name) for row in rows], name)
+        made.append(Series(label, colour, marker, "-", values))
     if any(row.attacked is not None for row in report.samples):
         label = "nearest counterexample\nfound (upper bound)"
         made.append(Series(label, "C3", "^", ":", lambda _, rows: [row.attacked for row in rows]))
     return tuple(reversed(made))
-
-
-def _radius_of(name: str, network: NetworkRow, rows: Sequence[SampleRow]) -> list[float | None]:
-    return [row.radii.get(name) for row in rows]
 
 
 def _panel(axes: Axes, column: Column, series: Sequence[Series]) -> None:

@@ -178,12 +178,7 @@ class SampleTask(LipschitzTask):
 
 
 def _with_radii(
-    row: SampleRow,
-    config: LipschitzConfig,
-    keys: RadiusKeys,
-    case: Case,
-    sample: Sample,
-    uppers: Mapping[str, float],
+    row: SampleRow, config: LipschitzConfig, keys: RadiusKeys, case: Case, sample: Sample, uppers: Mapping[str, float]
 ) -> SampleRow:
     """The row with every radius; a method begins its search at the largest radius certified so far."""
     network, x, label = case.network, sample.x[None], sample.label
@@ -244,11 +239,13 @@ class LipschitzStudy(Study[LipschitzConfig, LipschitzTask, AnyRow]):
     def _case(self, position: int) -> Iterator[LipschitzTask]:
         """A network's task, and those of its samples."""
         config, case = self.config, self.cases[position]
-        name, region = case.keys.name, case.region
+        name, region, seconds = case.keys.name, case.region, config.timeout_s
+        lipsdp_s = 0.0 if config.lipsdp is False else config.lipsdp.timeout_s
+        searches = 0 if config.radius is None else 2 + len(config.radius.methods)  # local, methods, attack
         network = NetworkRow(name, region.norm, axes=case.keys.axes, lipsdp_note="for l_2 only")
-        limits = limits_of(config, config.network_timeout_s)
+        limits = limits_of(config, seconds and seconds + lipsdp_s)
         yield NetworkTask(key=network.key, text=name, kind="networks", limits=limits, row=network, case=position)
-        limits = limits_of(config, config.sample_timeout_s)
+        limits = limits_of(config, seconds and seconds * (1 + searches))
         for sample in case.samples:
             row = SampleRow(name, sample.index, sample.label, region.norm, region.epsilon)
             about: dict[str, Any] = {"key": row.key, "text": f"{name}, sample {sample.index}", "kind": name}

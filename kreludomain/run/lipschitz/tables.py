@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from rich.table import Table
@@ -118,7 +118,10 @@ def csv_files(report: Report) -> dict[str, str]:
     records = {
         "architectures.csv": [line for row in report.architectures for line in _layers(row)],
         "networks.csv": [picked(row, NETWORKS) | dict(row.axes) for row in report.networks],
-        "samples.csv": [picked(row, SAMPLES) | _named(row.radii) for row in report.samples],
+        "samples.csv": [
+            picked(row, SAMPLES) | {f"radius by {name}": radius for name, radius in row.radii.items()}
+            for row in report.samples
+        ],
     }
     return {name: records_csv(found) for name, found in records.items() if found}
 
@@ -126,7 +129,3 @@ def csv_files(report: Report) -> dict[str, str]:
 def _layers(row: ArchitectureRow) -> list[dict[str, Cell]]:
     about, whole = picked(row, ("architecture", "initialisation")), picked(row, ("estimate", "measured", "slope"))
     return [*(about | asdict(layer) for layer in row.layers), about | {"layer": "all"} | whole]
-
-
-def _named(radii: Mapping[str, float]) -> dict[str, Cell]:
-    return {f"radius by {name}": radius for name, radius in radii.items()}

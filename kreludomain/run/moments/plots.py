@@ -78,9 +78,9 @@ def _errors(places: Mapping[str, tuple[Sequence[MomentRow], float]], label: str,
                 for rows, displacement in places.values()
             ]
             style: dict[str, Any] = {"marker": marker(position), "markersize": 5}
-            panel.plot(x, _numbers(values), label=names.get(layer, f"kept: {layer}"), **style)
+            panel.plot(x, np.array(values, dtype=float), label=names.get(layer, f"kept: {layer}"), **style)
         floor = [median(getattr(row, sampling_error) for row in rows) for rows, _ in places.values()]
-        panel.plot(x, _numbers(floor), ":", color="black", label="Monte Carlo's own standard error")
+        panel.plot(x, np.array(floor, dtype=float), ":", color="black", label="Monte Carlo's own standard error")
         panel.set_xticks(x, list(places))
         if any((np.asarray(line.get_ydata()) > 0).any() for line in panel.get_lines()):  # without noise all are zero
             panel.set_yscale("log")
@@ -89,10 +89,6 @@ def _errors(places: Mapping[str, tuple[Sequence[MomentRow], float]], label: str,
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.suptitle(f"Moments of the output next to Monte Carlo, {title} (median over samples)")
     return figure
-
-
-def _numbers(values: Sequence[float | None]) -> list[float]:
-    return [np.nan if value is None else value for value in values]
 
 
 def _outputs(row: MomentRow, arrays: Mapping[str, Array]) -> Figure:

@@ -40,6 +40,7 @@ from kreludomain.network import Network, load
 from kreludomain.network.operators import Shape
 from kreludomain.property import robustness
 from kreludomain.run.config.data import Sample, load_samples, read_array
+from kreludomain.run.config.fields import Clip
 from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.engine.folder import Folder, arrays_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash
@@ -103,16 +104,12 @@ class EstimatesTask(MomentsTask):
             covariance_sampling_error=finite(own.covariance_sampling_error),
             estimates=tuple(estimates),
         )
-        return row, _moment_arrays(moments) if self.pictured else {}
-
-
-def _moment_arrays(moments: Mapping[str, Moments]) -> Arrays:
-    """``names`` ``(k,)``, ``means`` ``(k, m)`` and ``covariances`` ``(k, m, m)``, Monte Carlo's first."""
-    return {
-        "names": np.array(list(moments)),
-        "means": torch.stack([found.mean for found in moments.values()]).numpy(),
-        "covariances": torch.stack([found.covariance for found in moments.values()]).numpy(),
-    }
+        arrays = {  # (k,), (k, m) and (k, m, m), Monte Carlo's first
+            "names": np.array(list(moments)),
+            "means": torch.stack([found.mean for found in moments.values()]).numpy(),
+            "covariances": torch.stack([found.covariance for found in moments.values()]).numpy(),
+        }
+        return row, arrays if self.pictured else {}
 
 
 def _moments(network: Network, x: Gaussian, layer: str, rule: str, point: Tensor) -> Moments:
@@ -176,16 +173,10 @@ class AttackTask(MomentsTask):
         )
 
     def _share(
-        self,
-        study: MomentsStudy,
-        found: GaussianAttack,
-        mean: Tensor,
-        output: int,
-        clip: tuple[float, float] | None = None,
+        self, study: MomentsStudy, found: GaussianAttack, mean: Tensor, output: int, clip: Clip | None = None
     ) -> float:
         """The share of draws in which an output is the largest, with another mean of the noise."""
-        x, generator = replace(found.noise, mean=self.sample.x + mean), torch.Generator()
-        generator.manual_seed(study.config.seed)
+        x, generator = replace(found.noise, mean=self.sample.x + mean), torch.Generator().manual_seed(study.config.seed)
         return float(sampled_moments(study.network, x, CHECKS, generator, clip).share[output])
 
 
@@ -198,8 +189,8 @@ def run_attack(
         "smooth": partial(smooth_attack, modes=attack.modes or 1),
     }
     options = GaussianAttackOptions(attack.std, attack.margin, attack.layer, attack.clip, attack.steps)
-    more = {"shape": shape, "target": attack.target, "options": options, "deadline": deadline}
-    return kinds[attack.kind](network, sample.x, sample.label, **more)
+    about = (network, sample.x, sample.label, shape)
+    return kinds[attack.kind](*about, target=attack.target, options=options, deadline=deadline)
 
 
 def _random_mean(seed: int, found: GaussianAttack) -> Tensor:

@@ -13,12 +13,7 @@ from kreludomain.run.output.tables import picked, plain_table, records_csv, show
 
 #: Tables of errors: field of the estimates, rule, title, and the field with Monte Carlo's own error.
 ERRORS = (
-    (
-        "mean",
-        "exact",
-        "error of the mean, in standard deviations of the output (median of samples)",
-        "mean_sampling_error",
-    ),
+    ("mean", "exact", "error of the mean, in standard deviations of the output", "mean_sampling_error"),
     ("covariance", "exact", "relative error of the covariance, exact rule", "covariance_sampling_error"),
     ("covariance", "cheap", "relative error of the covariance, cheap rule", None),
     ("max_z_score", "exact", "largest difference of an entry of mean and covariance, in standard errors", None),
@@ -51,13 +46,9 @@ def places(rows: Iterable[MomentRow]) -> list[tuple[str, float]]:
 def screen_tables(moments: Sequence[MomentRow], attacks: Sequence[AttackRow]) -> list[Table | str]:
     """The tables that the rows fill, and lines of text."""
     made: list[Table | str] = []
-    if any(row.estimates for row in moments):
-        for field, rule, title, sampling_error in ERRORS:
-            made += [title, error_table(moments, field, rule, sampling_error)]
-        made += cheap_line(moments)
-    if attacks:
-        made.append(attacks_table(attacks))
-    return made
+    for field, rule, title, sampling_error in ERRORS if any(row.estimates for row in moments) else ():
+        made += [title, error_table(moments, field, rule, sampling_error)]
+    return [*made, *cheap_line(moments), *([attacks_table(attacks)] if attacks else [])]
 
 
 def error_table(rows: Sequence[MomentRow], field: str, rule: str, sampling_error: str | None = None) -> Table:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from kreludomain.analysis.invert import InvertibilityRadius
 from kreludomain.run.engine.study import Key, Row
-from kreludomain.run.output.tables import csv_text, plain_table, shown
+from kreludomain.run.output.tables import picked, plain_table, records_csv, shown
 
 Point = tuple[float, ...]
 
@@ -115,4 +115,4 @@ def methods_table(rows: Sequence[RadiusRow]) -> Table:
 def radii_csv(rows: Sequence[RadiusRow]) -> str:
     """A row a radius: everything but the points and the notes."""
     names = [field.name for field in dataclasses.fields(RadiusRow) if field.name not in ("center", "points", "notes")]
-    return csv_text(names, ([getattr(row, name) for name in names] for row in rows))
+    return records_csv(picked(row, names) for row in rows)

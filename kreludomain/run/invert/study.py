@@ -78,8 +78,11 @@ class Invert(Study[InvertConfig, RadiusTask, RadiusRow]):
                 check_can_be_invertible(network)
             for other in others:
                 check_same_inputs(network, other)
-            if window is not None:
-                _check_is_plane_map(network)
+            sizes = network.size(network.input.name), network.size(network.output.name)
+            if window is not None and sizes != (2, 2):
+                raise InputError(
+                    f"plane: a picture takes 2 inputs and 2 outputs, the network has {sizes[0]} and {sizes[1]}"
+                )
             for norm in config.norms:
                 _options(config, norm, config.methods[0])
             centers = (*data, *_points(config, network))
@@ -170,12 +173,6 @@ def _points(config: InvertConfig, network: Network) -> Iterator[Sample]:
         if config.clip is not None and not all(config.clip[0] <= value <= config.clip[1] for value in point):
             raise InputError(f"points[{index}]: lies outside clip {list(config.clip)}")
         yield Sample(index, -1, torch.tensor(point, dtype=torch.float64).reshape(network.input.shape))
-
-
-def _check_is_plane_map(network: Network) -> None:
-    sizes = network.size(network.input.name), network.size(network.output.name)
-    if sizes != (2, 2):
-        raise InputError(f"plane: the network has {sizes[0]} inputs and {sizes[1]} outputs, a picture takes 2 and 2")
 
 
 def read_curve(path: Path) -> np.ndarray:

@@ -18,13 +18,8 @@ from kreludomain.run.output.figures import figure_files
 from kreludomain.run.show.config import GroupConfig
 from kreludomain.run.show.plane_figure import DPI, EXACT, SETTINGS, Colours, palette
 
-NAMES = {
-    "interval": "interval",
-    "zonotope": "zonotope",
-    "deeppoly": "DeepPoly",
-    "triangle": "triangles",
-    "joint": "k-ReLU, k = 2",
-}
+#: The names of relaxations that are not their own.
+NAMES = {"deeppoly": "DeepPoly", "triangle": "triangles", "joint": "k-ReLU, k = 2"}
 
 #: The size of a column and of the picture's margins, in inches.
 COLUMN, LEFT, HEIGHT = 1.6, 0.52, 4.8
@@ -53,15 +48,8 @@ def pair_figure(config: GroupConfig, pair: NeuronPair, found: Mapping[str, np.nd
             left, colour = LEFT + COLUMN * column, colours[column]
             vertices = None if kind is None else found[kind]
             box = ((left - 0.08) / width, 1.98 / HEIGHT, 1.66 / width, 2.25 / HEIGHT)
-            _draw_solid(
-                figure.add_axes(box, projection="3d", computed_zorder=False),
-                vertices,
-                pieces,
-                weights,
-                colour,
-                pair,
-                (low[1], high[1]),
-            )
+            solid = figure.add_axes(box, projection="3d", computed_zorder=False)
+            _draw_solid(solid, vertices, pieces, weights, colour, pair, (low[1], high[1]))
             flat = figure.add_axes(((left + 0.06) / width, 0.46 / HEIGHT, 1.4 / width, 1.35 / HEIGHT))
             _draw_side(flat, vertices, pieces, weights, colour)
             pad = 0.06 * (high - low)
@@ -71,7 +59,7 @@ def pair_figure(config: GroupConfig, pair: NeuronPair, found: Mapping[str, np.nd
             if column == 0:
                 flat.set_ylabel(_sum("y", weights), fontsize=9, labelpad=1)
             middle, style = (left + 0.76) / width, dict[str, Any](ha="center", color=colour[1])
-            name = "ReLU itself" if kind is None else NAMES[kind]
+            name = "ReLU itself" if kind is None else NAMES.get(kind, kind)
             figure.text(middle, 4.22 / HEIGHT, name, style, fontsize=11, fontweight="bold")
             below = "seen from the side:" if kind is None else _relative_volume(volume(found[kind]), hull)
             figure.text(middle, 1.88 / HEIGHT, below, style, fontsize=9)
@@ -125,15 +113,11 @@ def _draw_solid(
     front, behind = ([], []) if vertices is None else _front_and_back(_body(vertices, weights), span)
     if behind:
         axes.add_collection3d(Poly3DCollection(behind, facecolors=colour[0], edgecolors=colour[1], linewidths=0.7))
-    axes.add_collection3d(
-        Poly3DCollection(
-            [_body(piece, weights) for piece in pieces], facecolors="#3a3a3a", edgecolors="white", linewidths=0.6
-        )
-    )
+    graph = [_body(piece, weights) for piece in pieces]
+    axes.add_collection3d(Poly3DCollection(graph, facecolors="#3a3a3a", edgecolors="white", linewidths=0.6))
     if front:
-        axes.add_collection3d(
-            Poly3DCollection(front, facecolors=(*to_rgb(colour[0]), 0.38), edgecolors=colour[1], linewidths=0.9)
-        )
+        clear = (*to_rgb(colour[0]), 0.38)
+        axes.add_collection3d(Poly3DCollection(front, facecolors=clear, edgecolors=colour[1], linewidths=0.9))
     axes.set(xlim=(a, c), ylim=(b, d), zlim=(floor, heights[1]))
     axes.view_init(elev=ELEVATION, azim=AZIMUTH)
     axes.set_axis_off()
@@ -157,11 +141,7 @@ def _front_and_back(body: np.ndarray, span: np.ndarray) -> tuple[list[np.ndarray
 
 
 def _draw_side(
-    axes: Axes,
-    vertices: np.ndarray | None,
-    pieces: Sequence[np.ndarray],
-    weights: np.ndarray,
-    colour: Colours,
+    axes: Axes, vertices: np.ndarray | None, pieces: Sequence[np.ndarray], weights: np.ndarray, colour: Colours
 ) -> None:
     """The body as its shadow on the plane of ``w . x`` and ``w . y``, with that of ReLU's graph in it."""
     if vertices is not None:

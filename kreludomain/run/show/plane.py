@@ -134,12 +134,9 @@ class PlaneStudy(ShowStudy[PlaneConfig, SetTask, SetRow]):
                 console.print(f"{row.name}: {note}", soft_wrap=True)
         console.print(nesting(order), soft_wrap=True)
         folder.write("sets.csv", sets_csv(order, reachable))
-        folder.write_all(sets_figure(self.config, self._labels(), _stored(folder, reachable), methods))
-
-    def _labels(self) -> tuple[str, str]:
-        """The labels of the axes."""
-        given = self.config.plane
-        return given.labels or (_label(given.x, given.node), _label(given.y, given.node))
+        axes = self.config.plane
+        labels = axes.labels or (_label(axes.x, axes.node), _label(axes.y, axes.node))
+        folder.write_all(sets_figure(self.config, labels, _stored(folder, reachable), methods))
 
 
 def _empty(method: NamedMethod | None) -> SetRow:

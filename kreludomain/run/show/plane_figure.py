@@ -140,9 +140,8 @@ def _draw_reachable(axes: Axes, found: ReachableSet, width: float) -> None:
     ends = np.stack([some, some + np.array([2e-3 * width, 0.0])], axis=1).reshape(-1, 2)
     path = Path(ends, [Path.MOVETO, Path.LINETO] * len(some))
     path.should_simplify = False
-    axes.add_patch(
-        PathPatch(path, fill=False, edgecolor="white", linewidth=0.9, capstyle="round", alpha=0.55, zorder=3)
-    )
+    stroke = dict[str, Any](edgecolor="white", linewidth=0.9, capstyle="round", alpha=0.55)
+    axes.add_patch(PathPatch(path, fill=False, zorder=3, **stroke))
 
 
 def _draw_unsafe(axes: Axes, side: HalfPlane, shapes: Sequence[np.ndarray], detail: bool) -> None:
@@ -189,20 +188,10 @@ def _draw_names(axes: Axes, names: Sequence[tuple[str, np.ndarray, str]]) -> Non
     heights = np.linspace(0.93, 0.07, len(names)) if len(names) > 1 else np.array([0.5])
     for height, i in zip(heights, np.argsort([-anchor[1] for anchor in anchors]), strict=True):
         name, _, colour = names[i]
-        line = {"arrowstyle": "-", "linewidth": 0.8, "shrinkA": 2, "shrinkB": 0, "relpos": (0, 0.5)}
-        axes.annotate(
-            name,
-            anchors[i],
-            xytext=(1.03, height),
-            textcoords="axes fraction",
-            color=colour,
-            va="center",
-            fontsize=9.5,
-            fontweight="bold",
-            annotation_clip=False,
-            arrowprops={"color": colour, **line},
-            zorder=8,
-        )
+        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.8, "shrinkA": 2, "shrinkB": 0, "relpos": (0, 0.5)}
+        style = dict[str, Any](color=colour, va="center", fontsize=9.5, fontweight="bold", arrowprops=line, zorder=8)
+        place = dict[str, Any](xytext=(1.03, height), textcoords="axes fraction", annotation_clip=False)
+        axes.annotate(name, anchors[i], **place, **style)
         dot = dict[str, Any](markersize=3.5, markeredgecolor="white", markeredgewidth=0.6, zorder=8)
         axes.plot(*anchors[i], "o", color=colour, **dot)
 

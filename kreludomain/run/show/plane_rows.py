@@ -11,7 +11,7 @@ from rich.table import Table
 
 from kreludomain.analysis.reachable import nesting_violations
 from kreludomain.run.engine.study import Key, Row
-from kreludomain.run.output.tables import csv_text, plain_table, shown
+from kreludomain.run.output.tables import picked, plain_table, records_csv, shown
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,6 @@ def nesting(rows: Sequence[SetRow]) -> str:
 
 def sets_csv(rows: Sequence[SetRow], reachable: SetRow) -> str:
     """A row a set."""
-    columns = ("set", "area", "area_of_reachable_hull", "vertices", "directions", "gap", "seconds")
-    return csv_text(
-        columns,
-        ([r.name, r.area, reachable.area, len(r.vertices), r.directions, r.gap, r.seconds] for r in rows),
-    )
+    names = ("area", "directions", "gap", "seconds")
+    more = ({"area_of_reachable_hull": reachable.area, "vertices": len(row.vertices)} for row in rows)
+    return records_csv({"set": row.name, **picked(row, names), **each} for row, each in zip(rows, more, strict=True))

@@ -230,7 +230,7 @@ class _InputSearch:
 
     @cached_property
     def _mixing_loss(self) -> Tensor:
-        """What rounding can do to an average of rows."""
+        """A bound of the rounding error of an average of rows."""
         values = (
             self.objective.coefficients[0].flatten(1).abs()
             @ self.whole.rounding.magnitude(self.objective.node).flatten()

@@ -40,7 +40,7 @@ class SplitCandidates:
 
     @property
     def relaxation_losses(self) -> Tensor:
-        """What the relaxation of each neuron can cost the bound, ``(N, m)``: the scores of BaBSR."""
+        """The largest loss of the bound by each neuron's relaxation, ``(N, m)``: the scores of BaBSR."""
         return self._back_substituted[0]
 
     @property

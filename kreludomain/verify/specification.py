@@ -26,7 +26,7 @@ _TURN_SHARE = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What is known of a specification: *verified* only if every case is, *falsified* if one case is.
+    """The verdict on a specification: *verified* only if every property is, *falsified* if one is.
 
     ``counterexample`` ``(*input_shape)``, float32, is there if *falsified*; onnxruntime has confirmed it with the
     outputs ``outputs`` ``(*output_shape)`` of the network that was asked about. ``verdicts`` are those of the
@@ -97,7 +97,7 @@ class _SpecificationDecision:
         return None
 
     def _turns(self) -> tuple[Tensor, Tensor] | None:
-        """Every case for an equal share of the time, and of what others have left of theirs."""
+        """Every property for an equal share of the time, with the time that others left of theirs."""
         until, count = self._share(_TURN_SHARE), len(self.specification.properties)
         for position, case in enumerate(self.specification.properties):
             found = self._certified(position, case, until.remaining / (count - position))
@@ -106,7 +106,7 @@ class _SpecificationDecision:
         return None
 
     def _rest(self) -> tuple[Tensor, Tensor] | None:
-        """What more time may decide: the properties in turn, each for as long as it takes."""
+        """Properties that are open yet, in turn, each for as long as it takes."""
         for position, case in enumerate(self.specification.properties):
             if self.verdicts[position] == Verdict.TIMEOUT:
                 found = self._certified(position, case, self.deadline.remaining)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -168,6 +172,45 @@ def test_methods_are_frozen() -> None:
         method = made()
         with pytest.raises(AttributeError):
             method.anything = 1
+
+
+def choices(kind: type[Any]) -> Iterator[dict[str, Any]]:
+    """Every named value of every option, of options within options too; the names are those that an error lists."""
+    for name, option in kind.__dataclass_fields__.items():
+        made = option.default_factory() if option.default_factory is not MISSING else None
+        if is_dataclass(made):
+            yield from ({name: inner} for inner in choices(type(made)))
+        elif "str" in option.type:
+            with pytest.raises(kd.InputError) as caught:
+                kind(**{name: "no such value"})
+            _, _, values = str(caught.value).partition("is not one of ")
+            yield from ({name: value} for value in values.split(", ") if value)
+
+
+CHOICES = [(name, choice) for name, kind in kd.METHODS.items() for choice in choices(kind)]
+
+
+@pytest.mark.parametrize(("name", "options"), CHOICES, ids=[f"{n} {o}" for n, o in CHOICES])
+def test_every_named_value_of_an_option_is_sound(
+    name: str, options: dict[str, Any], enumerated: tuple[kd.Network, kd.Region, Tensor, Tensor]
+) -> None:
+    network, region, rows, exact = enumerated
+    minima = kd.abstract(network, region, name, **options).minimise(
+        Objective.linear(network, network.output.name, rows)
+    )
+    assert (minima.lower[0] <= exact + 1e-7).all()
+
+
+def test_the_readme_names_values_that_there_are() -> None:
+    """``option: one, another`` in the table of methods."""
+    table = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    for name, kind in kd.METHODS.items():
+        row = next(line for line in table.splitlines() if line.startswith(f"| `{name}` |"))
+        there = [(option, value) for choice in choices(kind) for option, value in choice.items()]
+        said = re.findall(r"`(\w+)`: ([a-z, ]+)", row.rpartition("|")[0].rpartition("|")[2])
+        for option, values in said:
+            for value in re.split(r", (?:or .*)?", values):
+                assert not value.strip() or (option, value.strip()) in there, (name, option, value)
 
 
 # Options --------------------------------------------------------------------------------------------------------------

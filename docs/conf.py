@@ -30,7 +30,7 @@ nitpicky = True
 #: What is not ours is a name without a link: the site is built and read without a network.
 nitpick_ignore_regex = [
     (r"py:.*", r"(torch|nn|np|numpy|scipy|sparse|collections|concurrent|pathlib|onnx|onnxruntime|pydantic)\..*"),
-    (r"py:class", r"Tensor|Shape|(tuple|dict|list)\[.*|.*\._\w+"),
+    (r"py:class", r"Tensor|Shape|(.*\.)?Item|(tuple|dict|list)\[.*|.*\._\w+"),
 ]
 
 html_theme = "furo"
@@ -48,7 +48,7 @@ python_maximum_signature_line_length = 100
 
 #: The modules of the reference in their order; a name that several of them have is described at the first one only.
 ROOMS = (
-    *("network", "network.operators", "property", "options", "domain", "groups"),
+    *("activations", "network", "network.operators", "property", "options", "domain", "groups"),
     *("programs", "programs.solvers", "bounding", "bounding.dual", "bounding.milp"),
     *("branching", "attack", "verify", "run.engine.pool", "run.engine.worker"),
     *("analysis.lipschitz", "analysis.invert", "analysis.moments", "analysis.reachable"),

@@ -55,8 +55,8 @@ class Plane:
 class SupportBounds:
     """An abstraction (of one region) as the support function of its set in a plane.
 
-    Called with directions ``(m, 2)``, it returns sound upper bounds ``(m,)`` of ``d . p`` over the region: a
-    :data:`~kreludomain.analysis.reachable.SupportFunction`.
+    Called with directions ``(m, 2)``, it returns sound upper bounds ``(m,)`` of ``d . p`` over the region, as
+    :func:`~kreludomain.analysis.reachable.circumscribe` takes them.
 
     For interval, zonotope and the linear programs they are the support function of one convex set. DeepPoly's need not
     be: it chooses its linear bounds for each direction anew, so the polygon depends on which directions are asked, and

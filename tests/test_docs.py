@@ -88,6 +88,19 @@ def test_examples_run_and_print_what_the_page_says(path: Path, tmp_path: Path, m
         assert said is None or agrees(said, printed), f"the page says:\n{said}\nit prints:\n{printed}"
 
 
+#: The pages that add one thing each.
+ADDS = ("activation", "analysis", "branching_rule", "grouping", "operator", "refinement", "region", "solver")
+#: Files that use the thing: they try it, or put it into a table and start the program.
+USES = re.compile(r"try_\w+|run|my_kreludomain")
+
+
+@pytest.mark.parametrize("name", ADDS)
+def test_a_page_adds_its_thing_in_one_file(name: str) -> None:
+    text = (ROOT / "docs" / "howto" / f"{name}.md").read_text(encoding="utf-8")
+    files = re.findall(r"^```python\n# (\w+)\.py$", text, flags=re.MULTILINE)
+    assert len([file for file in files if not USES.fullmatch(file)]) == 1
+
+
 def test_what_is_printed_is_held_against_the_page() -> None:
     assert agrees("2 of 3 right, 1.50 ... end\n", "2 of  3 right, 1.52 and more end")
     assert not agrees("2 of 3 right", "1 of 3 right")

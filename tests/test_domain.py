@@ -524,7 +524,7 @@ def test_bounds_meet_and_are_replaced() -> None:
     both = bounds & Bounds(torch.tensor([[-2.0, -1.0, 1.0]]), torch.tensor([[0.5, 1.0, 2.0]]))
     assert both.lower.tolist() == [[-1.0, -1.0, 1.0]]
     assert both.upper.tolist() == [[0.5, 0.0, 2.0]]
-    cut = bounds.replace(torch.tensor([2, 0]), torch.tensor([[1.0, -5.0]]), torch.tensor([[2.0, 0.5]]))
+    cut = bounds.tightened(torch.tensor([2, 0]), torch.tensor([[1.0, -5.0]]), torch.tensor([[2.0, 0.5]]))
     assert cut.lower.tolist() == [[-1.0, -2.0, 1.0]]
     assert cut.upper.tolist() == [[0.5, 0.0, 2.0]]
     assert bounds.upper.tolist() == [[1.0, 0.0, 3.0]]

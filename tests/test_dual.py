@@ -199,7 +199,7 @@ def seq(*layers: tuple[Tensor, Tensor]) -> kd.Network:
 
 @pytest.mark.parametrize(
     ("dtype", "tiny"),
-    [*(("float32", tiny) for tiny in (1e-20, 1e-38, 1e-42, 1e-46)), ("float64", 1e-20), ("float64", 1e-320)],
+    [*(("float32", tiny) for tiny in (1e-20, 1e-38, 1e-42, 1e-46, 1e-320)), ("float64", 1e-20), ("float64", 1e-320)],
 )
 @pytest.mark.parametrize("dead", [False, True])
 def test_what_float32_cannot_hold_proves_nothing(dtype: str, tiny: float, dead: bool) -> None:

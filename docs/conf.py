@@ -49,8 +49,8 @@ python_maximum_signature_line_length = 100
 #: The modules of the reference in their order; a name that several of them have is described at the first one only.
 ROOMS = (
     *("activations", "network", "network.operators", "property", "options", "domain", "groups"),
-    *("programs", "programs.solvers", "bounding", "bounding.dual", "bounding.milp"),
-    *("branching", "attack", "verify", "run.engine.pool", "run.engine.worker"),
+    *("programs", "programs.solvers", "bounding", "bounding.dual"),
+    *("branching", "attack", "branching.milp", "verify", "run.engine.pool", "run.engine.worker"),
     *("analysis.lipschitz", "analysis.invert", "analysis.moments", "analysis.reachable"),
 )
 MODULES = ("kreludomain", *(f"kreludomain.{room}" for room in ROOMS))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from networks import conv, dense, residual
 
 import kreludomain as kd
-from kreludomain.bounding.milp import (
+from kreludomain.branching.milp import (
     CLAIM,
     MINIMUM,
     MilpAbstraction,

@@ -12,7 +12,7 @@ from networks import dense
 from torch import Tensor
 
 import kreludomain as kd
-from kreludomain.bounding.milp import MINIMUM, MilpAbstraction
+from kreludomain.branching.milp import MINIMUM, MilpAbstraction
 from kreludomain.programs import certified_minimum, make_solver, relax_network
 from kreludomain.property import Box, L2Ball, NormCone, Objective, RegionRows
 

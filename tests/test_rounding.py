@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 import kreludomain as kd
 from kreludomain.activations import ActivationFunction
-from kreludomain.bounding.milp import MilpAbstraction
 from kreludomain.branching.inputs import InputSplitting, prove_by_input_splitting
+from kreludomain.branching.milp import MilpAbstraction
 from kreludomain.deadline import Deadline
 from kreludomain.domain import back_substitute
 from kreludomain.network import Network, from_torch

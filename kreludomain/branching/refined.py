@@ -4,7 +4,7 @@ To decide the sign of a neuron early in the network is to cut the region itself.
 under that constraint, one such split can be worth many that keep the bounds of the region. It takes seconds,
 though, so what lacks little is left to branching with fixed bounds (:mod:`kreludomain.branching.neurons`). Which of
 both is expected to end sooner is estimated from what they gained so far. Where few unstable neurons are left,
-mixed-integer programs (:mod:`kreludomain.bounding.milp`) find the minimum itself.
+mixed-integer programs (:mod:`kreludomain.branching.milp`) find the minimum itself.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from torch import Tensor
 
 from kreludomain.bounding import KRelu
 from kreludomain.bounding.dual import ComputeOptions, ConstrainedBounds, DualAbstraction, DualAscent, SplitDual
-from kreludomain.bounding.milp import MilpAbstraction, TreeStatus
 from kreludomain.branching.estimate import BranchingRate, Progress
+from kreludomain.branching.milp import MilpAbstraction, TreeStatus
 from kreludomain.branching.neurons import Branching, BranchingResult, Refute, branch_and_bound
 from kreludomain.branching.open_set import OpenSet, Subproblem
 from kreludomain.deadline import Deadline

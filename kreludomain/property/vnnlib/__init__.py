@@ -21,7 +21,7 @@ from kreludomain.property.region import Box
 from kreludomain.property.specification import Property, Specification
 from kreludomain.property.vnnlib.expressions import MalformedError, parse
 from kreludomain.property.vnnlib.formula import Atom, Variable, read
-from kreludomain.property.vnnlib.normal_form import Conjunct, Interval, normal_form, number
+from kreludomain.property.vnnlib.normal_form import Conjunct, InputBounds, normal_form, number
 
 __all__ = ["load_vnnlib", "parse_vnnlib"]
 
@@ -83,7 +83,7 @@ def _specification(conjuncts: list[Conjunct], network: Network) -> Specification
 
 def _bounds(conjunct: Conjunct, inputs: int) -> tuple[float, ...]:
     """All lower bounds, then all upper ones."""
-    intervals = [conjunct.box.get(index, Interval()) for index in range(inputs)]
+    intervals = [conjunct.box.get(index, InputBounds()) for index in range(inputs)]
     for index, interval in enumerate(intervals):
         if math.isinf(interval.lower) or math.isinf(interval.upper):
             missing = "lower" if math.isinf(interval.lower) else "upper"

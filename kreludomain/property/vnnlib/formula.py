@@ -28,23 +28,23 @@ class Variable(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Linear:
+class LinearExpression:
     """``constant`` plus the sum of coefficient times variable; no coefficient is zero."""
 
     terms: Mapping[Variable, Fraction]
     constant: Fraction
 
-    def scaled(self, factor: Fraction) -> Linear:
+    def scaled(self, factor: Fraction) -> LinearExpression:
         terms = {v: c * factor for v, c in self.terms.items()} if factor else {}
-        return Linear(terms, self.constant * factor)
+        return LinearExpression(terms, self.constant * factor)
 
-    def __add__(self, other: Linear) -> Linear:
+    def __add__(self, other: LinearExpression) -> LinearExpression:
         terms = dict(self.terms)
         for variable, coefficient in other.terms.items():
             terms[variable] = terms.get(variable, Fraction(0)) + coefficient
-        return Linear({v: c for v, c in terms.items() if c}, self.constant + other.constant)
+        return LinearExpression({v: c for v, c in terms.items() if c}, self.constant + other.constant)
 
-    def __sub__(self, other: Linear) -> Linear:
+    def __sub__(self, other: LinearExpression) -> LinearExpression:
         return self + other.scaled(Fraction(-1))
 
 
@@ -52,7 +52,7 @@ class Linear:
 class Atom:
     """``linear <= 0``, or ``linear < 0`` if it is strict; ``line`` is where it is written."""
 
-    linear: Linear
+    linear: LinearExpression
     strict: bool
     line: int
 
@@ -130,7 +130,7 @@ def _formula(expression: Expression, declared: Mapping[Variable, int]) -> Formul
     raise MalformedError(expression.line, f"and, or, <=, >=, < or > is expected, not {expression}")
 
 
-def _linear(expression: Expression, declared: Mapping[Variable, int]) -> Linear:
+def _linear(expression: Expression, declared: Mapping[Variable, int]) -> LinearExpression:
     if isinstance(expression, Symbol):
         return _leaf(expression, declared)
     if expression.head not in FUNCTIONS:
@@ -139,31 +139,31 @@ def _linear(expression: Expression, declared: Mapping[Variable, int]) -> Linear:
     return FUNCTIONS[expression.head](operands, expression.line)
 
 
-def _leaf(symbol: Symbol, declared: Mapping[Variable, int]) -> Linear:
+def _leaf(symbol: Symbol, declared: Mapping[Variable, int]) -> LinearExpression:
     if NUMBER.fullmatch(symbol.text):
         value = float(symbol.text)
         if value in (float("inf"), float("-inf")):
             raise MalformedError(symbol.line, f"{symbol} is beyond float64")
-        return Linear({}, Fraction(value))
+        return LinearExpression({}, Fraction(value))
     matched = VARIABLE.fullmatch(symbol.text)
     variable = Variable("X" if matched[1] == "X" else "Y", int(matched[2])) if matched else None
     if variable is None or variable not in declared:
         raise MalformedError(symbol.line, f"{symbol} is neither a number nor a declared variable")
-    return Linear({variable: Fraction(1)}, Fraction(0))
+    return LinearExpression({variable: Fraction(1)}, Fraction(0))
 
 
-def _sum(operands: list[Linear], line: int) -> Linear:
+def _sum(operands: list[LinearExpression], line: int) -> LinearExpression:
     return sum(operands[1:], operands[0])
 
 
-def _difference(operands: list[Linear], line: int) -> Linear:
+def _difference(operands: list[LinearExpression], line: int) -> LinearExpression:
     if len(operands) == 1:
         return operands[0].scaled(Fraction(-1))
     return operands[0] - _sum(operands[1:], line)
 
 
-def _product(operands: list[Linear], line: int) -> Linear:
-    result = Linear({}, Fraction(1))
+def _product(operands: list[LinearExpression], line: int) -> LinearExpression:
+    result = LinearExpression({}, Fraction(1))
     for factor in operands:
         if result.terms and factor.terms:
             raise MalformedError(line, "a product of variables; only linear expressions are supported")
@@ -172,4 +172,8 @@ def _product(operands: list[Linear], line: int) -> Linear:
     return result
 
 
-FUNCTIONS: dict[str, Callable[[list[Linear], int], Linear]] = {"+": _sum, "-": _difference, "*": _product}
+FUNCTIONS: dict[str, Callable[[list[LinearExpression], int], LinearExpression]] = {
+    "+": _sum,
+    "-": _difference,
+    "*": _product,
+}

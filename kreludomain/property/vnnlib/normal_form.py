@@ -19,7 +19,7 @@ from kreludomain.property.vnnlib.formula import Atom, Formula, Or
 MOST = 20_000
 
 
-class Interval(NamedTuple):
+class InputBounds(NamedTuple):
     """Bounds of an input, and the lines they are from (0: there is none)."""
 
     lower: float = -math.inf
@@ -27,21 +27,21 @@ class Interval(NamedTuple):
     lower_line: int = 0
     upper_line: int = 0
 
-    def __and__(self, other: Interval) -> Interval:
+    def __and__(self, other: InputBounds) -> InputBounds:
         lower, lower_line = (
             (self.lower, self.lower_line) if self.lower >= other.lower else (other.lower, other.lower_line)
         )
         upper, upper_line = (
             (self.upper, self.upper_line) if self.upper <= other.upper else (other.upper, other.upper_line)
         )
-        return Interval(lower, upper, lower_line, upper_line)
+        return InputBounds(lower, upper, lower_line, upper_line)
 
 
 @dataclass(frozen=True, slots=True)
 class Conjunct:
     """A box of inputs, by their indices, and inequalities that are no bounds of single inputs."""
 
-    box: Mapping[int, Interval]
+    box: Mapping[int, InputBounds]
     atoms: tuple[Atom, ...]
 
 
@@ -115,7 +115,7 @@ def _check(count: int) -> None:
 
 def _meet(conjuncts: Iterable[Conjunct]) -> Conjunct | str:
     """All of the conjunctions as one, or the two lines that contradict each other."""
-    box: dict[int, Interval] = {}
+    box: dict[int, InputBounds] = {}
     atoms: list[Atom] = []
     for conjunct in conjuncts:
         atoms += conjunct.atoms
@@ -142,9 +142,9 @@ def _atom(atom: Atom) -> _Disjunction:
         return _Disjunction([Conjunct({}, (atom,))])
     value = -atom.linear.constant / coefficient
     if coefficient > 0:
-        interval = Interval(upper=_above(value, atom), upper_line=atom.line)
+        interval = InputBounds(upper=_above(value, atom), upper_line=atom.line)
     else:
-        interval = Interval(lower=-_above(-value, atom), lower_line=atom.line)
+        interval = InputBounds(lower=-_above(-value, atom), lower_line=atom.line)
     return _Disjunction([Conjunct({variable.entry: interval}, ())])
 
 

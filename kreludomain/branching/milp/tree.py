@@ -8,10 +8,7 @@ bound is certified, so that, unlike a mixed-integer solver's, its answer rests o
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -20,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kreludomain.bounding.milp.phases import LPResult, PhaseSession
+from kreludomain.branching.milp.phases import LPResult, PhaseSession
+from kreludomain.branching.open_set import OpenSet, Subproblem
 from kreludomain.deadline import Deadline
 from kreludomain.network import Network
 from kreludomain.programs import RelaxedNetwork
@@ -53,9 +51,8 @@ MINIMUM, SIGN, CLAIM = Cutoffs(), Cutoffs(proved_above=0.0), Cutoffs(proved_abov
 
 @dataclass(frozen=True, eq=False)
 class _Leaf:
-    """Phases, a certified bound of the objective under them, each neuron's branching score, a basis to go on from."""
+    """Phases, each neuron's branching score, and a basis to go on from."""
 
-    bound: float
     phase: np.ndarray
     scores: np.ndarray
     basis: Any
@@ -80,9 +77,7 @@ class Tree:
     solves: int = 0
     root_bound: float = -math.inf
     tree_bound: float = -math.inf
-    _leaves: list[tuple[float, int, _Leaf]] = field(default_factory=list)
-    _closed: float = math.inf
-    _count: Callable[[], int] = field(default_factory=lambda: itertools.count().__next__)
+    _open: OpenSet[_Leaf | None] = field(default_factory=lambda: OpenSet([None]))
 
     def __post_init__(self) -> None:
         costs, constants = self.relaxed.costs(self.objective)
@@ -101,7 +96,7 @@ class Tree:
             return TreeStatus.REFUTED
         if self.lower > self.cutoffs.proved_above:
             return TreeStatus.PROVED
-        done = self.lower > self._target or (self.solves > 0 and not self._leaves)
+        done = self.lower > self._target or not self._open
         return TreeStatus.SOLVED if done else TreeStatus.OPEN
 
     @property
@@ -118,24 +113,26 @@ class Tree:
                 self._branch(session, deadline)
             else:
                 self._solve_root(session, deadline)
-            self.tree_bound = min(self._closed, self._leaves[0][0] if self._leaves else math.inf)
+            self.tree_bound = min(self._open.proved(), self._open.least)
 
     def _solve_root(self, session: PhaseSession, deadline: Deadline) -> None:
         found = session.root(self._cost, deadline.remaining)
         self.solves, self.root_bound = 1, found.bound + self._constant
-        self._add(-math.inf, np.zeros(len(self.relaxed.triangles), dtype=np.int8), None, found)
+        (root,) = self._open.roots
+        self._replace(root, [(np.zeros(len(self.relaxed.triangles), dtype=np.int8), found)])
 
     def _branch(self, session: PhaseSession, deadline: Deadline) -> None:
-        bound, _, leaf = heapq.heappop(self._leaves)
-        if bound > self._target or not (leaf.phase == 0).any():
-            self._closed = min(self._closed, bound)
+        (subproblem,) = self._open.take()
+        leaf = subproblem.item
+        assert leaf is not None  # only the root has none, and it is taken already
+        if subproblem.bound > self._target or not (leaf.phase == 0).any():
+            self._open.replace(subproblem, (), [subproblem.bound])
             return
         children = self._children(session, leaf, deadline)
         if children is None:
-            heapq.heappush(self._leaves, (bound, self._count(), leaf))
-            return
-        for phase, found in children:
-            self._add(bound, phase, leaf, found)
+            self._open.put_back(subproblem)
+        else:
+            self._replace(subproblem, children)
 
     def _children(
         self, session: PhaseSession, leaf: _Leaf, deadline: Deadline
@@ -154,19 +151,22 @@ class Tree:
             children.append((phase, found))
         return children
 
-    def _add(self, known: float, phase: np.ndarray, parent: _Leaf | None, found: LPResult) -> None:
-        """A solved program becomes a leaf, or is closed where its bound is above the target, and may show an input."""
-        bound = max(known, found.bound + self._constant)
-        if bound > self._target:
-            self._closed = min(self._closed, bound)
-            return
-        if found.point is not None:
-            self._propose(found.point)
-        if found.point is None or found.dual is None:  # nothing to learn from: as its parent
-            scores = np.zeros(len(phase)) if parent is None else parent.scores
-        else:
-            scores = self._scores(found.point, found.dual)
-        heapq.heappush(self._leaves, (bound, self._count(), _Leaf(bound, phase, scores, found.basis)))
+    def _replace(self, parent: Subproblem[_Leaf | None], solved: list[tuple[np.ndarray, LPResult]]) -> None:
+        """Solved programs become leaves, or are closed where their bounds are above the target; inputs are proposed."""
+        leaves, closed = list[tuple[float, _Leaf | None]](), list[float]()
+        for phase, found in solved:
+            bound = max(parent.bound, found.bound + self._constant)
+            if bound > self._target:
+                closed.append(bound)
+                continue
+            if found.point is not None:
+                self._propose(found.point)
+            if found.point is not None and found.dual is not None:
+                scores = self._scores(found.point, found.dual)
+            else:  # nothing to learn from: as its parent
+                scores = np.zeros(len(phase)) if parent.item is None else parent.item.scores
+            leaves.append((bound, _Leaf(phase, scores, found.basis)))
+        self._open.replace(parent, leaves, closed)
 
     def _scores(self, point: np.ndarray, dual: np.ndarray) -> np.ndarray:
         """How much the chords cost the bound: multipliers times intercepts; where they have none, the neuron's gap.

@@ -12,8 +12,8 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from kreludomain.bounding.milp.phases import PhaseSession
-from kreludomain.bounding.milp.tree import CLAIM, MINIMUM, SIGN, Cutoffs, Tree, TreeStatus
+from kreludomain.branching.milp.phases import PhaseSession
+from kreludomain.branching.milp.tree import CLAIM, MINIMUM, SIGN, Cutoffs, Tree, TreeStatus
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Abstraction, Bounds, LowerBounds
 from kreludomain.errors import InputError

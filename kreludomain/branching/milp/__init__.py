@@ -7,9 +7,9 @@
     exact.search(objective)[0].point                                     # the input to replay where a row is refuted
 """
 
-from kreludomain.bounding.milp.phases import LPResult, PhaseSession
-from kreludomain.bounding.milp.tighten import MilpAbstraction, advance_all, tighten
-from kreludomain.bounding.milp.tree import CLAIM, GAP, MINIMUM, SIGN, Cutoffs, Tree, TreeStatus
+from kreludomain.branching.milp.phases import LPResult, PhaseSession
+from kreludomain.branching.milp.tighten import MilpAbstraction, advance_all, tighten
+from kreludomain.branching.milp.tree import CLAIM, GAP, MINIMUM, SIGN, Cutoffs, Tree, TreeStatus
 
 __all__ = [
     "CLAIM",

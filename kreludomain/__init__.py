@@ -12,11 +12,12 @@ The whole public API is on this page. A session::
     result = kd.certify(network, region, claim)                  # or method="deeppoly", kd.KReluLP(k=3), ...
     result.verdict, result.lower_bounds
 
-    question = kd.load_vnnlib("property.vnnlib", network)        # the same from a file
-    kd.decide(network, question, timeout_s=60).verdict           # verified if every case is, falsified if one is
+    specification = kd.load_vnnlib("property.vnnlib", network)   # the same from a file
+    kd.decide(network, specification, timeout_s=60).verdict      # verified if every property is, falsified if one is
 
-To put in something of your own: ``KRelu(grouping=object)``, ``KReluLP(solver=object)``, ``Refined(object)``, or
-a subclass of :class:`Method`.
+To put in something of your own, derive from :class:`Region`, :class:`Grouping`, :class:`Solver`, :class:`Refinement`,
+:class:`BranchingRule`, :class:`Attack` or :class:`Method`: ``KRelu(grouping=...)``, ``KReluLP(solver=...)``,
+``Refined(...)``, ``Complete(branching=Branching(rule=...), attack=...)``; a method is passed in place of a name.
 """
 
 from kreludomain.attack import Attack, PGDAttack

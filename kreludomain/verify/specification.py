@@ -18,9 +18,9 @@ from kreludomain.verify.certify import Verdict, certify
 from kreludomain.verify.methods import make_method
 from kreludomain.verify.stages import StageSeconds
 
-#: The share of the time that goes into quick attacks on every case, where there are several.
+#: The share of the time that goes into quick attacks on every property, where there are several.
 _ATTACK_SHARE = 0.2
-#: The share of the time after that in which every case gets its turn; the rest is for those that need more.
+#: The share of the time after that in which every property gets its turn; the rest is for those that need more.
 _TURN_SHARE = 0.5
 
 
@@ -49,7 +49,7 @@ def decide(
     timeout_s: float | None = None,
     **options: object,
 ) -> Answer:
-    """Whether every case of a specification of ``network`` holds; ``method`` and ``options`` as in :func:`certify`.
+    """Whether every property of a specification of ``network`` holds; ``method`` and ``options`` as in :func:`certify`.
 
     Several properties are attacked before any is proved. Then each gets its turn, and those that need more time share
     what the others have left. Raises :class:`InputError` for what does not fit the network.
@@ -65,7 +65,7 @@ class _SpecificationDecision:
         self.network, self.specification, self.method, self.deadline = network, specification, method, deadline
         self.about = specification.network.to(dtype=torch.float64)
         self.runtime = Runtime(specification.network)
-        # The network as it was read has the last word, also where a case is about its inputs and outputs together.
+        # The network as it was read has the last word, also where a property is about its inputs and outputs together.
         self.joined = specification.network is not network
         self.original = Runtime(network) if self.joined else self.runtime
         self.verdicts = [Verdict.TIMEOUT] * len(specification.properties)  # of what is not come to
@@ -85,10 +85,10 @@ class _SpecificationDecision:
     def _attacks(self) -> tuple[Tensor, Tensor] | None:
         until = self._share(_ATTACK_SHARE)
         with self.stages.of("attack"):
-            for position, case in enumerate(self.specification.properties):
+            for position, prop in enumerate(self.specification.properties):
                 if until.passed:
                     break
-                query = Query(self.about, case.region, case.claim, deadline=until)
+                query = Query(self.about, prop.region, prop.claim, deadline=until)
                 point = self.attack.search(query, self.runtime)
                 found = None if point is None else self._confirmed(point)
                 if found is not None:
@@ -99,25 +99,25 @@ class _SpecificationDecision:
     def _turns(self) -> tuple[Tensor, Tensor] | None:
         """Every property for an equal share of the time, with the time that others left of theirs."""
         until, count = self._share(_TURN_SHARE), len(self.specification.properties)
-        for position, case in enumerate(self.specification.properties):
-            found = self._certified(position, case, until.remaining / (count - position))
+        for position, prop in enumerate(self.specification.properties):
+            found = self._certified(position, prop, until.remaining / (count - position))
             if found is not None:
                 return found
         return None
 
     def _rest(self) -> tuple[Tensor, Tensor] | None:
         """Properties that are open yet, in turn, each for as long as it takes."""
-        for position, case in enumerate(self.specification.properties):
+        for position, prop in enumerate(self.specification.properties):
             if self.verdicts[position] == Verdict.TIMEOUT:
-                found = self._certified(position, case, self.deadline.remaining)
+                found = self._certified(position, prop, self.deadline.remaining)
                 if found is not None:
                     return found
         return None
 
-    def _certified(self, position: int, case: Property, seconds: float) -> tuple[Tensor, Tensor] | None:
-        """A counterexample to the case, if it is refuted; what else is found out is noted."""
+    def _certified(self, position: int, prop: Property, seconds: float) -> tuple[Tensor, Tensor] | None:
+        """A counterexample to the property, if it is refuted; the verdict and its reason are noted."""
         limit = None if seconds == float("inf") else seconds
-        certificate = certify(self.about, case.region, case.claim, self.method, timeout_s=limit, runtime=self.runtime)
+        certificate = certify(self.about, prop.region, prop.claim, self.method, timeout_s=limit, runtime=self.runtime)
         for stage, spent in certificate.stages.items():
             self.stages.add(stage, spent)
         self.verdicts[position], self.reasons[position] = certificate.verdict, certificate.reason
@@ -145,11 +145,11 @@ class _SpecificationDecision:
 
     def _undecided_or_verified(self) -> Answer:
         open_ = [position for position, verdict in enumerate(self.verdicts) if verdict != Verdict.VERIFIED]
-        verdict, reason = Verdict.VERIFIED, "every case is proved"
+        verdict, reason = Verdict.VERIFIED, "every property is proved"
         if open_:
             late = self.deadline.passed and any(self.verdicts[position] == Verdict.TIMEOUT for position in open_)
             verdict = Verdict.TIMEOUT if late else Verdict.UNKNOWN
             reason = self.reasons[open_[0]]
             if len(self.verdicts) > 1:
-                reason = f"{len(open_)} of {len(self.verdicts)} properties are open, case {open_[0]}: {reason}"
+                reason = f"{len(open_)} of {len(self.verdicts)} properties are open, property {open_[0]}: {reason}"
         return Answer(verdict, time.monotonic() - self.start, reason, tuple(self.verdicts), stages=self.stages)

@@ -34,5 +34,5 @@ class Specification:
     def broken(self, x: Tensor, outputs: Tensor) -> Tensor:
         """Which points ``(N, *input_shape)``, with ``network``'s outputs there, are counterexamples: ``(N,)``."""
         outputs = outputs.double()
-        parts = [case.region.contains(x) & case.claim.broken(case.claim.margins(outputs)) for case in self.properties]
+        parts = [prop.region.contains(x) & prop.claim.broken(prop.claim.margins(outputs)) for prop in self.properties]
         return torch.stack(parts).any(0)

@@ -17,7 +17,7 @@ from test_resume import lines, slow_project, started, wait_until
 from test_run import answers, project, rows_of
 
 from kreludomain.run.certify.study import Certify
-from kreludomain.run.engine.cluster import ray_pool
+from kreludomain.run.engine.pool import ray_pool
 from kreludomain.run.engine.runner import RunOptions, run_study
 from kreludomain.run.engine.worker import Failure, Kind, Limits, Success
 from kreludomain.verify import METHODS

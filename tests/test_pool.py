@@ -16,7 +16,7 @@ from test_run import project, run
 from kreludomain import Interval, Query, Verdict
 from kreludomain.run.engine.machine import cores, free_mb, share
 from kreludomain.run.engine.pool import local_pool
-from kreludomain.run.engine.schedule import Schedule
+from kreludomain.run.engine.runner import Schedule
 from kreludomain.run.engine.study import Task
 from kreludomain.run.engine.worker import Failure, Kind, Limits, Success
 from kreludomain.verify import METHODS

@@ -25,9 +25,8 @@ from test_run import answers, project, rows_of
 
 from kreludomain import InputError, to_onnx
 from kreludomain.run.certify.study import Certify
-from kreludomain.run.engine.folder import LOCK, Folder
+from kreludomain.run.engine.folder import LOCK, Folder, session
 from kreludomain.run.engine.runner import RunOptions, run_study
-from kreludomain.run.engine.session import Session
 from kreludomain.verify import METHODS
 
 PATHS = os.pathsep.join([ENVIRONMENT["PYTHONPATH"], str(Path(__file__).parent)])
@@ -213,8 +212,8 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path: Path, capfd: pytest.Cap
 
 def test_a_folder_is_free_however_the_work_in_it_ends(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for error in (None, InputError("wrong"), KeyboardInterrupt()):
-        with suppress(InputError, typer.Exit), Session("go on") as session:
-            folder = session.open(tmp_path, overwrite=True)
+        with suppress(InputError, typer.Exit), session("go on") as open_folder:
+            folder = open_folder(tmp_path, True)
             folder.append({"a": 1})
             other = FileLock(tmp_path / LOCK, is_singleton=False)
             with pytest.raises(Timeout):

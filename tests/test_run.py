@@ -14,21 +14,17 @@ import yaml
 from networks import conv, dense
 
 from kreludomain import InputError, Interval, Network, Verdict, to_onnx
-from kreludomain.run.certify.config import CertifyConfig
-from kreludomain.run.certify.rows import CertifyRow
-from kreludomain.run.certify.study import Certify, Compare
-from kreludomain.run.certify.summary import joint_gains, summarise
-from kreludomain.run.certify.tables import margins_table, summary_table
+from kreludomain.run.certify.rows import CertifyRow, joint_gains, margins_table, summarise, summary_table
+from kreludomain.run.certify.study import Certify, CertifyConfig, Compare
 from kreludomain.run.config.data import load_csv, load_digits
-from kreludomain.run.config.fields import CsvData, DigitsData
+from kreludomain.run.config.fields import CsvData, DigitsData, check
 from kreludomain.run.config.files import load_config
 from kreludomain.run.config.methods import named_method
-from kreludomain.run.config.schema import check
 from kreludomain.run.config.yaml_text import parse_yaml
 from kreludomain.run.engine.folder import Folder, json_line
 from kreludomain.run.engine.pool import local_pool
 from kreludomain.run.engine.runner import Run, RunOptions, run_study
-from kreludomain.run.output.numbers import finite
+from kreludomain.run.output.tables import finite
 from kreludomain.verify import METHODS, predict
 
 GOOD: dict[str, Any] = {

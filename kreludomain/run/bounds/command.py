@@ -17,9 +17,8 @@ from kreludomain.network import Network, load
 from kreludomain.network.operators import Shape
 from kreludomain.property import Region, ball, box
 from kreludomain.run.config.data import load_csv, load_digits, read_array
-from kreludomain.run.config.fields import CsvData, DigitsData, RegionConfig
+from kreludomain.run.config.fields import CsvData, DigitsData, RegionConfig, check
 from kreludomain.run.config.methods import NamedMethod, method_from_arguments
-from kreludomain.run.config.schema import check
 from kreludomain.run.output.screen import screen
 from kreludomain.run.output.tables import plain_table, shown
 from kreludomain.verify import bounds

@@ -8,9 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
-from kreludomain.run.certify.rows import CertifyRow
-from kreludomain.run.certify.summary import Summary
-from kreludomain.run.certify.tables import all_layers
+from kreludomain.run.certify.rows import CertifyRow, Summary, all_layers
 from kreludomain.run.output.figures import figure_files, marker, new_figure
 
 

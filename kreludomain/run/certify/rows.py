@@ -1,11 +1,17 @@
-"""The rows of ``certify`` and ``compare``."""
+"""The rows of ``certify`` and ``compare``, their statistics by method, and their tables on screen and as CSV."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from rich.table import Table
+
+from kreludomain.run.config.methods import NamedMethod
 from kreludomain.run.engine.study import Key, Row
+from kreludomain.run.output.tables import csv_text, mean, median, plain_table, shown
 from kreludomain.verify import Verdict
 
 
@@ -40,3 +46,152 @@ class CertifyRow(Row):
     @property
     def outcome(self) -> str:
         return self.verdict.value
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One method over all samples; a statistic of nothing is ``None``.
+
+    ``widths``: each layer's mean width, over the samples that have bounds.
+    """
+
+    method: str
+    verdicts: Mapping[Verdict, int]
+    median_margin: float | None
+    mean_margin: float | None
+    median_seconds: float | None
+    mean_seconds: float | None
+    widths: Mapping[str, float]
+
+
+def in_order(rows: Iterable[CertifyRow], methods: Sequence[NamedMethod]) -> list[CertifyRow]:
+    """The rows sample by sample, for each the methods in their order: not in the order in which they were finished."""
+    position = {method.label: number for number, method in enumerate(methods)}
+    return sorted(rows, key=lambda row: (row.index, position[row.method]))
+
+
+def summarise(methods: Iterable[NamedMethod], rows: Sequence[CertifyRow]) -> list[Summary]:
+    """A summary a method, in their order. Misclassified samples and errors have no part in margins and seconds."""
+    return [_summary(method.label, [row for row in rows if row.method == method.label]) for method in methods]
+
+
+def _summary(method: str, rows: Sequence[CertifyRow]) -> Summary:
+    counts = Counter(row.verdict for row in rows)
+    margins = [row.margin for row in rows]
+    seconds = [row.seconds for row in rows if row.lower_bounds is not None]
+    widths: dict[str, list[float]] = {}
+    for row in rows:
+        for layer, width in row.widths.items():
+            if width is not None:
+                widths.setdefault(layer, []).append(width)
+    return Summary(
+        method,
+        {verdict: counts[verdict] for verdict in Verdict},
+        median(margins),
+        mean(margins),
+        median(seconds),
+        mean(seconds),
+        {layer: statistics.fmean(values) for layer, values in widths.items()},
+    )
+
+
+def joint_gains(methods: Sequence[NamedMethod], rows: Sequence[CertifyRow]) -> str | None:
+    """Which samples joint methods verify and no other one does; ``None`` if the run does not have both kinds."""
+    verified = {
+        method.label: {row.index for row in rows if row.method == method.label and row.verdict == Verdict.VERIFIED}
+        for method in methods
+    }
+    joint = [method.label for method in methods if method.is_joint]
+    single = [method.label for method in methods if not method.is_joint]
+    if not joint or not single:
+        return None
+    others = set[int]().union(*(verified[label] for label in single))
+    gains = {label: sorted(verified[label] - others) for label in joint}
+    sentences = [_sentence(label, gained) for label, gained in gains.items() if gained]
+    return (
+        "\n".join(sentences) or "Every sample that a joint method verifies is verified by a single-neuron method too."
+    )
+
+
+def _sentence(label: str, gained: Sequence[int], most: int = 20) -> str:
+    names = [str(index) for index in gained[:most]]
+    if len(gained) > most:
+        names.append(f"{len(gained) - most} more")
+    which = "Sample" if len(gained) == 1 else "Samples"
+    are = "is" if len(gained) == 1 else "are"
+    return f"{which} {_listed(names)} {are} verified by {label} and by no single-neuron method."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def summary_table(summaries: Sequence[Summary], tight: bool) -> Table:
+    """A row a method: counts of the verdicts that occur, margins, seconds. ``tight``: margins are the best."""
+    occur = [v for v in Verdict if v == Verdict.VERIFIED or any(s.verdicts[v] for s in summaries)]
+    table = plain_table("method", *(v.value for v in occur), "median margin", "mean margin", "median s")
+    for s in summaries:
+        numbers = (s.median_margin, s.mean_margin, s.median_seconds)
+        table.add_row(s.method, *(str(s.verdicts[v]) for v in occur), *map(shown, numbers))
+    if not tight:
+        table.caption = "margins: where a row is proved, its first positive bound; its best with 'tight: true'"
+    return table
+
+
+def margins_table(rows: Sequence[CertifyRow], methods: Sequence[str], most: int = 25) -> Table:
+    """Margins side by side: a row a sample, a column a method; at most the first ``most`` samples."""
+    table = plain_table("sample", "label", *methods, title="margins (smallest lower bound of the claim's rows)")
+    by_sample: dict[int, dict[str, CertifyRow]] = {}
+    for row in rows:
+        by_sample.setdefault(row.index, {})[row.method] = row
+    for index, found in list(by_sample.items())[:most]:
+        label = next(iter(found.values())).label
+        table.add_row(str(index), str(label), *(_margin(found[method]) for method in methods))
+    if len(by_sample) > most:
+        table.caption = f"and {len(by_sample) - most} more in margins.csv"
+    return table
+
+
+def _margin(row: CertifyRow) -> str:
+    return row.verdict.value if row.margin is None else shown(row.margin)
+
+
+def widths_table(summaries: Sequence[Summary]) -> Table:
+    """Mean widths: a row a layer, a column a method."""
+    table = plain_table("layer", *(s.method for s in summaries), title="mean width of a layer's bounds")
+    for layer in all_layers(summaries):
+        table.add_row(layer, *(shown(s.widths.get(layer)) for s in summaries))
+    return table
+
+
+def all_layers(summaries: Iterable[Summary]) -> list[str]:
+    """The layers that any method has bounds of, in the network's order."""
+    return list(dict.fromkeys(layer for summary in summaries for layer in summary.widths))
+
+
+def csv_files(summaries: Sequence[Summary], rows: Sequence[CertifyRow]) -> dict[str, str]:
+    """The files of a comparison by name."""
+    return {
+        "comparison.csv": comparison_csv(summaries),
+        "margins.csv": margins_csv(rows),
+        "widths.csv": widths_csv(summaries),
+    }
+
+
+def comparison_csv(summaries: Sequence[Summary]) -> str:
+    """A row a method."""
+    numbers = ("median_margin", "mean_margin", "median_seconds", "mean_seconds")
+    rows = ([s.method, *s.verdicts.values(), *(getattr(s, name) for name in numbers)] for s in summaries)
+    return csv_text(["method", *(v.value for v in Verdict), *numbers], rows)
+
+
+def margins_csv(rows: Sequence[CertifyRow]) -> str:
+    """A row a sample and method."""
+    columns = ("index", "label", "predicted", "method", "verdict", "margin", "seconds")
+    return csv_text(columns, ([getattr(row, name) for name in columns] for row in rows))
+
+
+def widths_csv(summaries: Sequence[Summary]) -> str:
+    """A row a layer, a column a method."""
+    rows = ([layer, *(s.widths.get(layer) for s in summaries)] for layer in all_layers(summaries))
+    return csv_text(["layer", *(s.method for s in summaries)], rows)

@@ -13,19 +13,41 @@ from rich.console import Console
 
 from kreludomain.network import Network, Runtime, load
 from kreludomain.property import Claim, claim, robustness
-from kreludomain.run.certify import tables
-from kreludomain.run.certify.config import CertifyConfig
-from kreludomain.run.certify.rows import CertifyRow
-from kreludomain.run.certify.summary import joint_gains, summarise
+from kreludomain.run.certify.rows import (
+    CertifyRow,
+    csv_files,
+    joint_gains,
+    margins_table,
+    summarise,
+    summary_table,
+    widths_table,
+)
 from kreludomain.run.config.data import Sample, load_samples
-from kreludomain.run.config.files import ConfigFile
-from kreludomain.run.config.methods import NamedMethod, try_method
+from kreludomain.run.config.fields import ClaimConfig, Data, FilePath, RegionConfig
+from kreludomain.run.config.files import ConfigFile, RunKeys
+from kreludomain.run.config.methods import AttackItem, Methods, NamedMethod, try_method
 from kreludomain.run.engine.folder import Folder, array_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash
 from kreludomain.run.engine.study import Computed, ConfigPath, Study, Task, limits_of
 from kreludomain.run.engine.worker import Failure, Kind
-from kreludomain.run.output.numbers import finite
+from kreludomain.run.output.tables import finite
 from kreludomain.verify import Verdict, certify, predict
+
+
+class CertifyConfig(RunKeys):
+    """A configuration file of ``kreludomain certify`` and ``kreludomain compare``; a row is a sample and a method.
+
+    ``claim``: robustness of each sample's label where it is not given. ``attack``: whether counterexamples are looked
+    for, or the options of the search. ``tight``: bounds as good as the method can, also of what is proved already.
+    """
+
+    network: FilePath
+    data: Data
+    region: RegionConfig
+    claim: ClaimConfig | None = None
+    methods: Methods
+    attack: AttackItem = True
+    tight: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -136,7 +158,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
 
     def report(self, folder: Folder, rows: Sequence[CertifyRow], console: Console) -> None:
         methods = self.config.methods
-        console.print(tables.summary_table(summarise(methods, rows), self.config.tight))
+        console.print(summary_table(summarise(methods, rows), self.config.tight))
         gains = joint_gains(methods, rows)
         if gains is not None:
             console.print(gains, soft_wrap=True)
@@ -168,10 +190,10 @@ class Compare(Certify):
 
         super().report(folder, rows, console)
         summaries = summarise(self.config.methods, rows)
-        folder.write_all(tables.csv_files(summaries, rows))
+        folder.write_all(csv_files(summaries, rows))
         folder.write_all(comparison(summaries, rows))
-        console.print(tables.margins_table(rows, [s.method for s in summaries]))
-        console.print(tables.widths_table(summaries))
+        console.print(margins_table(rows, [s.method for s in summaries]))
+        console.print(widths_table(summaries))
 
 
 @functools.lru_cache(maxsize=1)

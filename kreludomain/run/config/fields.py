@@ -1,22 +1,44 @@
-"""Keys that configurations of several commands have: files, data, regions, claims."""
+"""Checks of configurations, and keys that several commands have: files, data, regions, claims."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
     Field,
     PlainSerializer,
     SerializationInfo,
     Strict,
+    ValidationError,
     model_validator,
 )
 from torch import Tensor
 
+from kreludomain.errors import InputError
+from kreludomain.options import Keys, explain, wrong
 from kreludomain.property import Region, ball
-from kreludomain.run.config.schema import Keys, wrong
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def check(model: type[Model], value: Any, source: str) -> Model:
+    """``value`` as a model. Raises :class:`InputError`: one line that names ``source``, the key and the mistake."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise InputError(f"{source}: {explain(error)}") from None
+
+
+def require_distinct(names: Sequence[str], *path: str | int) -> None:
+    """Raises a validation error for items of a list, at ``path``, that tables could not tell apart."""
+    for position, name in enumerate(names):
+        first = names.index(name)
+        if first != position:
+            raise wrong({(*path, position): f"'{name}' is the label of item {first} too; give it another label"})
 
 
 def _moved(path: str, info: SerializationInfo) -> str:

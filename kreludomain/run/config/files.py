@@ -13,8 +13,8 @@ import yaml
 from pydantic import Field
 
 from kreludomain.errors import InputError
-from kreludomain.run.config.fields import Text
-from kreludomain.run.config.schema import Keys, check
+from kreludomain.options import Keys
+from kreludomain.run.config.fields import Text, check
 from kreludomain.run.config.yaml_text import read_yaml
 
 

@@ -33,8 +33,7 @@ from kreludomain.options import (
     wrong,
 )
 from kreludomain.property import robustness
-from kreludomain.run.config.fields import RegionConfig
-from kreludomain.run.config.schema import require_distinct
+from kreludomain.run.config.fields import RegionConfig, require_distinct
 from kreludomain.run.config.yaml_text import parse_yaml
 from kreludomain.verify import METHODS, certify
 

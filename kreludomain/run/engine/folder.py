@@ -5,6 +5,7 @@ Its contents are on the disk: a run that is killed loses the rows that it was wo
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -12,16 +13,18 @@ import math
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import typer
 from filelock import FileLock, Timeout
 
 import kreludomain
 from kreludomain.errors import InputError
+from kreludomain.run.output.screen import errors
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -30,6 +33,9 @@ ROWS, CONFIG, RECORD = "results.jsonl", "config.yaml", "run.json"
 
 #: Held by the process that writes into a folder; the system lets go of it when the process ends, however it ends.
 LOCK = ".lock"
+
+#: The exit code after Ctrl-C: 128 and the number of the signal, as shells have it.
+INTERRUPTED = 130
 
 
 def versions(**more: str) -> dict[str, str]:
@@ -118,6 +124,30 @@ class Folder:
         if path.exists() and path.stat().st_size > whole:
             os.truncate(path, whole)
         return rows
+
+
+@contextlib.contextmanager
+def session(again: str) -> Iterator[Callable[..., Folder]]:
+    """A function that opens a command's folder, with the arguments of :class:`Folder`; Ctrl-C ends the command.
+
+    It does so with a line on stderr, which says how many rows are saved, and ``again``: how to go on. However the work
+    ends, the folder is free for others afterwards.
+    """
+    opened: list[Folder] = []
+
+    def open_folder(*arguments: Any) -> Folder:
+        opened.append(Folder(*arguments))
+        return opened[-1]
+
+    try:
+        yield open_folder
+    except KeyboardInterrupt:
+        saved = [f"{folder.count} rows are in {folder.path / ROWS}; {again}" for folder in opened]
+        errors().print(f"stopped: {', '.join(saved) or 'nothing is saved'}", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        for folder in opened:
+            folder.close()
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, Any]], int]:

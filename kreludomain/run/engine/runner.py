@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic
 
@@ -18,13 +19,10 @@ import typer
 from kreludomain.errors import InputError
 from kreludomain.run.config.files import ConfigFile, RunKeys
 from kreludomain.run.engine import machine
-from kreludomain.run.engine.cluster import ray_pool
-from kreludomain.run.engine.folder import CONFIG, RECORD, ROWS, Folder, json_line, versions
-from kreludomain.run.engine.pool import Pool, local_pool
+from kreludomain.run.engine.folder import CONFIG, RECORD, ROWS, Folder, json_line, session, versions
+from kreludomain.run.engine.pool import Pool, local_pool, ray_pool
 from kreludomain.run.engine.progress import Counts, Mode, log_to, watched
 from kreludomain.run.engine.record import Record
-from kreludomain.run.engine.schedule import Schedule
-from kreludomain.run.engine.session import Session
 from kreludomain.run.engine.study import AnyRow, AnyTask, Computed, Config, Key, Study
 from kreludomain.run.engine.worker import HAS_MEMORY_LIMIT, Failure, Success, warm_up
 from kreludomain.run.output.screen import errors, screen
@@ -68,7 +66,7 @@ def run_study(
     if options.overwrite and options.resume:
         raise InputError("--overwrite and --resume: give one of them, not both")
     log_to(options.log_level or ("error" if options.mode == Mode.QUIET else "warning"), options.log_file)
-    with Session(f"go on with: {options.again}") as session:
+    with session(f"go on with: {options.again}") as open_folder:
         file = options.applied(kind.load(**arguments))
         if file.config.memory_mb is not None and not HAS_MEMORY_LIMIT:
             raise InputError(f"{file.source}: memory_mb: only Linux can limit memory")
@@ -77,7 +75,7 @@ def run_study(
         if file.config.cluster is None:
             warm_up(kind.__module__)
         study = kind.prepare(file)
-        folder = session.open(target, options.overwrite, study.files, options.resume)
+        folder = open_folder(target, options.overwrite, study.files, options.resume)
         run = Run(study, folder, _begin(study, file, folder, options.resume))
         run.finish(file.config, options.mode)
         rows = run.in_order()
@@ -201,3 +199,72 @@ def _report(study: Study[Config, AnyTask, AnyRow], folder: Folder, rows: list[An
     files = list(dict.fromkeys(folder.written[before:]))
     beside = f"; {', '.join(files)} beside it" if files else ""
     screen().print(f"{study.closing(rows)} in {folder.path / ROWS}{beside}", soft_wrap=True)
+
+
+@dataclass
+class _Kind(Generic[AnyTask]):
+    """The tasks of a kind that are left, and the seconds that those which are finished have taken."""
+
+    ready: deque[AnyTask] = field(default_factory=deque)
+    blocked: int = 0
+    handed_out: int = 0
+    finished: int = 0
+    seconds: float = 0.0
+
+    @property
+    def expected(self) -> float | None:
+        """Seconds for a task; ``None``: not known yet."""
+        return self.seconds / self.finished if self.finished else None
+
+    @property
+    def urgency(self) -> tuple[bool, float]:
+        expected = self.expected
+        return (True, -self.handed_out) if expected is None else (False, expected)
+
+
+class Schedule(Generic[AnyTask]):
+    """Tasks that are to be done: first those that are expected to take longest, so that no long one is left at the end.
+
+    A kind of tasks is expected to take the mean of the seconds that its tasks have taken in this run. A kind of which
+    no task is finished comes before all others, and of several such the one of which fewest tasks have been handed out:
+    so all are soon measured. A task that needs another one's row waits until that is there.
+    """
+
+    def __init__(self, tasks: Iterable[AnyTask]) -> None:
+        self._kinds: dict[str, _Kind[AnyTask]] = {}
+        self._blocked: dict[Key, list[AnyTask]] = {}
+        for task in tasks:
+            kind = self._kinds.setdefault(task.kind, _Kind())
+            if task.needs is None:
+                kind.ready.append(task)
+            else:
+                kind.blocked += 1
+                self._blocked.setdefault(task.needs, []).append(task)
+
+    def next(self) -> AnyTask | None:
+        """The next task; ``None`` when none is left that needs no other."""
+        kinds = [kind for kind in self._kinds.values() if kind.ready]
+        if not kinds:
+            return None
+        kind = max(kinds, key=lambda kind: kind.urgency)
+        kind.handed_out += 1
+        return kind.ready.popleft()
+
+    def finished(self, task: AnyTask, seconds: float) -> None:
+        """Takes note of a task that is done (in this run or in the one that it resumes)."""
+        kind = self._kinds.setdefault(task.kind, _Kind())
+        kind.finished += 1
+        kind.seconds += seconds
+        for waiting in self._blocked.pop(task.key, ()):
+            self._kinds[waiting.kind].blocked -= 1
+            self._kinds[waiting.kind].ready.append(waiting)
+
+    def seconds_left(self) -> float | None:
+        """Seconds of work that has not been handed out; ``None`` while there is nothing to judge by."""
+        kinds = self._kinds.values()
+        known = [kind.expected for kind in kinds if kind.expected is not None]
+        if not known:
+            return None
+        mean = sum(known) / len(known)
+        left = ((len(kind.ready) + kind.blocked, kind.expected) for kind in kinds)
+        return sum(count * (mean if expected is None else expected) for count, expected in left)

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, model_validator
 
+from kreludomain.options import Keys, wrong
 from kreludomain.run.config.fields import Clip, Data, FilePath, Interval, Norm, Numbers, Text
 from kreludomain.run.config.files import RunKeys
 from kreludomain.run.config.methods import Methods, parse_method
-from kreludomain.run.config.schema import Keys, wrong
 
 Question = Literal["r", "R", "transformation"]
 

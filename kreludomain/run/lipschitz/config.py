@@ -9,10 +9,10 @@ from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from kreludomain.analysis.lipschitz import ALIASES, INITIALISATIONS, Architecture, Conv, Dense
 from kreludomain.errors import InputError
-from kreludomain.run.config.fields import Data, FilePath, RegionConfig, Text
+from kreludomain.options import Keys, wrong
+from kreludomain.run.config.fields import Data, FilePath, RegionConfig, Text, require_distinct
 from kreludomain.run.config.files import RunKeys
 from kreludomain.run.config.methods import AnyMethods, MethodItem, NamedMethod, parse_method
-from kreludomain.run.config.schema import Keys, require_distinct, wrong
 
 Count = Annotated[int, Field(ge=1)]
 

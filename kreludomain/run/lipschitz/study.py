@@ -40,10 +40,19 @@ from kreludomain.run.engine.folder import Folder
 from kreludomain.run.engine.record import network_hash, samples_hash
 from kreludomain.run.engine.study import Computed, Study, Task, limits_of
 from kreludomain.run.engine.worker import Failure
-from kreludomain.run.lipschitz import tables
 from kreludomain.run.lipschitz.config import ArchitectureKeys, LipschitzConfig, NetworkKeys, RadiusKeys
-from kreludomain.run.lipschitz.rows import LOCAL, AnyRow, ArchitectureRow, LayerNorm, NetworkRow, Report, SampleRow
-from kreludomain.run.output.numbers import mean
+from kreludomain.run.lipschitz.rows import (
+    LOCAL,
+    AnyRow,
+    ArchitectureRow,
+    LayerNorm,
+    NetworkRow,
+    Report,
+    SampleRow,
+    csv_files,
+    screen_tables,
+)
+from kreludomain.run.output.tables import mean
 from kreludomain.verify import predict
 
 
@@ -262,8 +271,8 @@ class LipschitzStudy(Study[LipschitzConfig, LipschitzTask, AnyRow]):
         from kreludomain.run.lipschitz.plots import figures  # matplotlib: imports for a second, and only here
 
         report = Report.of(rows)
-        console.print(*tables.screen_tables(report), sep="\n")
-        folder.write_all(tables.csv_files(report))
+        console.print(*screen_tables(report), sep="\n")
+        folder.write_all(csv_files(report))
         folder.write_all(figures(report))
 
     def problems(self, folder: Folder, rows: Sequence[AnyRow]) -> Sequence[str]:

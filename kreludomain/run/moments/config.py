@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from kreludomain.run.config.fields import Clip, Data, FilePath, Text
+from kreludomain.options import Keys, wrong
+from kreludomain.run.config.fields import Clip, Data, FilePath, Text, require_distinct
 from kreludomain.run.config.files import RunKeys
-from kreludomain.run.config.schema import Keys, require_distinct, wrong
 
 
 def _listed(value: Any) -> Any:

@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kreludomain.network.operators import Shape
-from kreludomain.run.moments.rows import EVERY, LINEAR, AttackRow, MomentRow
-from kreludomain.run.moments.tables import by_noise, typical
+from kreludomain.run.moments.rows import EVERY, LINEAR, AttackRow, MomentRow, by_noise, typical
 from kreludomain.run.output.figures import figure_files, marker, new_figure
-from kreludomain.run.output.numbers import median
+from kreludomain.run.output.tables import median
 
 Array = np.ndarray
 

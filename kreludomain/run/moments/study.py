@@ -46,10 +46,9 @@ from kreludomain.run.engine.folder import Folder, arrays_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash
 from kreludomain.run.engine.study import Computed, Study, Task, limits_of
 from kreludomain.run.engine.worker import Failure
-from kreludomain.run.moments import tables
 from kreludomain.run.moments.config import AttackConfig, MomentsConfig
-from kreludomain.run.moments.rows import EVERY, LINEAR, AnyRow, AttackRow, Estimate, MomentRow
-from kreludomain.run.output.numbers import finite
+from kreludomain.run.moments.rows import EVERY, LINEAR, AnyRow, AttackRow, Estimate, MomentRow, csv_files, screen_tables
+from kreludomain.run.output.tables import finite
 
 #: Draws by which an attack's clipped share and its control share are counted.
 CHECKS = 20_000
@@ -305,9 +304,9 @@ class MomentsStudy(Study[MomentsConfig, MomentsTask, AnyRow]):
 
         moments = [row for row in rows if isinstance(row, MomentRow)]
         attacks = [row for row in rows if isinstance(row, AttackRow)]
-        for table in tables.screen_tables(moments, attacks):
+        for table in screen_tables(moments, attacks):
             console.print(table, soft_wrap=isinstance(table, str))
-        folder.write_all(tables.csv_files(moments, attacks))
+        folder.write_all(csv_files(moments, attacks))
         folder.write_all(figures(folder.path, moments, attacks, self.shape))
 
 

@@ -13,10 +13,8 @@ import torch
 
 from kreludomain.errors import InputError
 from kreludomain.network import Network
-from kreludomain.run.certify.config import CertifyConfig
-from kreludomain.run.certify.rows import CertifyRow
-from kreludomain.run.certify.study import Certify
-from kreludomain.run.certify.summary import Summary, in_order, summarise
+from kreludomain.run.certify.rows import CertifyRow, Summary, in_order, summarise
+from kreludomain.run.certify.study import Certify, CertifyConfig
 from kreludomain.run.config.fields import CsvData, RegionConfig
 from kreludomain.run.config.files import ConfigFile, load_config
 from kreludomain.run.config.methods import NamedMethod

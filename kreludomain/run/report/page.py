@@ -10,8 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from kreludomain.run.certify import tables
-from kreludomain.run.certify.rows import CertifyRow
+from kreludomain.run.certify.rows import CertifyRow, all_layers, csv_files
 from kreludomain.run.config.fields import CsvData
 from kreludomain.run.output.screen import screen
 from kreludomain.run.output.tables import shown
@@ -78,8 +77,7 @@ def page(runs: Sequence[FinishedRun]) -> str:
         margins=_margins(runs),
         most=data.MOST_MARGINS,
         widths=[
-            [layer, *(shown(summary.widths.get(layer)) for summary in summaries)]
-            for layer in tables.all_layers(summaries)
+            [layer, *(shown(summary.widths.get(layer)) for summary in summaries)] for layer in all_layers(summaries)
         ],
         stages=_stages([summary.method for summary in summaries], rows),
         closest=[_card(sample) for sample in data.closest(runs)],
@@ -104,7 +102,7 @@ def _stages(labels: Sequence[str], rows: Sequence[CertifyRow]) -> tuple[list[str
 def _csv_files(runs: Sequence[FinishedRun]) -> dict[str, str]:
     """As those of ``compare``, methods called as in the page."""
     rows, summaries = data.every_row(runs), [summary for run in runs for summary in run.summaries]
-    return {f"report_{name}": text for name, text in tables.csv_files(summaries, rows).items()}
+    return {f"report_{name}": text for name, text in csv_files(summaries, rows).items()}
 
 
 def _margins(runs: Sequence[FinishedRun]) -> list[list[str]]:

@@ -16,8 +16,7 @@ from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
 from kreludomain.run.certify.plots import draw_margins, draw_widths
-from kreludomain.run.certify.rows import CertifyRow
-from kreludomain.run.certify.summary import Summary
+from kreludomain.run.certify.rows import CertifyRow, Summary
 from kreludomain.run.report.data import SOLVED
 from kreludomain.verify import Verdict
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, Strict, field_validator, model_validator
 
 from kreludomain.analysis.reachable import RELAXATIONS
+from kreludomain.options import Keys, wrong
 from kreludomain.run.config.fields import Data, FilePath, Interval, Numbers, RegionConfig, Text
 from kreludomain.run.config.files import RunKeys
 from kreludomain.run.config.methods import MethodItem, Methods, parse_method
-from kreludomain.run.config.schema import Keys, wrong
 
 
 class BoxConfig(Keys):

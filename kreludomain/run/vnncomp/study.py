@@ -31,8 +31,7 @@ from kreludomain.run.vnncomp.instance import (
     solver_method,
 )
 from kreludomain.run.vnncomp.instances import Instance, read_instances
-from kreludomain.run.vnncomp.rows import InstanceRow
-from kreludomain.run.vnncomp.tables import families_table, results_csv
+from kreludomain.run.vnncomp.rows import InstanceRow, families_table, results_csv
 
 TABLE = "results.csv"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import time
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from kreludomain import Interval, Query, Verdict
 from kreludomain.run.engine.machine import cores, free_mb, share
 from kreludomain.run.engine.pool import local_pool
 from kreludomain.run.engine.runner import Schedule
-from kreludomain.run.engine.study import Task
+from kreludomain.run.engine.study import Key, Row, Task
 from kreludomain.run.engine.worker import Failure, Kind, Limits, Success
 from kreludomain.verify import METHODS
 
@@ -112,8 +113,22 @@ def test_work_is_shared_out_within_cores_and_memory() -> None:
     assert (free_mb() or 1) > 0
 
 
+@dataclass(frozen=True)
+class Keyed(Row):
+    """A row that is nothing but its key."""
+
+    values: Key
+    seconds: float = 0.0
+    reason: str = ""
+    outcome = ""
+
+    @property
+    def key(self) -> Key:
+        return self.values
+
+
 def test_methods_are_measured_first_and_then_the_slow_ones_come_first() -> None:
-    tasks = {(s, m): Task(key=(s, m), text="", kind=str(m), limits=Limits()) for s in range(4) for m in range(3)}
+    tasks = {key: Task(row=Keyed(key), text="", kind=str(key[1])) for key in itertools.product(range(4), range(3))}
     schedule = Schedule(tasks.values())
 
     def following() -> object:
@@ -132,8 +147,8 @@ def test_methods_are_measured_first_and_then_the_slow_ones_come_first() -> None:
 
 
 def test_a_task_waits_for_the_row_that_it_needs() -> None:
-    first = Task(key=("network",), text="", kind="network", limits=Limits())
-    second = Task(key=("sample",), text="", kind="sample", limits=Limits(), needs=first.key)
+    first = Task(row=Keyed(("network",)), text="", kind="network")
+    second = Task(row=Keyed(("sample",)), text="", kind="sample", needs=first.key)
     schedule = Schedule([second, first])
     assert (schedule.next(), schedule.next()) == (first, None)
     schedule.finished(first, 2.0)

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -25,10 +25,10 @@ from kreludomain.run.certify.rows import (
 from kreludomain.run.config.data import Sample, load_samples
 from kreludomain.run.config.fields import ClaimConfig, Data, FilePath, RegionConfig
 from kreludomain.run.config.files import ConfigFile, RunKeys
-from kreludomain.run.config.methods import AttackItem, Methods, NamedMethod, try_method
+from kreludomain.run.config.methods import AttackItem, Methods, NamedMethod, try_methods
 from kreludomain.run.engine.folder import Folder, array_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash
-from kreludomain.run.engine.study import Computed, ConfigPath, Study, Task, limits_of
+from kreludomain.run.engine.study import Computed, ConfigPath, Study, Task
 from kreludomain.run.engine.worker import Failure, Kind
 from kreludomain.run.output.tables import finite
 from kreludomain.verify import Verdict, certify, predict
@@ -51,7 +51,7 @@ class CertifyConfig(RunKeys):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SampleTask(Task):
+class SampleTask(Task[CertifyRow]):
     """A sample and the method that is to decide the claim around it."""
 
     sample: Sample
@@ -62,14 +62,12 @@ class SampleTask(Task):
 class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
     """``kreludomain certify``."""
 
-    name: ClassVar[str] = "certify"
-    help: ClassVar[str] = "Decide a claim for every sample with every method of CONFIG."
-    config_model: ClassVar[Any] = CertifyConfig
-    row_type: ClassVar[Any] = CertifyRow
-    files: ClassVar[tuple[str, ...]] = (
-        *("counterexamples/*.npy", "comparison.*", "margins.csv", "widths.csv", "report.html", "report_*.csv"),
-    )
-    outcomes: ClassVar[tuple[str, ...]] = (Verdict.VERIFIED.value, Verdict.FALSIFIED.value, Verdict.UNKNOWN.value)
+    name = "certify"
+    help = "Decide a claim for every sample with every method of CONFIG."
+    config_model = CertifyConfig
+    row_type = CertifyRow
+    files = (*("counterexamples/*.npy", "comparison.*", "margins.csv", "widths.csv", "report.html", "report_*.csv"),)
+    outcomes = (Verdict.VERIFIED.value, Verdict.FALSIFIED.value, Verdict.UNKNOWN.value)
 
     config: CertifyConfig
     network: Network
@@ -84,9 +82,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
             with file.named(f"sample {sample.index}"):
                 config.region.around(sample.x).fit(network)
                 study.claim_of(sample.label).objective(network)
-        for position, method in enumerate(config.methods):
-            with file.named(f"methods[{position}]"):
-                try_method(config.region, method)
+        try_methods(file, config.region, config.methods)
         return study
 
     def claim_of(self, label: int) -> Claim:
@@ -103,10 +99,9 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
     def tasks(self) -> Sequence[SampleTask]:
         return [
             SampleTask(
-                key=(sample.index, method.label),
+                row=CertifyRow(sample.index, sample.label, sample.label, method.label),
                 text=f"sample {sample.index}, {method.label}",
                 kind=method.label,
-                limits=limits_of(self.config),
                 sample=sample,
                 method=method,
             )
@@ -115,7 +110,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
         ]
 
     def compute(self, task: SampleTask, needed: CertifyRow | None) -> Computed[CertifyRow]:
-        row, config, network = self._row(task), self.config, self.network
+        row, config, network = self._predicted(task), self.config, self.network
         if config.claim is None and row.predicted != row.label:
             reason = f"classified as {row.predicted}, the label is {row.label}"
             return Computed(replace(row, verdict=Verdict.MISCLASSIFIED, reason=reason))
@@ -148,13 +143,11 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
 
     def failed(self, task: SampleTask, failure: Failure) -> CertifyRow:
         verdict = Verdict.TIMEOUT if failure.kind == Kind.TIMEOUT else Verdict.ERROR
-        reason = failure.text(self.config.timeout_s)
-        return replace(self._row(task), verdict=verdict, reason=reason, seconds=failure.seconds)
+        predicted = self._predicted(task).predicted
+        return replace(super().failed(task, failure), predicted=predicted, verdict=verdict)
 
-    def _row(self, task: SampleTask) -> CertifyRow:
-        sample = task.sample
-        predicted = int(predict(self.network, sample.x[None])[0])
-        return CertifyRow(sample.index, sample.label, predicted, task.method.label)
+    def _predicted(self, task: SampleTask) -> CertifyRow:
+        return replace(task.row, predicted=int(predict(self.network, task.sample.x[None])[0]))
 
     def report(self, folder: Folder, rows: Sequence[CertifyRow], console: Console) -> None:
         methods = self.config.methods
@@ -177,8 +170,8 @@ class Compare(Certify):
     Margins are made to be compared: each method's best, not the first that is positive.
     """
 
-    name: ClassVar[str] = "compare"
-    help: ClassVar[str] = "Certify, and show margins, widths and seconds of the methods side by side."
+    name = "compare"
+    help = "Certify, and show margins, widths and seconds of the methods side by side."
 
     @classmethod
     def load(cls, config: ConfigPath) -> ConfigFile[CertifyConfig]:

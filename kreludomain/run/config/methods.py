@@ -6,7 +6,7 @@ Of an option that takes a name or an object, the name can be given; of options w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -34,6 +34,7 @@ from kreludomain.options import (
 )
 from kreludomain.property import robustness
 from kreludomain.run.config.fields import RegionConfig, require_distinct
+from kreludomain.run.config.files import ConfigFile, RunKeys
 from kreludomain.run.config.yaml_text import parse_yaml
 from kreludomain.verify import METHODS, certify
 
@@ -175,6 +176,15 @@ def _keys(kind: type[Method]) -> type[Keys]:
     label = (Annotated[str, Field(min_length=1)] | None, None)
     fields: dict[str, Any] = {"name": (str, ...), "label": label, **option_fields(kind, as_written=True)}
     return create_model(kind.__name__, __base__=Keys, **fields)
+
+
+def try_methods(
+    file: ConfigFile[RunKeys], around: RegionConfig, methods: Iterable[NamedMethod], key: str = "methods"
+) -> None:
+    """:func:`try_method` for the list of methods under a key of a configuration. Errors name the item."""
+    for position, method in enumerate(methods):
+        with file.named(f"{key}[{position}]"):
+            try_method(around, method)
 
 
 def try_method(around: RegionConfig, method: NamedMethod) -> None:

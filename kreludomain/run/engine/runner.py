@@ -167,7 +167,7 @@ class Run(Generic[Config, AnyTask, AnyRow]):
         while True:
             while len(running) < pool.size and (task := self._schedule.next()) is not None:
                 needed = None if task.needs is None else self.rows[task.needs]
-                running[pool.submit(task, needed, limits=task.limits)] = task
+                running[pool.submit(task, needed, limits=self.study.limits(task))] = task
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:

@@ -11,10 +11,11 @@ How a command becomes a study: a package with one class derived from :class:`Stu
   from JSON by the types of its fields;
 - :meth:`Study.prepare`: loads and checks everything, so that a mistake is one line before the first row. It returns an
   instance of the class, which is sent to every worker process, so pickle must be able to;
-- :meth:`Study.tasks`: one :class:`Task` a row. A study derives a class from ``Task`` for the things a row is about. A
-  task that cannot begin before another row is there names that row's key in ``needs``; ``compute`` is given the row;
-- :meth:`Study.compute`: the row of a task, in a worker process. It may raise anything: :meth:`Study.failed` makes a row
-  of it in the run's own process. Arrays for pictures, which rows do not have, are returned as files;
+- :meth:`Study.tasks`: one :class:`Task` a row, with the row as it is before it is computed. A study derives a class
+  from ``Task`` for the things a row is about. A task that cannot begin before another row is there names that row's key
+  in ``needs``; ``compute`` is given the row;
+- :meth:`Study.compute`: the row of a task, in a worker process. It may raise anything: :meth:`Study.failed` says
+  in the task's row why there is no result. Arrays for pictures, which rows do not have, are returned as files;
 - :meth:`Study.contents`: hashes of everything that was loaded, against which a resumed run is held;
 - :meth:`Study.report`: tables on a console, files and figures in the folder, from all rows in the order of the tasks.
 
@@ -26,7 +27,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
@@ -67,30 +68,30 @@ class Row(ABC):
         """The word under which the progress line counts the row."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Task:
-    """A row that is to be computed.
+AnyRow = TypeVar("AnyRow", bound=Row)
 
-    ``text`` names it in logs. Tasks of one ``kind`` are expected to take about as long as each other. ``needs`` is the
-    key of a task whose row must be there before.
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task(Generic[AnyRow]):
+    """A ``row`` that is to be computed: as yet it has only the fields that say which one it is.
+
+    ``text`` names it in logs. Tasks of one ``kind`` are expected to take about as long as each other. ``timeout_s``:
+    its time limit, where it is not the configuration's. ``needs`` is the key of a task whose row must be there before.
     """
 
-    key: Key
+    row: AnyRow
     text: str
     kind: str
-    limits: Limits
+    timeout_s: float | None = None
     needs: Key | None = None
 
-
-def limits_of(config: RunKeys, timeout_s: float | None = None) -> Limits:
-    """The limits of a row; ``timeout_s``: its own seconds instead of the configuration's."""
-    seconds = config.timeout_s if timeout_s is None else timeout_s
-    return Limits(None if seconds is None else seconds + config.grace_s, config.memory_mb)
+    @property
+    def key(self) -> Key:
+        return self.row.key
 
 
 Config = TypeVar("Config", bound=RunKeys)
-AnyTask = TypeVar("AnyTask", bound=Task)
-AnyRow = TypeVar("AnyRow", bound=Row)
+AnyTask = TypeVar("AnyTask", bound=Task[Any])
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ class Study(ABC, Generic[Config, AnyTask, AnyRow]):
     files: ClassVar[tuple[str, ...]] = ()
     #: The outcomes that the progress line always counts; others are counted once they occur.
     outcomes: ClassVar[tuple[str, ...]] = ()
+
+    config: Config
 
     @classmethod
     def load(cls, config: ConfigPath) -> ConfigFile[Config]:
@@ -135,9 +138,20 @@ class Study(ABC, Generic[Config, AnyTask, AnyRow]):
     def compute(self, task: AnyTask, needed: AnyRow | None) -> Computed[AnyRow]:
         """The row of a task; ``needed`` is the row that it ``needs``. Called in a worker process."""
 
-    @abstractmethod
     def failed(self, task: AnyTask, failure: Failure) -> AnyRow:
-        """The row of a task that was killed, crashed or raised."""
+        """The row of a task that was killed, crashed or raised: the task's, with the reason and the seconds."""
+        reason = failure.text(self.time_limit(task))
+        row: AnyRow = replace(task.row, reason=reason, seconds=failure.seconds)
+        return row
+
+    def time_limit(self, task: AnyTask) -> float | None:
+        """The seconds that a task may take: its own, or the configuration's."""
+        return self.config.timeout_s if task.timeout_s is None else task.timeout_s
+
+    def limits(self, task: AnyTask) -> Limits:
+        """The limits of a task's process, which is killed if it has not stopped by itself."""
+        seconds = self.time_limit(task)
+        return Limits(None if seconds is None else seconds + self.config.grace_s, self.config.memory_mb)
 
     @abstractmethod
     def contents(self) -> Mapping[str, str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,20 +27,18 @@ from kreludomain.programs.solvers.highs import version as highs_version
 from kreludomain.run.config.data import Sample, load_samples
 from kreludomain.run.config.fields import RegionConfig
 from kreludomain.run.config.files import ConfigFile
-from kreludomain.run.config.methods import NamedMethod, try_method
+from kreludomain.run.config.methods import NamedMethod, try_methods
 from kreludomain.run.engine.folder import Folder
 from kreludomain.run.engine.record import network_hash, samples_hash
-from kreludomain.run.engine.study import Computed, Study, Task, limits_of
-from kreludomain.run.engine.worker import Failure
+from kreludomain.run.engine.study import Computed, Study, Task
 from kreludomain.run.invert.config import InvertConfig
 from kreludomain.run.invert.rows import RadiusRow, methods_table, radii_csv, radii_table
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class RadiusTask(Task):
-    """A radius: ``row`` is as yet without a bracket."""
+class RadiusTask(Task[RadiusRow]):
+    """A radius: its ``center``, and how it is searched."""
 
-    row: RadiusRow
     center: Tensor
     options: InvertibilityOptions
 
@@ -50,12 +47,12 @@ class RadiusTask(Task):
 class Invert(Study[InvertConfig, RadiusTask, RadiusRow]):
     """``kreludomain invert``. ``networks``: by name, the configuration's ``network`` first, then those of ``onto``."""
 
-    name: ClassVar[str] = "invert"
-    help: ClassVar[str] = "Certify how far around points a network is invertible, or one network a function of another."
-    config_model: ClassVar[Any] = InvertConfig
-    row_type: ClassVar[Any] = RadiusRow
-    files: ClassVar[tuple[str, ...]] = ("radii.*", "plane.*")
-    outcomes: ClassVar[tuple[str, ...]] = ("closed", "open")
+    name = "invert"
+    help = "Certify how far around points a network is invertible, or one network a function of another."
+    config_model = InvertConfig
+    row_type = RadiusRow
+    files = ("radii.*", "plane.*")
+    outcomes = ("closed", "open")
 
     config: InvertConfig
     networks: Mapping[str, Network]
@@ -86,10 +83,8 @@ class Invert(Study[InvertConfig, RadiusTask, RadiusRow]):
             for norm in config.norms:
                 _options(config, norm, config.methods[0])
             centers = (*data, *_points(config, network))
-        for position, method in enumerate(config.methods):
-            for norm in config.norms:
-                with file.named(f"methods[{position}]"):
-                    try_method(RegionConfig(epsilon=1.0, norm=norm), method)
+        for norm in config.norms:
+            try_methods(file, RegionConfig(epsilon=1.0, norm=norm), config.methods)
         return cls(config, dict(named), centers, curve)
 
     def contents(self) -> Mapping[str, str]:
@@ -123,10 +118,8 @@ class Invert(Study[InvertConfig, RadiusTask, RadiusRow]):
         c, at = self.config, tuple(center.x.flatten().tolist())
         row = RadiusRow(center.index, at, question, network, onto, norm, method.label, c.epsilon, c.radius)
         return RadiusTask(
-            key=row.key,
             text=f"{row.asked}, norm {norm}, {method.label}",
             kind=f"{question} {method.label}",
-            limits=limits_of(c),
             row=row,
             center=center.x,
             options=_options(c, norm, method),
@@ -140,9 +133,6 @@ class Invert(Study[InvertConfig, RadiusTask, RadiusRow]):
         if task.row.onto is not None:
             return transformation_radius(network, self.networks[task.row.onto], *given)
         return (pair_radius if task.row.question == "r" else preimage_radius)(network, *given)
-
-    def failed(self, task: RadiusTask, failure: Failure) -> RadiusRow:
-        return replace(task.row, reason=failure.text(self.config.timeout_s), seconds=failure.seconds)
 
     def report(self, folder: Folder, rows: Sequence[RadiusRow], console: Console) -> None:
         from kreludomain.run.invert import figures  # matplotlib: imports for a second, and only here

@@ -12,7 +12,7 @@ from kreludomain.errors import InputError
 from kreludomain.options import Keys, wrong
 from kreludomain.run.config.fields import Data, FilePath, RegionConfig, Text, require_distinct
 from kreludomain.run.config.files import RunKeys
-from kreludomain.run.config.methods import AnyMethods, MethodItem, NamedMethod, parse_method
+from kreludomain.run.config.methods import AnyMethods, MethodItem, parse_method
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -159,9 +159,3 @@ class LipschitzConfig(RunKeys):
     @property
     def all_networks(self) -> tuple[NetworkKeys, ...]:
         return self.networks if self.network is None else (NetworkKeys(file=self.network),)
-
-    @property
-    def methods(self) -> dict[str, NamedMethod]:
-        """Every method, by the key that names it."""
-        radii = () if self.radius is None else self.radius.methods
-        return {"bounds": self.bounds, **{f"radius.methods[{i}]": method for i, method in enumerate(radii)}}

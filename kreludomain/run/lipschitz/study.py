@@ -8,7 +8,6 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
 
 import torch
 from rich.console import Console
@@ -35,11 +34,10 @@ from kreludomain.property import robustness
 from kreludomain.run.config.data import Sample, load_samples
 from kreludomain.run.config.fields import CsvData, DigitsData, RegionConfig
 from kreludomain.run.config.files import ConfigFile
-from kreludomain.run.config.methods import try_method
+from kreludomain.run.config.methods import try_method, try_methods
 from kreludomain.run.engine.folder import Folder
 from kreludomain.run.engine.record import network_hash, samples_hash
-from kreludomain.run.engine.study import Computed, Study, Task, limits_of
-from kreludomain.run.engine.worker import Failure
+from kreludomain.run.engine.study import Computed, Study, Task
 from kreludomain.run.lipschitz.config import ArchitectureKeys, LipschitzConfig, NetworkKeys, RadiusKeys
 from kreludomain.run.lipschitz.rows import (
     LOCAL,
@@ -90,10 +88,8 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LipschitzTask(Task):
-    """A task with the ``row`` that it fills."""
-
-    row: AnyRow
+class LipschitzTask(Task[AnyRow]):
+    """A task that fills its ``row`` itself."""
 
     @abstractmethod
     def compute(self, study: LipschitzStudy, needed: AnyRow | None) -> AnyRow:
@@ -212,11 +208,11 @@ def _with_radii(
 class LipschitzStudy(Study[LipschitzConfig, LipschitzTask, AnyRow]):
     """Constants as brackets, and the robust radii that follow from them."""
 
-    name: ClassVar[str] = "lipschitz"
-    help: ClassVar[str] = "Bracket Lipschitz constants, and compare the robust radii that follow with certified ones."
-    config_model: ClassVar[Any] = LipschitzConfig
-    row_type: ClassVar[Any] = AnyRow
-    files: ClassVar[tuple[str, ...]] = ("networks.csv", "samples.csv", "architectures.*", "lipschitz.*g")
+    name = "lipschitz"
+    help = "Bracket Lipschitz constants, and compare the robust radii that follow with certified ones."
+    config_model = LipschitzConfig
+    row_type = AnyRow
+    files = ("networks.csv", "samples.csv", "architectures.*", "lipschitz.*g")
 
     config: LipschitzConfig
     cases: tuple[Case, ...]
@@ -226,9 +222,10 @@ class LipschitzStudy(Study[LipschitzConfig, LipschitzTask, AnyRow]):
         config = file.config
         if config.data is None or config.region is None:  # architectures only
             return cls(config, ())
-        for key, method in config.methods.items():
-            with file.named(key):
-                try_method(config.region, method)
+        with file.named("bounds"):
+            try_method(config.region, config.bounds)
+        if config.radius is not None:
+            try_methods(file, config.region, config.radius.methods, "radius.methods")
         return cls(config, tuple(Case.load(file, keys, config.data, config.region) for keys in config.all_networks))
 
     def contents(self) -> Mapping[str, str]:
@@ -239,11 +236,10 @@ class LipschitzStudy(Study[LipschitzConfig, LipschitzTask, AnyRow]):
         return [*self._architectures(), *(task for position in range(len(self.cases)) for task in self._case(position))]
 
     def _architectures(self) -> Iterator[LipschitzTask]:
-        limits = limits_of(self.config)
         for keys in self.config.architectures:
             for initialisation in dict.fromkeys(keys.initialisations):
                 row, text = ArchitectureRow(keys.name, initialisation), f"{keys.name}, {initialisation}"
-                yield ArchitectureTask(key=row.key, text=text, kind=keys.name, limits=limits, row=row, keys=keys)
+                yield ArchitectureTask(text=text, kind=keys.name, row=row, keys=keys)
 
     def _case(self, position: int) -> Iterator[LipschitzTask]:
         """A network's task, and those of its samples."""
@@ -252,20 +248,23 @@ class LipschitzStudy(Study[LipschitzConfig, LipschitzTask, AnyRow]):
         lipsdp_s = 0.0 if config.lipsdp is False else config.lipsdp.timeout_s
         searches = 0 if config.radius is None else 2 + len(config.radius.methods)  # local, methods, attack
         network = NetworkRow(name, region.norm, axes=case.keys.axes, lipsdp_note="for l_2 only")
-        limits = limits_of(config, seconds and seconds + lipsdp_s)
-        yield NetworkTask(key=network.key, text=name, kind="networks", limits=limits, row=network, case=position)
-        limits = limits_of(config, seconds and seconds * (1 + searches))
+        limit = seconds and seconds + lipsdp_s
+        yield NetworkTask(text=name, kind="networks", timeout_s=limit, row=network, case=position)
         for sample in case.samples:
             row = SampleRow(name, sample.index, sample.label, region.norm, region.epsilon)
-            about: dict[str, Any] = {"key": row.key, "text": f"{name}, sample {sample.index}", "kind": name}
-            yield SampleTask(**about, limits=limits, needs=network.key, row=row, case=position, sample=sample)
+            yield SampleTask(
+                text=f"{name}, sample {sample.index}",
+                kind=name,
+                timeout_s=seconds and seconds * (1 + searches),
+                needs=network.key,
+                row=row,
+                case=position,
+                sample=sample,
+            )
 
     def compute(self, task: LipschitzTask, needed: AnyRow | None) -> Computed[AnyRow]:
         start = time.monotonic()
         return Computed(replace(task.compute(self, needed), seconds=time.monotonic() - start))
-
-    def failed(self, task: LipschitzTask, failure: Failure) -> AnyRow:
-        return replace(task.row, reason=failure.text(self.config.timeout_s), seconds=failure.seconds)
 
     def report(self, folder: Folder, rows: Sequence[AnyRow], console: Console) -> None:
         from kreludomain.run.lipschitz.plots import figures  # matplotlib: imports for a second, and only here

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -44,8 +44,7 @@ from kreludomain.run.config.fields import Clip
 from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.engine.folder import Folder, arrays_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash
-from kreludomain.run.engine.study import Computed, Study, Task, limits_of
-from kreludomain.run.engine.worker import Failure
+from kreludomain.run.engine.study import Computed, Study, Task
 from kreludomain.run.moments.config import AttackConfig, MomentsConfig
 from kreludomain.run.moments.rows import EVERY, LINEAR, AnyRow, AttackRow, Estimate, MomentRow, csv_files, screen_tables
 from kreludomain.run.output.tables import finite
@@ -57,11 +56,10 @@ Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MomentsTask(Task):
-    """A task with the ``row`` that it fills; ``folder`` is where its arrays are kept."""
+class MomentsTask(Task[AnyRow]):
+    """A task that fills its ``row`` itself; ``folder`` is where its arrays are kept."""
 
     folder: ClassVar[str]
-    row: AnyRow
     sample: Sample
 
     @abstractmethod
@@ -73,7 +71,7 @@ class MomentsTask(Task):
 class EstimatesTask(MomentsTask):
     """All estimates of a sample's moments with one noise, next to Monte Carlo. ``pictured``: with arrays."""
 
-    folder: ClassVar[str] = "moments"
+    folder = "moments"
     row: MomentRow
     pictured: bool
 
@@ -131,7 +129,7 @@ def _estimate(
 class AttackTask(MomentsTask):
     """An attack on a sample that is classified rightly, and whose label is not the target."""
 
-    folder: ClassVar[str] = "attacks"
+    folder = "attacks"
     row: AttackRow
     attack: AttackConfig
 
@@ -222,11 +220,11 @@ class MomentsStudy(Study[MomentsConfig, MomentsTask, AnyRow]):
     tables; ``layers`` the ReLU layers to keep.
     """
 
-    name: ClassVar[str] = "moments"
-    help: ClassVar[str] = "Mean and covariance of the output under Gaussian noise, and Gaussian attacks."
-    config_model: ClassVar[Any] = MomentsConfig
-    row_type: ClassVar[Any] = AnyRow
-    files: ClassVar[tuple[str, ...]] = (
+    name = "moments"
+    help = "Mean and covariance of the output under Gaussian noise, and Gaussian attacks."
+    config_model = MomentsConfig
+    row_type = AnyRow
+    files = (
         *("moments.csv", "attacks.csv", "errors.*", "displacements.*", "outputs.*", "attacks.*"),
         *("attacks/*.npz", "moments/*.npz"),
     )
@@ -279,15 +277,13 @@ class MomentsStudy(Study[MomentsConfig, MomentsTask, AnyRow]):
 
     def _estimates(self, sample: Sample, noise: str, pictured: bool) -> EstimatesTask:
         row = MomentRow(sample.index, sample.label, noise)
-        return EstimatesTask(**self._about(row, f"noise {noise}"), kind="moments", sample=sample, pictured=pictured)
+        text = f"sample {sample.index}, noise {noise}"
+        return EstimatesTask(row=row, text=text, kind="moments", sample=sample, pictured=pictured)
 
     def _attack(self, sample: Sample, attack: AttackConfig) -> AttackTask:
         row = AttackRow(sample.index, sample.label, attack.name, attack.target)
-        return AttackTask(**self._about(row, attack.name), kind=attack.name, sample=sample, attack=attack)
-
-    def _about(self, row: AnyRow, what: str) -> dict[str, Any]:
-        text, limits = f"sample {row.index}, {what}", limits_of(self.config)
-        return {"row": row, "key": row.key, "text": text, "limits": limits}
+        text = f"sample {sample.index}, {attack.name}"
+        return AttackTask(row=row, text=text, kind=attack.name, sample=sample, attack=attack)
 
     def compute(self, task: MomentsTask, needed: AnyRow | None) -> Computed[AnyRow]:
         start = time.monotonic()
@@ -295,9 +291,6 @@ class MomentsStudy(Study[MomentsConfig, MomentsTask, AnyRow]):
         name = file_name(task.folder, row.key[1:], "npz") if arrays else None
         row = replace(row, seconds=time.monotonic() - start, arrays=name)
         return Computed(row, {} if name is None else {name: arrays_file(**arrays)})
-
-    def failed(self, task: MomentsTask, failure: Failure) -> AnyRow:
-        return replace(task.row, reason=failure.text(self.config.timeout_s), seconds=failure.seconds)
 
     def report(self, folder: Folder, rows: Sequence[AnyRow], console: Console) -> None:
         from kreludomain.run.moments.plots import figures  # matplotlib: imports for a second, and only here

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,9 +21,9 @@ from kreludomain.run.show.config import BoxConfig, SceneConfig
 class ShowStudy(Study[Config, AnyTask, AnyRow]):
     """``kreludomain show``, of either kind."""
 
-    name: ClassVar[str] = "show"
-    help: ClassVar[str] = "Draw reachable sets in a plane, or the relaxations of a pair of neurons, as CONFIG says."
-    files: ClassVar[tuple[str, ...]] = ("reach.*", "sets.csv", "reachable_set.npz", "group.*")
+    name = "show"
+    help = "Draw reachable sets in a plane, or the relaxations of a pair of neurons, as CONFIG says."
+    files = ("reach.*", "sets.csv", "reachable_set.npz", "group.*")
 
 
 @dataclass(frozen=True, eq=False)

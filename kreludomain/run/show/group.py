@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rich.console import Console
@@ -13,15 +12,14 @@ from rich.console import Console
 from kreludomain.analysis.reachable import NeuronPair, relaxation_vertices, volume
 from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.engine.folder import Folder
-from kreludomain.run.engine.study import Computed, Key, Row, Task, limits_of
-from kreludomain.run.engine.worker import Failure
+from kreludomain.run.engine.study import Computed, Key, Row, Task
 from kreludomain.run.output.tables import csv_text, plain_table, shown
 from kreludomain.run.show.base import Scene, ShowStudy
 from kreludomain.run.show.config import GroupConfig, PairBounds
 from kreludomain.verify import abstract
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RelaxationRow(Row):
     """The set of ``(x1, x2, y1, y2)`` that a relaxation allows.
 
@@ -47,12 +45,12 @@ class RelaxationRow(Row):
 
 
 @dataclass(frozen=True, eq=False)
-class GroupStudy(ShowStudy[GroupConfig, Task, RelaxationRow]):
+class GroupStudy(ShowStudy[GroupConfig, Task[RelaxationRow], RelaxationRow]):
     """``kreludomain show`` of a pair of neurons."""
 
-    config_model: ClassVar[Any] = GroupConfig
-    row_type: ClassVar[Any] = RelaxationRow
-    outcomes: ClassVar[tuple[str, ...]] = ("computed",)
+    config_model = GroupConfig
+    row_type = RelaxationRow
+    outcomes = ("computed",)
 
     config: GroupConfig
     pair: NeuronPair
@@ -73,16 +71,15 @@ class GroupStudy(ShowStudy[GroupConfig, Task, RelaxationRow]):
     def contents(self) -> Mapping[str, str]:
         return {} if self.scene is None else self.scene.contents()
 
-    def tasks(self) -> Sequence[Task]:
-        limits = limits_of(self.config)
-        return [Task(key=(name,), text=name, kind=name, limits=limits) for name in self.config.relaxations]
+    def tasks(self) -> Sequence[Task[RelaxationRow]]:
+        return [Task(row=RelaxationRow(name), text=name, kind=name) for name in self.config.relaxations]
 
-    def compute(self, task: Task, needed: RelaxationRow | None) -> Computed[RelaxationRow]:
+    def compute(self, task: Task[RelaxationRow], needed: RelaxationRow | None) -> Computed[RelaxationRow]:
         start = time.monotonic()
         vertices = relaxation_vertices(self.pair, task.text)
         heights = vertices[:, 2:] @ np.array(self.config.weights)
-        row = RelaxationRow(
-            relaxation=task.text,
+        row = replace(
+            task.row,
             vertices=tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in vertices),
             volume=volume(vertices),
             lowest=float(heights.min()),
@@ -91,10 +88,6 @@ class GroupStudy(ShowStudy[GroupConfig, Task, RelaxationRow]):
             reason="computed",
         )
         return Computed(row)
-
-    def failed(self, task: Task, failure: Failure) -> RelaxationRow:
-        reason = failure.text(self.config.timeout_s)
-        return RelaxationRow(relaxation=task.text, reason=reason, seconds=failure.seconds)
 
     def report(self, folder: Folder, rows: Sequence[RelaxationRow], console: Console) -> None:
         from kreludomain.run.show.group_figure import pair_figure  # matplotlib: imports for a second, and only here

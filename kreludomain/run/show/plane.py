@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,10 +17,9 @@ from kreludomain.domain import Query
 from kreludomain.errors import InputError
 from kreludomain.run.config.fields import RegionConfig
 from kreludomain.run.config.files import ConfigFile
-from kreludomain.run.config.methods import NamedMethod, try_method
+from kreludomain.run.config.methods import NamedMethod, try_methods
 from kreludomain.run.engine.folder import Folder, arrays_file
-from kreludomain.run.engine.study import Computed, Task, limits_of
-from kreludomain.run.engine.worker import Failure
+from kreludomain.run.engine.study import Computed, Task
 from kreludomain.run.show.base import Scene, ShowStudy
 from kreludomain.run.show.config import DirectionValue, PlaneConfig
 from kreludomain.run.show.plane_rows import SetRow, nesting, sets_csv, sets_table
@@ -33,7 +31,7 @@ ACCURATE = "accurate"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SetTask(Task):
+class SetTask(Task[SetRow]):
     """A method's set in the plane; without a method, the reachable set itself."""
 
     method: NamedMethod | None
@@ -43,9 +41,9 @@ class SetTask(Task):
 class PlaneStudy(ShowStudy[PlaneConfig, SetTask, SetRow]):
     """``kreludomain show`` of reachable sets."""
 
-    config_model: ClassVar[Any] = PlaneConfig
-    row_type: ClassVar[Any] = SetRow
-    outcomes: ClassVar[tuple[str, ...]] = ("computed",)
+    config_model = PlaneConfig
+    row_type = SetRow
+    outcomes = ("computed",)
 
     config: PlaneConfig
     scene: Scene
@@ -59,33 +57,33 @@ class PlaneStudy(ShowStudy[PlaneConfig, SetTask, SetRow]):
         with file.named():
             size = network.size(network.output.name if given.node is None else network[given.node].name)
             plane = Plane.of(network, _expression(given.x, size, "x"), _expression(given.y, size, "y"), given.node)
-        for position, method in enumerate(config.methods):
-            with file.named(f"methods[{position}]"):
-                try_method(ball, method)
+        try_methods(file, ball, config.methods)
         return cls(config, scene, plane)
 
     def contents(self) -> Mapping[str, str]:
         return self.scene.contents()
 
     def tasks(self) -> Sequence[SetTask]:
-        rows = [(method, _empty(method)) for method in (None, *self.config.methods)]
-        limits = limits_of(self.config)
-        return [SetTask(key=row.key, text=row.name, kind=row.name, limits=limits, method=m) for m, row in rows]
+        rows = [
+            (SetRow(None), None),
+            *((SetRow(method.label, method.is_joint), method) for method in self.config.methods),
+        ]
+        return [SetTask(row=row, text=row.name, kind=row.name, method=method) for row, method in rows]
 
     def compute(self, task: SetTask, needed: SetRow | None) -> Computed[SetRow]:
-        return self._reachable() if task.method is None else Computed(self._bounded(task.method))
+        return self._reachable(task.row) if task.method is None else Computed(self._bounded(task.row, task.method))
 
-    def _reachable(self) -> Computed[SetRow]:
+    def _reachable(self, row: SetRow) -> Computed[SetRow]:
         start, scene, config = time.monotonic(), self.scene, self.config
         found = reachable_set(scene.network, scene.region, self.plane, config.samples, config.seed)
         reason = f"exact: {len(found.pieces)} linear pieces" if found.exact else f"{len(found.points)} sampled outputs"
-        row = SetRow(None, pieces=len(found.pieces), points=len(found.points), reason=reason)
+        row = replace(row, pieces=len(found.pieces), points=len(found.points), reason=reason)
         sizes = np.array([len(piece) for piece in found.pieces], dtype=int)
         vertices = np.concatenate([np.zeros((0, 2)), *found.pieces])
         arrays = arrays_file(points=found.points, vertices=vertices, sizes=sizes)
         return Computed(self._measured(row, found.hull, start), {ARRAYS: arrays})
 
-    def _bounded(self, method: NamedMethod) -> SetRow:
+    def _bounded(self, row: SetRow, method: NamedMethod) -> SetRow:
         start, scene, config = time.monotonic(), self.scene, self.config
         deadline = Deadline.after(config.timeout_s)
         abstraction = method.method.abstract(Query(scene.network, scene.region, deadline=deadline))
@@ -94,7 +92,7 @@ class PlaneStudy(ShowStudy[PlaneConfig, SetTask, SetRow]):
         found = circumscribe(support, config.accuracy, config.directions, -normals, lambda: deadline.passed)
         accurate = found.gap <= config.accuracy * float(np.ptp(found.vertices, axis=0).max())
         row = replace(
-            _empty(method),
+            row,
             directions=len(found.supports),
             gap=found.gap,
             reason=ACCURATE if accurate else "time limit" if deadline.passed else "all directions asked",
@@ -120,9 +118,6 @@ class PlaneStudy(ShowStudy[PlaneConfig, SetTask, SetRow]):
         sides = self.config.unsafe
         return np.array([[s.x, s.y] for s in sides]).reshape(-1, 2), np.array([s.at for s in sides])
 
-    def failed(self, task: SetTask, failure: Failure) -> SetRow:
-        return replace(_empty(task.method), reason=failure.text(self.config.timeout_s), seconds=failure.seconds)
-
     def report(self, folder: Folder, rows: Sequence[SetRow], console: Console) -> None:
         from kreludomain.run.show.plane_figure import sets_figure  # matplotlib: imports for a second, and only here
 
@@ -137,10 +132,6 @@ class PlaneStudy(ShowStudy[PlaneConfig, SetTask, SetRow]):
         axes = self.config.plane
         labels = axes.labels or (_label(axes.x, axes.node), _label(axes.y, axes.node))
         folder.write_all(sets_figure(self.config, labels, _stored(folder, reachable), methods))
-
-
-def _empty(method: NamedMethod | None) -> SetRow:
-    return SetRow(None) if method is None else SetRow(method.label, method.is_joint)
 
 
 def _stored(folder: Folder, row: SetRow) -> ReachableSet | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from kreludomain.errors import InputError
 from kreludomain.run.config.files import ConfigFile, load_config
@@ -22,8 +22,8 @@ KINDS: dict[str, type[ShowStudy[Any, Any, Any]]] = {"plane": PlaneStudy, "group"
 class Show(ShowStudy[Any, Any, Any]):
     """``kreludomain show``: :meth:`prepare` returns the study of the configuration's kind."""
 
-    config_model: ClassVar[Any] = PlaneConfig | GroupConfig
-    row_type: ClassVar[Any] = SetRow | RelaxationRow
+    config_model = PlaneConfig | GroupConfig
+    row_type = SetRow | RelaxationRow
 
     @classmethod
     def load(cls, config: ConfigPath) -> ConfigFile[Any]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -17,7 +17,7 @@ from kreludomain.run.config.files import ConfigFile, RunKeys
 from kreludomain.run.config.methods import MethodItem
 from kreludomain.run.engine.folder import Folder, array_file, file_name
 from kreludomain.run.engine.record import files_hash
-from kreludomain.run.engine.study import Computed, Study, Task, limits_of
+from kreludomain.run.engine.study import Computed, Study, Task
 from kreludomain.run.engine.worker import Failure
 from kreludomain.run.vnncomp.instance import (
     FAILED,
@@ -54,7 +54,7 @@ class BenchmarkConfig(RunKeys):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class InstanceTask(Task):
+class InstanceTask(Task[InstanceRow]):
     """An instance that is to be decided."""
 
     instance: Instance
@@ -64,12 +64,12 @@ class InstanceTask(Task):
 class Benchmark(Study[BenchmarkConfig, InstanceTask, InstanceRow]):
     """``kreludomain benchmark``."""
 
-    name: ClassVar[str] = "benchmark"
-    help: ClassVar[str] = "Solve a list of VNN-LIB instances, and hold the answers against those that the list expects."
-    config_model: ClassVar[Any] = BenchmarkConfig
-    row_type: ClassVar[Any] = InstanceRow
-    files: ClassVar[tuple[str, ...]] = (TABLE, "cactus.*", "counterexamples/*.npy")
-    outcomes: ClassVar[tuple[str, ...]] = ("unsat", "sat")
+    name = "benchmark"
+    help = "Solve a list of VNN-LIB instances, and hold the answers against those that the list expects."
+    config_model = BenchmarkConfig
+    row_type = InstanceRow
+    files = (TABLE, "cactus.*", "counterexamples/*.npy")
+    outcomes = ("unsat", "sat")
 
     config: BenchmarkConfig
     instances: tuple[Instance, ...]
@@ -118,10 +118,10 @@ class Benchmark(Study[BenchmarkConfig, InstanceTask, InstanceRow]):
     def tasks(self) -> Sequence[InstanceTask]:
         return [
             InstanceTask(
-                key=(instance.index,),
-                text=f"{instance.network} {instance.specification}",
+                row=(row := _row(instance)),
+                text=row.name,
                 kind=instance.family,
-                limits=limits_of(self.config, instance.timeout_s),
+                timeout_s=instance.timeout_s,
                 instance=instance,
             )
             for instance in self.instances
@@ -130,7 +130,7 @@ class Benchmark(Study[BenchmarkConfig, InstanceTask, InstanceRow]):
     def compute(self, task: InstanceTask, needed: InstanceRow | None) -> Computed[InstanceRow]:
         start, instance = time.monotonic(), task.instance
         found = solve(self.config.method.method, *instance.paths, instance.timeout_s)
-        row = replace(_row(instance), result=found.word, stages=found.stages, reason=found.reason)
+        row = replace(task.row, result=found.word, stages=found.stages, reason=found.reason)
         row = replace(row, seconds=time.monotonic() - start)
         if found.counterexample is None:
             return Computed(row)
@@ -138,8 +138,7 @@ class Benchmark(Study[BenchmarkConfig, InstanceTask, InstanceRow]):
         return Computed(replace(row, counterexample=name), {name: array_file(found.counterexample)})
 
     def failed(self, task: InstanceTask, failure: Failure) -> InstanceRow:
-        reason = failure.text(task.instance.timeout_s)
-        return replace(_row(task.instance), result=WORDS[FAILED[failure.kind]], reason=reason, seconds=failure.seconds)
+        return replace(super().failed(task, failure), result=WORDS[FAILED[failure.kind]])
 
     def line(self, row: InstanceRow) -> str | None:
         wrong = f"  WRONG: {row.expected} is expected" if row.wrong else ""

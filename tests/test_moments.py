@@ -33,6 +33,7 @@ from kreludomain.analysis.moments import (
     exact_covariance,
     expected_output,
     gaussian,
+    image_shape,
     linearise,
     network_moments,
     pixel_covariance,
@@ -47,7 +48,7 @@ from kreludomain.analysis.moments import (
     sparse_attack,
 )
 from kreludomain.analysis.moments.network import _jvp, _values
-from kreludomain.run.moments.study import MomentsStudy, image_shape
+from kreludomain.run.moments.study import MomentsStudy
 
 ROOT = Path(__file__).resolve().parents[1]
 ONE_BELOW = 1 - 2.0**-53
@@ -648,7 +649,7 @@ def test_a_time_limit_ends_monte_carlo(tmp_path: Path, capfd: pytest.CaptureFixt
 
 
 def test_shapes_of_images() -> None:
-    assert image_shape((1, 8, 8), None) == (1, 8, 8)
+    assert image_shape((1, 8, 8)) == (1, 8, 8)
     assert image_shape((64,), None) == (1, 8, 8)
     assert image_shape((6,), None) == (1, 1, 6)
     assert image_shape((48,), (4, 4)) == (3, 4, 4)

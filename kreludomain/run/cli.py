@@ -16,18 +16,15 @@ import typer
 
 import kreludomain
 from kreludomain.errors import InputError
-from kreludomain.run.bounds.command import Request, show_bounds
+from kreludomain.run.bounds import bounds
 from kreludomain.run.engine import machine
 from kreludomain.run.engine.folder import INTERRUPTED
 from kreludomain.run.engine.progress import Mode
 from kreludomain.run.engine.runner import RunOptions, run_study
-from kreludomain.run.engine.study import Study
+from kreludomain.run.engine.study import Study, Threads
 from kreludomain.run.output.screen import errors, screen
 from kreludomain.run.studies import STUDIES
-from kreludomain.run.vnncomp.instance import Device, MemoryMb, MethodName, MethodOptions, Resources, solver_method
-from kreludomain.run.vnncomp.instance import verify as run_verify
-
-Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Threads of each process.")]
+from kreludomain.run.vnncomp.instance import verify
 
 
 def shared_options(
@@ -128,56 +125,8 @@ def report(
     write_report(runs, output)
 
 
-@app.command()
-def verify(
-    context: typer.Context,
-    network: Annotated[Path, typer.Argument(metavar="NET.onnx", help="An ONNX file; .gz too.")],
-    specification: Annotated[Path, typer.Argument(metavar="SPEC.vnnlib", help="A VNN-LIB file; .gz too.")],
-    timeout: Annotated[
-        float | None, typer.Option(metavar="S", min=0, help="Seconds, from the start of the process on.")
-    ] = None,
-    results_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the answer there too.")] = None,
-    method: MethodName = "complete",
-    option: MethodOptions = None,
-    device: Device = None,
-    threads: Threads = None,
-    memory_mb: MemoryMb = None,
-) -> None:
-    """Decide one VNN-LIB property: unsat (it holds), sat and a counterexample, unknown, or timeout."""
-    named = solver_method(method, option or [], device)
-    run_verify(network, specification, named.method, Resources(timeout, threads, memory_mb), results_file, context.obj)
-
-
-@app.command()
-def bounds(
-    network: Annotated[Path, typer.Argument(metavar="NETWORK", help="An ONNX file.")],
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="A CSV file with a row a sample.")] = None,
-    row: Annotated[int, typer.Option(min=0, help="The row of --csv, from 0.")] = 0,
-    scale: Annotated[float, typer.Option(help="The number that values of --csv are divided by.")] = 1.0,
-    layout: Annotated[str, typer.Option(help="hwc or chw: the order of the values of --csv.")] = "chw",
-    digits: Annotated[
-        int | None, typer.Option(metavar="I", min=0, help="One of scikit-learn's digits, from 0.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="test, train or all: where --digits counts.")] = "test",
-    array: Annotated[Path | None, typer.Option("--input", metavar="FILE.npy", help="An input as an array.")] = None,
-    box: Annotated[
-        tuple[Path, Path] | None, typer.Option(metavar="LOWER.npy UPPER.npy", help="A box instead of a ball.")
-    ] = None,
-    norm: Annotated[str, typer.Option(help="inf, 1 or 2.")] = "inf",
-    epsilon: Annotated[float | None, typer.Option(help="The radius around the input.")] = None,
-    clip: Annotated[
-        tuple[float, float] | None,
-        typer.Option(metavar="LOW HIGH", help="The values that inputs can have."),
-    ] = None,
-    method: Annotated[str, typer.Option(help="A method's name, as in a configuration.")] = "deeppoly",
-    option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the method.")] = None,
-    output: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write all bounds to a file.")] = None,
-) -> None:
-    """Show the bounds of all layers of NETWORK around one input."""
-    region = {"norm": norm, "epsilon": epsilon, "clip": clip}
-    rows = {"scale": scale, "layout": layout, "first": row, "count": 1}
-    request = Request(network, csv, rows, digits, split, array, box, region, method, option or [])
-    show_bounds(request, output)
+app.command("verify")(verify)
+app.command("bounds")(bounds)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ from kreludomain.analysis.moments.attack import (
     sparse_attack,
     sparse_basis,
 )
-from kreludomain.analysis.moments.gaussian import Gaussian, Moments, gaussian, pixel_covariance
+from kreludomain.analysis.moments.gaussian import Gaussian, Moments, gaussian, image_shape, pixel_covariance
 from kreludomain.analysis.moments.network import (
     Linearised,
     expected_output,
@@ -53,6 +53,7 @@ __all__ = [
     "exact_covariance",
     "expected_output",
     "gaussian",
+    "image_shape",
     "linearise",
     "network_moments",
     "pixel_covariance",

@@ -58,9 +58,9 @@ class GaussianAttack:
     """The noise found for one image.
 
     ``noise`` is the distribution that is added to the image, ``basis`` ``(n, k)`` the images that it combines,
-    ``target`` the class that is to win. ``expected`` ``(m,)`` are the expected scores by linearisation, ``sampled``
-    those by Monte Carlo. ``success``: the sampled mean score of the target exceeds every other one (without a target:
-    the label's) by more than three standard errors.
+    ``target`` the class that is to win, ``rivals`` those that it is to exceed. ``expected`` ``(m,)`` are the expected
+    scores by linearisation, ``sampled`` those by Monte Carlo. ``success``: the sampled mean score of the target exceeds
+    every other one (without a target: the label's) by more than three standard errors.
     """
 
     noise: Gaussian
@@ -69,6 +69,30 @@ class GaussianAttack:
     expected: Tensor
     sampled: SampledMoments
     success: bool
+    rivals: tuple[int, ...]
+
+    def share(
+        self,
+        network: Network,
+        x: Tensor,
+        output: int,
+        count: int = 20_000,
+        seed: int = 0,
+        mean: Tensor | None = None,
+        clip: tuple[float, float] | None = None,
+    ) -> float:
+        """The share of ``count`` draws of the noise on ``x`` in which an output is the largest.
+
+        ``mean``: another mean of the noise, shaped like ``x``; ``clip``: every entry of a draw is clamped to it.
+        """
+        noisy = replace(self.noise, mean=x + (self.noise.mean if mean is None else mean))
+        return float(sampled_moments(network, noisy, count, torch.Generator().manual_seed(seed), clip).share[output])
+
+    def random_mean(self, seed: int = 0) -> Tensor:
+        """A mean ``(*input_shape)`` of the same size in a random direction within the basis, to compare with."""
+        generator = torch.Generator().manual_seed(seed)
+        mean: Tensor = self.basis @ torch.randn(self.basis.shape[1], generator=generator, dtype=torch.float64)
+        return mean.mul(self.noise.mean.norm()).div(mean.norm()).reshape(self.noise.mean.shape)
 
 
 def sparse_basis(shape: Shape, pixels: Tensor) -> Tensor:
@@ -256,8 +280,8 @@ class _AttackSearch:
         scores = sampled.mean.clone()
         scores[self.label] = -math.inf
         target = int(scores.argmax()) if self.target is None else self.target
-        rivals = [self.label] if self.target is None else [j for j in range(len(scores)) if j != target]
+        rivals = (self.label,) if self.target is None else tuple(j for j in range(len(scores)) if j != target)
         ahead = (
             float(sampled.mean[target] - sampled.mean[j]) > 3 * sampled.difference_error(target, j) for j in rivals
         )
-        return GaussianAttack(noise, found.basis, target, expected, sampled, all(ahead))
+        return GaussianAttack(noise, found.basis, target, expected, sampled, all(ahead), rivals)

@@ -150,3 +150,20 @@ def pixel_covariance(shape: Shape, std: float, correlation: float = 0.0) -> Tens
         torch.exp(-((along[:, None] - along) ** 2) / (2 * correlation**2)) for along in (rows, columns)
     )
     return torch.kron(torch.eye(channels, dtype=torch.float64), torch.kron(vertical, horizontal)) * std**2
+
+
+def image_shape(shape: Shape, given: tuple[int, int] | None = None) -> Shape:
+    """``(channels, height, width)`` of an input of ``shape``, as :func:`pixel_covariance` and Gaussian attacks take it.
+
+    It is the input's own, or the height and width ``given``, else a square or a line of entries. Raises
+    :class:`InputError` for a height and width that do not fit.
+    """
+    size = math.prod(shape)
+    if given is not None:
+        if min(given) < 1 or size % (given[0] * given[1]):
+            raise InputError(f"{given[0]} x {given[1]} pixels do not fit an input of {size} values")
+        return (size // (given[0] * given[1]), *given)
+    if len(shape) == 3:
+        return shape
+    side = math.isqrt(size)
+    return (1, side, side) if side * side == size else (1, 1, size)

@@ -44,6 +44,7 @@ from kreludomain.run.engine.worker import Failure, Limits
 Key = tuple[str | int, ...]
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; configs/ has examples.")]
+Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Threads of each process.")]
 
 
 class Row(ABC):

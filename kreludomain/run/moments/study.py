@@ -25,6 +25,7 @@ from kreludomain.analysis.moments import (
     SampledMoments,
     agreement,
     gaussian,
+    image_shape,
     network_moments,
     pixel_covariance,
     propagated_moments,
@@ -40,7 +41,6 @@ from kreludomain.network import Network, load
 from kreludomain.network.operators import Shape
 from kreludomain.property import robustness
 from kreludomain.run.config.data import Sample, load_samples, read_array
-from kreludomain.run.config.fields import Clip
 from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.engine.folder import Folder, arrays_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash
@@ -147,34 +147,27 @@ class AttackTask(MomentsTask):
         return self._filled(study, found), _attack_arrays(sample, scores, found)
 
     def _filled(self, study: MomentsStudy, found: GaussianAttack) -> AttackRow:
-        sample, clip, target = self.sample, self.attack.clip, found.target
-        noise, scores = found.noise, found.sampled
-        rivals = [sample.label] if self.attack.target is None else [j for j in range(len(scores.mean)) if j != target]
-        rival = max(rivals, key=lambda j: float(scores.mean[j]))
+        sample, target, noise = self.sample, found.target, found.noise
+        largest = max(found.rivals, key=lambda j: float(found.sampled.mean[j]))
         noisy = noise.std[noise.std > 0]
+        shares = partial(found.share, study.network, sample.x, count=CHECKS, seed=study.config.seed)
+        clipped = None if self.attack.clip is None else shares(target, clip=self.attack.clip)
         return replace(
             self.row,
             target=target,
             success=found.success,
-            expected=float(found.expected[target] - max(found.expected[j] for j in rivals)),
-            sampled=float(scores.mean[target] - scores.mean[rival]),
-            error=scores.difference_error(target, rival),
+            expected=float(found.expected[target] - max(found.expected[j] for j in found.rivals)),
+            sampled=float(found.sampled.mean[target] - found.sampled.mean[largest]),
+            error=found.sampled.difference_error(target, largest),
             size=float(noise.mean.norm()),
             largest=float(noise.mean.abs().max()),
             std=float(noisy.square().mean().sqrt()) if len(noisy) else 0.0,
-            target_share=float(scores.share[target]),
-            label_share=float(scores.share[sample.label]),
-            clipped_share=None if clip is None else self._share(study, found, noise.mean, target, clip),
-            control_share=self._share(study, found, _random_mean(study.config.seed, found), sample.label),
+            target_share=float(found.sampled.share[target]),
+            label_share=float(found.sampled.share[sample.label]),
+            clipped_share=clipped,
+            control_share=shares(sample.label, mean=found.random_mean(study.config.seed)),
             reason="" if found.success else "the sampled score does not exceed the others",
         )
-
-    def _share(
-        self, study: MomentsStudy, found: GaussianAttack, mean: Tensor, output: int, clip: Clip | None = None
-    ) -> float:
-        """The share of draws in which an output is the largest, with another mean of the noise."""
-        x, generator = replace(found.noise, mean=self.sample.x + mean), torch.Generator().manual_seed(study.config.seed)
-        return float(sampled_moments(study.network, x, CHECKS, generator, clip).share[output])
 
 
 def run_attack(
@@ -188,13 +181,6 @@ def run_attack(
     options = GaussianAttackOptions(attack.std, attack.margin, attack.layer, attack.clip, attack.steps)
     about = (network, sample.x, sample.label, shape)
     return kinds[attack.kind](*about, target=attack.target, options=options, deadline=deadline)
-
-
-def _random_mean(seed: int, found: GaussianAttack) -> Tensor:
-    """A mean of the same size in a random direction within the basis."""
-    generator = torch.Generator().manual_seed(seed)
-    mean: Tensor = found.basis @ torch.randn(found.basis.shape[1], generator=generator, dtype=torch.float64)
-    return mean.mul(found.noise.mean.norm()).div(mean.norm()).reshape(found.noise.mean.shape)
 
 
 def _attack_arrays(sample: Sample, scores: Tensor, found: GaussianAttack) -> Arrays:
@@ -324,19 +310,6 @@ def _check_attack(attack: AttackConfig, network: Network, shape: Shape) -> None:
         raise InputError(f"{attack.pixels} pixels, the image has {shape[1] * shape[2]}")
     if attack.modes is not None:
         smooth_basis(shape, attack.modes)
-
-
-def image_shape(shape: Shape, given: tuple[int, int] | None) -> Shape:
-    """``(channels, height, width)`` of an input: its own, the one given, else a square or a line of entries."""
-    size = math.prod(shape)
-    if given is not None:
-        if min(given) < 1 or size % (given[0] * given[1]):
-            raise InputError(f"{given[0]} x {given[1]} pixels do not fit an input of {size} values")
-        return (size // (given[0] * given[1]), *given)
-    if len(shape) == 3:
-        return shape
-    side = math.isqrt(size)
-    return (1, side, side) if side * side == size else (1, 1, size)
 
 
 def _noises(file: ConfigFile[MomentsConfig], shape: Shape) -> dict[str, Tensor]:

@@ -12,8 +12,7 @@ from kreludomain.run.engine.study import ConfigPath, Study
 from kreludomain.run.show.base import ShowStudy
 from kreludomain.run.show.config import GroupConfig, PlaneConfig
 from kreludomain.run.show.group import GroupStudy, RelaxationRow
-from kreludomain.run.show.plane import PlaneStudy
-from kreludomain.run.show.plane_rows import SetRow
+from kreludomain.run.show.plane import PlaneStudy, SetRow
 
 #: The study of each kind of configuration, by the key that only this kind has.
 KINDS: dict[str, type[ShowStudy[Any, Any, Any]]] = {"plane": PlaneStudy, "group": GroupStudy}

@@ -26,6 +26,7 @@ from kreludomain.property import load_vnnlib
 from kreludomain.run.config.methods import NamedMethod, method_from_arguments
 from kreludomain.run.engine import machine
 from kreludomain.run.engine.folder import INTERRUPTED
+from kreludomain.run.engine.study import Threads
 from kreludomain.run.engine.worker import HAS_MEMORY_LIMIT, Failure, Kind, Limits, ProcessWorker, Success
 from kreludomain.run.output.screen import errors
 from kreludomain.verify import Verdict, counterexample_text, decide
@@ -108,59 +109,47 @@ def finding(answer: Success | Failure) -> Finding:
     return Finding(verdict, f"{WORDS[verdict]}\n", answer.reason, answer.seconds)
 
 
-@dataclass(frozen=True)
-class Resources:
-    """The resources for solving an instance; ``None``: as much as there is."""
-
-    timeout_s: float | None
-    threads: int | None
-    memory_mb: int | None
-
-
 def verify(
-    network: Path, specification: Path, method: Method, resources: Resources, results: Path | None, started: float
+    context: typer.Context,
+    network: Annotated[Path, typer.Argument(metavar="NET.onnx", help="An ONNX file; .gz too.")],
+    specification: Annotated[Path, typer.Argument(metavar="SPEC.vnnlib", help="A VNN-LIB file; .gz too.")],
+    timeout: Annotated[
+        float | None, typer.Option(metavar="S", min=0, help="Seconds, from the start of the process on.")
+    ] = None,
+    results_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the answer there too.")] = None,
+    method: MethodName = "complete",
+    option: MethodOptions = None,
+    device: Device = None,
+    threads: Threads = None,
+    memory_mb: MemoryMb = None,
 ) -> None:
-    """Decides an instance, and prints and writes the answer as the competition wants it.
-
-    ``started``: when the time began to count, by the monotonic clock. Raises :class:`InputError` for files that cannot
-    be worked with; the results file says ``error`` then.
-    """
-    if results is not None and not results.absolute().parent.is_dir():
-        raise InputError(f"--results-file {results}: there is no folder {results.parent}")
+    """Decide one VNN-LIB property: unsat (it holds), sat and a counterexample, unknown, or timeout."""
+    started: float = context.obj  # the time counts from here, by the monotonic clock
+    named = solver_method(method, option or [], device)
+    if results_file is not None and not results_file.absolute().parent.is_dir():
+        raise InputError(f"--results-file {results_file}: there is no folder {results_file.parent}")
+    if memory_mb is not None and not HAS_MEMORY_LIMIT:
+        raise InputError("--memory-mb: only Linux can limit memory")
+    # Nothing has been computed in this process yet, so that it can be forked.
+    worker = ProcessWorker(
+        pickle.dumps(functools.partial(solve, named.method)), threads or machine.cores(), forked=True
+    )
     try:
-        found = _solved(network, specification, method, resources, started)
-    except InputError:
-        _write(results, "error\n")
-        raise
-    _write(results, found.text)
+        left = None if timeout is None else max(0.0, started + timeout - time.monotonic())
+        limits = Limits(None if left is None else left + GRACE_S, memory_mb)
+        answer = worker.run((network, specification, left), limits)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        worker.kill()
+    found = finding(answer)
+    if results_file is not None:
+        results_file.write_text(found.text, encoding="utf-8")
+    if isinstance(answer, Failure) and answer.kind == Kind.INPUT:
+        raise InputError(answer.reason)
     print(found.text, end="", flush=True)
     stages = "".join(f", {name} {seconds:.3g} s" for name, seconds in found.stages.items())
     spent = time.monotonic() - started
     errors().print(f"{found.word} after {spent:.3g} s{stages}: {found.reason}", soft_wrap=True)
     if found.verdict == Verdict.ERROR:
         raise typer.Exit(1)
-
-
-def _solved(network: Path, specification: Path, method: Method, resources: Resources, started: float) -> Finding:
-    if resources.memory_mb is not None and not HAS_MEMORY_LIMIT:
-        raise InputError("--memory-mb: only Linux can limit memory")
-    function, timeout_s = pickle.dumps(functools.partial(solve, method)), resources.timeout_s
-    # Nothing has been computed in this process yet, so that it can be forked.
-    worker = ProcessWorker(function, resources.threads or machine.cores(), forked=True)
-    try:
-        left = None if timeout_s is None else max(0.0, started + timeout_s - time.monotonic())
-        answer = worker.run(
-            (network, specification, left), Limits(None if left is None else left + GRACE_S, resources.memory_mb)
-        )
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
-    finally:
-        worker.kill()
-    if isinstance(answer, Failure) and answer.kind == Kind.INPUT:
-        raise InputError(answer.reason)
-    return finding(answer)
-
-
-def _write(results: Path | None, text: str) -> None:
-    if results is not None:
-        results.write_text(text, encoding="utf-8")

@@ -1,0 +1,119 @@
+"""``kreludomain bounds``: the bounds of all layers around one input, as tables and as arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from kreludomain.domain import LayerBounds
+from kreludomain.errors import InputError
+from kreludomain.network import Network, load
+from kreludomain.property import Region
+from kreludomain.property import box as box_region
+from kreludomain.run.config.data import load_csv, load_digits, read_array
+from kreludomain.run.config.fields import CsvData, DigitsData, RegionConfig, check
+from kreludomain.run.config.methods import method_from_arguments
+from kreludomain.run.output.screen import screen
+from kreludomain.run.output.tables import plain_table, shown
+from kreludomain.verify import bounds as layer_bounds
+
+
+def bounds(
+    network: Annotated[Path, typer.Argument(metavar="NETWORK", help="An ONNX file.")],
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="A CSV file with a row a sample.")] = None,
+    row: Annotated[int, typer.Option(min=0, help="The row of --csv, from 0.")] = 0,
+    scale: Annotated[float, typer.Option(help="The number that values of --csv are divided by.")] = 1.0,
+    layout: Annotated[str, typer.Option(help="hwc or chw: the order of the values of --csv.")] = "chw",
+    digits: Annotated[
+        int | None, typer.Option(metavar="I", min=0, help="One of scikit-learn's digits, from 0.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="test, train or all: where --digits counts.")] = "test",
+    array: Annotated[Path | None, typer.Option("--input", metavar="FILE.npy", help="An input as an array.")] = None,
+    box: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="LOWER.npy UPPER.npy", help="A box instead of a ball.")
+    ] = None,
+    norm: Annotated[str, typer.Option(help="inf, 1 or 2.")] = "inf",
+    epsilon: Annotated[float | None, typer.Option(help="The radius around the input.")] = None,
+    clip: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="The values that inputs can have."),
+    ] = None,
+    method: Annotated[str, typer.Option(help="A method's name, as in a configuration.")] = "deeppoly",
+    option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the method.")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write all bounds to a file.")] = None,
+) -> None:
+    """Show the bounds of all layers of NETWORK around one input."""
+    named, loaded = method_from_arguments(method, option or []), load(network)
+    sources = {"--csv": csv, "--digits": digits, "--input": array, "--box": box}
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) != 1:
+        raise InputError(f"give one of {', '.join(sources)}, not {' and '.join(given) or 'none'}")
+    if box is None and epsilon is None:
+        raise InputError("--epsilon: missing; it is the radius around the input")
+    region: Region
+    if box is not None:
+        region = box_region(*map(read_array, box))
+    else:
+        around = check(RegionConfig, {"norm": norm, "epsilon": epsilon, "clip": clip}, "region")
+        shape, first = loaded.input.shape, {"first": row if digits is None else digits, "count": 1}
+        if array is not None:
+            x = read_array(array)
+        elif csv is not None:
+            rows = {"csv": str(csv), "scale": scale, "layout": layout, **first}
+            x = load_csv(csv, check(CsvData, rows, "--csv"), shape)[0].x
+        else:
+            x = load_digits(check(DigitsData, {"name": "digits", "split": split, **first}, "--digits"), shape)[0].x
+        region = around.around(x)
+    found = layer_bounds(loaded, region, named.method)
+    if output is not None:
+        with output.open("wb") as file:
+            np.savez(file, **arrays(found))
+    console = screen()
+    console.print(layers_table(loaded, found))
+    console.print(outputs_table(loaded, found))
+
+
+def layers_table(network: Network, bounds: LayerBounds) -> Table:
+    """A row a node; a neuron is active or inactive where its sign is decided, counted where a ReLU takes it."""
+    columns = ("shape", "neurons", "unstable", "active", "inactive", "mean width", "max width")
+    table = plain_table("layer", "operator", *columns)
+    for node in network.nodes:
+        found = bounds[node.name]
+        counts = ["-"] * 3
+        if network.feeds_relu(node.name):
+            decided = (found.unstable, found.lower >= 0, (found.upper <= 0) & (found.lower < 0))
+            counts = [str(int(where.sum())) for where in decided]
+        width = found.width
+        table.add_row(
+            node.name,
+            node.operator.kind.lower(),
+            "x".join(map(str, node.shape)),
+            str(network.size(node.name)),
+            *counts,
+            shown(float(width.mean())),
+            shown(float(width.max())),
+        )
+    return table
+
+
+def outputs_table(network: Network, bounds: LayerBounds) -> Table:
+    """A row an output."""
+    table = plain_table("output", "lower", "upper")
+    found = bounds[network.output.name]
+    pairs = zip(found.lower.flatten().tolist(), found.upper.flatten().tolist(), strict=True)
+    for position, (lower, upper) in enumerate(pairs):
+        table.add_row(str(position), f"{lower:.6g}", f"{upper:.6g}")
+    return table
+
+
+def arrays(bounds: LayerBounds) -> dict[str, Any]:
+    """``NAME.lower`` and ``NAME.upper`` of every node."""
+    return {
+        f"{name}.{side}": getattr(found, side)[0].cpu().numpy()
+        for name, found in bounds.items()
+        for side in ("lower", "upper")
+    }

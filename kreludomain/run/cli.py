@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import os
 import shlex
@@ -10,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -19,53 +18,22 @@ from kreludomain.errors import InputError
 from kreludomain.run.bounds import bounds
 from kreludomain.run.engine import machine
 from kreludomain.run.engine.folder import INTERRUPTED
-from kreludomain.run.engine.progress import Mode
 from kreludomain.run.engine.runner import RunOptions, run_study
-from kreludomain.run.engine.study import Study, Threads
+from kreludomain.run.engine.study import Study
 from kreludomain.run.output.screen import errors, screen
 from kreludomain.run.studies import STUDIES
 from kreludomain.run.vnncomp.instance import verify
 
 
-def shared_options(
-    output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the results, instead of the configuration's.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder has.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the results that the folder has.")] = False,
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Processes; as many as fit the machine if not given.")
-    ] = None,
-    threads: Threads = None,
-    cluster: Annotated[Literal["ray"] | None, typer.Option(help="Where to compute instead of on this machine.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Nothing but errors and the last line.")] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="A line of JSON on stdout for each row as it comes, then a summary.")
-    ] = False,
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"] | None,
-        typer.Option(help="The level of the log; warnings if not given."),
-    ] = None,
-    log_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Log to the end of a file, not to stderr.")
-    ] = None,
-) -> RunOptions:
-    """The options that all studies share. Raises :class:`InputError` for two that contradict each other."""
-    if quiet and json:
-        raise InputError("--quiet and --json: give one of them, not both")
-    mode = Mode.JSON if json else Mode.QUIET if quiet else Mode.NORMAL
-    return RunOptions(output, overwrite, resume, workers, threads, cluster, mode, log_level, log_file)
-
-
 def command(study: type[Study[Any, Any, Any]]) -> Callable[..., None]:
     """The function of a study's command, as typer wants it: its parameters are its options."""
     own = inspect.signature(study.load, eval_str=True).parameters
-    shared = inspect.signature(shared_options, eval_str=True).parameters
+    shared = dict(inspect.signature(RunOptions, eval_str=True).parameters)
+    del shared["again"]  # made here of all the others
 
     def run(context: typer.Context, **given: Any) -> None:
-        options = shared_options(**{name: given[name] for name in shared})
-        arguments = {name: given[name] for name in own}
-        run_study(study, dataclasses.replace(options, again=_again(context, {*own, "output"})), **arguments)
+        options = RunOptions(**{name: given[name] for name in shared}, again=_again(context, {*own, "output"}))
+        run_study(study, options, **{name: given[name] for name in own})
 
     context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     parameters = [context, *own.values(), *shared.values()]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic
+from typing import Annotated, Any, Generic, Literal
 
 import typer
 
@@ -23,7 +23,7 @@ from kreludomain.run.engine.folder import CONFIG, RECORD, ROWS, Folder, json_lin
 from kreludomain.run.engine.pool import Pool, local_pool, ray_pool
 from kreludomain.run.engine.progress import Counts, Mode, log_to, watched
 from kreludomain.run.engine.record import Record
-from kreludomain.run.engine.study import AnyRow, AnyTask, Computed, Config, Key, Study
+from kreludomain.run.engine.study import AnyRow, AnyTask, Computed, Config, Key, Study, Threads
 from kreludomain.run.engine.worker import HAS_MEMORY_LIMIT, Failure, Success, warm_up
 from kreludomain.run.output.screen import errors, screen
 
@@ -32,21 +32,44 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The options that all studies share; ``None``: as the configuration says, or the default.
+    """The options that all studies share, which are those of their commands; ``None``: as the configuration says.
 
-    ``again``: the command line that resumes the run, for the line after Ctrl-C.
+    ``again``: the command line that resumes the run, for the line after Ctrl-C. Raises :class:`InputError` for two
+    options that contradict each other.
     """
 
-    output: Path | None = None
-    overwrite: bool = False
-    resume: bool = False
-    workers: int | None = None
-    threads: int | None = None
-    cluster: str | None = None
-    mode: Mode = Mode.NORMAL
-    log_level: str | None = None
-    log_file: Path | None = None
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the results, instead of the configuration's.")
+    ] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the results that the folder has.")] = False
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the results that the folder has.")] = False
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Processes; as many as fit the machine if not given.")
+    ] = None
+    threads: Threads = None
+    cluster: Annotated[Literal["ray"] | None, typer.Option(help="Where to compute instead of on this machine.")] = None
+    quiet: Annotated[bool, typer.Option("--quiet", help="Nothing but errors and the last line.")] = False
+    json: Annotated[
+        bool, typer.Option("--json", help="A line of JSON on stdout for each row as it comes, then a summary.")
+    ] = False
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(help="The level of the log; warnings if not given."),
+    ] = None
+    log_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Log to the end of a file, not to stderr.")] = (
+        None
+    )
     again: str = "--resume"
+
+    def __post_init__(self) -> None:
+        for one, other in (("overwrite", "resume"), ("quiet", "json")):
+            if getattr(self, one) and getattr(self, other):
+                raise InputError(f"--{one} and --{other}: give one of them, not both")
+
+    @property
+    def mode(self) -> Mode:
+        """The kind of output on the screen."""
+        return Mode.JSON if self.json else Mode.QUIET if self.quiet else Mode.NORMAL
 
     def applied(self, file: ConfigFile[Config]) -> ConfigFile[Config]:
         """The configuration with the options that replace its keys."""
@@ -63,8 +86,6 @@ def run_study(
     Raises :class:`InputError` for wrong input, and ``typer.Exit`` with the exit code after Ctrl-C and
     for rows that cannot be right.
     """
-    if options.overwrite and options.resume:
-        raise InputError("--overwrite and --resume: give one of them, not both")
     log_to(options.log_level or ("error" if options.mode == Mode.QUIET else "warning"), options.log_file)
     with session(f"go on with: {options.again}") as open_folder:
         file = options.applied(kind.load(**arguments))

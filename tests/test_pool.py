@@ -18,7 +18,7 @@ from kreludomain import Interval, Query, Verdict
 from kreludomain.run.engine.machine import cores, free_mb, share
 from kreludomain.run.engine.pool import local_pool
 from kreludomain.run.engine.runner import Schedule
-from kreludomain.run.engine.study import Key, Row, Task
+from kreludomain.run.engine.study import Row, Task
 from kreludomain.run.engine.worker import Failure, Kind, Limits, Success
 from kreludomain.verify import METHODS
 
@@ -117,18 +117,17 @@ def test_work_is_shared_out_within_cores_and_memory() -> None:
 class Keyed(Row):
     """A row that is nothing but its key."""
 
-    values: Key
+    identity = ("sample", "method")
+
+    sample: int
+    method: int = 0
     seconds: float = 0.0
     reason: str = ""
     outcome = ""
 
-    @property
-    def key(self) -> Key:
-        return self.values
-
 
 def test_methods_are_measured_first_and_then_the_slow_ones_come_first() -> None:
-    tasks = {key: Task(row=Keyed(key), text="", kind=str(key[1])) for key in itertools.product(range(4), range(3))}
+    tasks = {key: Task(row=Keyed(*key), text="", kind=str(key[1])) for key in itertools.product(range(4), range(3))}
     schedule = Schedule(tasks.values())
 
     def following() -> object:
@@ -147,8 +146,8 @@ def test_methods_are_measured_first_and_then_the_slow_ones_come_first() -> None:
 
 
 def test_a_task_waits_for_the_row_that_it_needs() -> None:
-    first = Task(row=Keyed(("network",)), text="", kind="network")
-    second = Task(row=Keyed(("sample",)), text="", kind="sample", needs=first.key)
+    first = Task(row=Keyed(0), text="", kind="network")
+    second = Task(row=Keyed(1), text="", kind="sample", needs=first.key)
     schedule = Schedule([second, first])
     assert (schedule.next(), schedule.next()) == (first, None)
     schedule.finished(first, 2.0)

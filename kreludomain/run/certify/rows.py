@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from kreludomain.run.config.methods import NamedMethod
-from kreludomain.run.engine.study import Key, Row
+from kreludomain.run.engine.study import Row
 from kreludomain.run.output.tables import csv_text, mean, median, plain_table, shown
 from kreludomain.verify import Verdict
 
@@ -25,6 +25,8 @@ class CertifyRow(Row):
     seconds that went into each stage of the method.
     """
 
+    identity = ("index", "method")
+
     index: int
     label: int
     predicted: int
@@ -38,10 +40,6 @@ class CertifyRow(Row):
     counterexample: str | None = None
     widths: Mapping[str, float | None] = field(default_factory=dict)
     stages: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def key(self) -> Key:
-        return self.index, self.method
 
     @property
     def outcome(self) -> str:

@@ -177,7 +177,7 @@ def json_line(values: DataclassInstance | Mapping[str, Any]) -> str:
     return json.dumps(_json(values if isinstance(values, Mapping) else dataclasses.asdict(values)), allow_nan=False)
 
 
-def file_name(folder: str, parts: Iterable[str | int], suffix: str) -> str:
+def file_name(folder: str, parts: Iterable[object], suffix: str) -> str:
     """The name of a file that is kept with a row, ``folder/PARTS.suffix``; odd characters become underscores."""
     words = (re.sub(r"[^A-Za-z0-9.=-]+", "_", str(part)) for part in parts)
     return f"{folder}/{'_'.join(words)}.{suffix}"

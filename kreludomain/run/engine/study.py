@@ -41,7 +41,7 @@ from kreludomain.run.engine.folder import Folder
 from kreludomain.run.engine.worker import Failure, Limits
 
 #: The identity of a row within its run; made of the row's own fields, so that it is found again in a file.
-Key = tuple[str | int, ...]
+Key = tuple[str | int | float | None, ...]
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file; configs/ has examples.")]
 Threads = Annotated[int | None, typer.Option(metavar="N", min=1, help="Threads of each process.")]
@@ -58,10 +58,13 @@ class Row(ABC):
     seconds: float
     reason: str
 
+    #: The names of the fields that tell it from the other rows of its run.
+    identity: ClassVar[tuple[str, ...]]
+
     @property
-    @abstractmethod
     def key(self) -> Key:
         """The key of the task that this is the row of."""
+        return tuple(getattr(self, name) for name in self.identity)
 
     @property
     @abstractmethod

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from rich.table import Table
 
 from kreludomain.analysis.invert import InvertibilityRadius
-from kreludomain.run.engine.study import Key, Row
+from kreludomain.run.engine.study import Row
 from kreludomain.run.output.tables import picked, plain_table, records_csv, shown
 
 Point = tuple[float, ...]
@@ -25,6 +25,8 @@ class RadiusRow(Row):
     ``residual`` and which are ``apart`` from each other (for a transformation: their second images). ``strict`` and
     ``reason`` as in :class:`~kreludomain.analysis.invert.InvertibilityRadius`, the counts as in its ``Effort``.
     """
+
+    identity = ("index", "question", "network", "onto", "norm", "method")
 
     index: int
     center: Point
@@ -48,10 +50,6 @@ class RadiusRow(Row):
     residual: float | None = None
     apart: float | None = None
     notes: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> Key:
-        return self.index, self.question, self.network, self.onto or "", self.norm, self.method
 
     @property
     def outcome(self) -> str:

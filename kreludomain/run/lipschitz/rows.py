@@ -10,7 +10,7 @@ from rich.table import Table
 
 from kreludomain.analysis.lipschitz import Bracket
 from kreludomain.analysis.lipschitz.bracket import ORDER_TOL
-from kreludomain.run.engine.study import Key, Row
+from kreludomain.run.engine.study import Row
 from kreludomain.run.output.tables import Cell, median, picked, plain_table, records_csv, shown
 
 #: Names of certified constants, and of the radii that follow from them.
@@ -34,6 +34,8 @@ class ArchitectureRow(Row):
     product (``None`` without draws), ``slope`` that of ``Estimate``. ``reason``: why there is nothing.
     """
 
+    identity = ("kind", "architecture", "initialisation")
+
     architecture: str
     initialisation: str
     estimate: float | None = None
@@ -43,10 +45,6 @@ class ArchitectureRow(Row):
     seconds: float = 0.0
     reason: str = ""
     kind: Literal["architecture"] = "architecture"
-
-    @property
-    def key(self) -> Key:
-        return self.kind, self.architecture, self.initialisation
 
     @property
     def outcome(self) -> str:
@@ -67,6 +65,8 @@ class NetworkRow(Row):
     the solver ended, or why there is no value. ``reason``: why there are no constants.
     """
 
+    identity = ("kind", "network")
+
     network: str
     norm: str
     estimate: float | None = None
@@ -79,10 +79,6 @@ class NetworkRow(Row):
     axes: Mapping[str, int | float | str] = field(default_factory=dict)
     reason: str = ""
     kind: Literal["network"] = "network"
-
-    @property
-    def key(self) -> Key:
-        return self.kind, self.network
 
     @property
     def outcome(self) -> str:
@@ -107,6 +103,8 @@ class SampleRow(Row):
     nothing was found or asked for. ``notes``: searches that ended early. ``reason``: why there is less.
     """
 
+    identity = ("kind", "network", "index")
+
     network: str
     index: int
     label: int
@@ -122,10 +120,6 @@ class SampleRow(Row):
     notes: tuple[str, ...] = ()
     reason: str = ""
     kind: Literal["sample"] = "sample"
-
-    @property
-    def key(self) -> Key:
-        return self.kind, self.network, self.index
 
     @property
     def outcome(self) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from rich.table import Table
 
-from kreludomain.run.engine.study import Key, Row
+from kreludomain.run.engine.study import Row
 from kreludomain.run.output.tables import median, picked, plain_table, records_csv, shown
 
 #: Layers of the estimates that keep no ReLU layer, and every one.
@@ -44,6 +44,8 @@ class MomentRow(Row):
     themselves, of the row that the figure shows. ``reason``: why there are no estimates.
     """
 
+    identity = ("kind", "index", "noise")
+
     index: int
     label: int
     noise: str
@@ -55,10 +57,6 @@ class MomentRow(Row):
     seconds: float = 0.0
     reason: str = ""
     kind: Literal["moments"] = "moments"
-
-    @property
-    def key(self) -> Key:
-        return self.kind, self.index, self.noise
 
     @property
     def outcome(self) -> str:
@@ -76,6 +74,8 @@ class AttackRow(Row):
     of the same size in a random direction within the same pixels or frequencies. ``arrays``: a file in the folder with
     the noise and all scores. ``reason``: why the attack did not succeed, or was not tried.
     """
+
+    identity = ("kind", "index", "attack")
 
     index: int
     label: int
@@ -96,10 +96,6 @@ class AttackRow(Row):
     seconds: float = 0.0
     reason: str = ""
     kind: Literal["attack"] = "attack"
-
-    @property
-    def key(self) -> Key:
-        return self.kind, self.index, self.attack
 
     @property
     def outcome(self) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from kreludomain.analysis.reachable import NeuronPair, relaxation_vertices, volume
 from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.engine.folder import Folder
-from kreludomain.run.engine.study import Computed, Key, Row, Task
+from kreludomain.run.engine.study import Computed, Row, Task
 from kreludomain.run.output.tables import csv_text, plain_table, shown
 from kreludomain.run.show.base import Scene, ShowStudy
 from kreludomain.run.show.config import GroupConfig, PairBounds
@@ -27,6 +27,8 @@ class RelaxationRow(Row):
     range of ``weights . y`` over it.
     """
 
+    identity = ("relaxation",)
+
     relaxation: str
     vertices: tuple[tuple[float, float, float, float], ...] = ()
     volume: float | None = None
@@ -34,10 +36,6 @@ class RelaxationRow(Row):
     highest: float | None = None
     seconds: float = 0.0
     reason: str = ""
-
-    @property
-    def key(self) -> Key:
-        return (self.relaxation,)
 
     @property
     def outcome(self) -> str:

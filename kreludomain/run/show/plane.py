@@ -29,7 +29,7 @@ from kreludomain.run.config.fields import RegionConfig
 from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.config.methods import NamedMethod, try_methods
 from kreludomain.run.engine.folder import Folder, arrays_file
-from kreludomain.run.engine.study import Computed, Key, Row, Task
+from kreludomain.run.engine.study import Computed, Row, Task
 from kreludomain.run.output.tables import picked, plain_table, records_csv, shown
 from kreludomain.run.show.base import Scene, ShowStudy
 from kreludomain.run.show.config import DirectionValue, PlaneConfig
@@ -52,6 +52,8 @@ class SetRow(Row):
     inputs (``points``); both are in ``reachable_set.npz``.
     """
 
+    identity = ("method",)
+
     method: str | None
     joint: bool = False
     vertices: tuple[tuple[float, float], ...] = ()
@@ -64,10 +66,6 @@ class SetRow(Row):
     seconds: float = 0.0
     reason: str = ""
     notes: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> Key:
-        return () if self.method is None else (self.method,)
 
     @property
     def outcome(self) -> str:

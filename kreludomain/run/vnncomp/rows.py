@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from rich.table import Table
 
-from kreludomain.run.engine.study import Key, Row
+from kreludomain.run.engine.study import Row
 from kreludomain.run.output.tables import csv_text, plain_table, shown
 
 
@@ -19,6 +19,8 @@ class InstanceRow(Row):
     those of its process, ``stages`` those of the method's stages, ``counterexample`` is a file in the folder.
     """
 
+    identity = ("index",)
+
     index: int
     family: str
     network: str
@@ -29,10 +31,6 @@ class InstanceRow(Row):
     stages: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
     counterexample: str | None = None
-
-    @property
-    def key(self) -> Key:
-        return (self.index,)
 
     @property
     def outcome(self) -> str:

@@ -22,7 +22,7 @@ import kreludomain as kd
 from kreludomain.network import Network, load, with_input
 from kreludomain.property import load_vnnlib
 from kreludomain.property.vnnlib import parse_vnnlib
-from kreludomain.run.vnncomp.instances import read_instances
+from kreludomain.run.vnncomp.instance import read_instances
 
 #: A hard question: no bounds prove it, no attack refutes it, and branching takes longer than anyone waits.
 HARD = (12, 80, 80, 80, 80, 80, 3)

@@ -10,12 +10,14 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
+from kreludomain.activations import Relu
 from kreludomain.attack import Attack, PGDAttack
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Abstraction, DecisionQuery, LayerBounds, Method, PriorBounds, Query
 from kreludomain.errors import InputError
-from kreludomain.network import Network, Runtime
-from kreludomain.property import Claim, Region
+from kreludomain.network import Network, Node, Runtime
+from kreludomain.network.operators import Activation, Input, Linear
+from kreludomain.property import Claim, Region, robustness
 from kreludomain.verify.methods import make_method
 
 
@@ -154,3 +156,19 @@ def predict(network: Network, x: Tensor) -> Tensor:
     """The class of each input ``(N, *input_shape)``: the position of the largest output, ``(N,)``."""
     with torch.no_grad():
         return network(x.to(dtype=network.dtype, device=network.device)).flatten(1).argmax(1)
+
+
+def try_on(method: str | Method, region: Region) -> None:
+    """Runs a method on a network of two inputs and two neurons; ``region`` is one of its inputs ``(2,)``.
+
+    This takes no time, and finds mistakes that only show in use, such as a solver that cannot take the region: raises
+    what the method raises.
+    """
+    weight = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
+    nodes = (
+        Node("input", Input((2,))),
+        Node("hidden", Linear(weight, None, (2,)), ("input",)),
+        Node("relu", Activation(Relu(), (2,)), ("hidden",)),
+        Node("output", Linear(weight, None, (2,)), ("relu",)),
+    )
+    certify(Network(nodes), region, robustness(0, 2), method, attack=False, tight=True)

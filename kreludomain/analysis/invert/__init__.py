@@ -19,7 +19,7 @@ from kreludomain.analysis.invert.radius import (
     preimage_radius,
     transformation_radius,
 )
-from kreludomain.analysis.invert.witness import Witness, jacobian
+from kreludomain.analysis.invert.witness import Witness, jacobian, reverses_orientation
 
 __all__ = [
     "Effort",
@@ -31,5 +31,6 @@ __all__ = [
     "jacobian",
     "pair_radius",
     "preimage_radius",
+    "reverses_orientation",
     "transformation_radius",
 ]

@@ -92,3 +92,16 @@ def jacobian(network: Network, x: Tensor) -> Tensor:
         found = torch.autograd.functional.jacobian(lambda v: network(v[None])[0].flatten(), x)
     result: Tensor = found.reshape(network.size(network.output.name), -1)
     return result
+
+
+def reverses_orientation(network: Network, points: Tensor) -> Tensor:
+    """Whether the Jacobian's determinant is negative, ``(N,)``, at points ``(N, *input_shape)``.
+
+    The network has as many outputs as inputs.
+    """
+    with torch.enable_grad():
+        points = points.clone().requires_grad_()
+        images = network(points).flatten(1)
+        rows = [torch.autograd.grad(image.sum(), points, retain_graph=True)[0].flatten(1) for image in images.T]
+    negative: Tensor = torch.linalg.det(torch.stack(rows, 1)) < 0
+    return negative

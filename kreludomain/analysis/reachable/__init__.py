@@ -2,7 +2,7 @@
 ``kreludomain show``."""
 
 from kreludomain.analysis.reachable.pair import RELAXATIONS, NeuronPair, faces, relaxation_vertices, volume
-from kreludomain.analysis.reachable.plane import Plane, SupportBounds
+from kreludomain.analysis.reachable.plane import Plane, SupportBounds, linear_expression
 from kreludomain.analysis.reachable.polygon import (
     CircumscribedPolygon,
     SupportFunction,
@@ -27,6 +27,7 @@ __all__ = [
     "circumscribe",
     "convex_hull",
     "faces",
+    "linear_expression",
     "linear_pieces",
     "nesting_violations",
     "reachable_set",

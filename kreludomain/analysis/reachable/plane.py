@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +14,24 @@ from kreludomain.domain import Abstraction
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.property import Objective
+
+
+def linear_expression(given: int | Mapping[int, float] | Sequence[float], size: int) -> Tensor:
+    """Weights ``(size,)`` of a node's entries: one entry by its position, weights by position, or a weight for each.
+
+    Raises :class:`InputError` for a position that there is not, and for another number of weights than ``size``.
+    """
+    if isinstance(given, Sequence):
+        if len(given) != size:
+            raise InputError(f"{len(given)} weights, the node has {size} entries")
+        return torch.tensor(given, dtype=torch.float64)
+    weights = {given: 1.0} if isinstance(given, int) else given
+    row = torch.zeros(size, dtype=torch.float64)
+    for position, weight in weights.items():
+        if not 0 <= position < size:
+            raise InputError(f"there is no entry {position}, the node has {size} (from 0)")
+        row[position] = weight
+    return row
 
 
 @dataclass(frozen=True, eq=False)

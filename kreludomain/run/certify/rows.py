@@ -45,6 +45,11 @@ class CertifyRow(Row):
     def outcome(self) -> str:
         return self.verdict.value
 
+    @property
+    def margin_text(self) -> str:
+        """The margin in tables; where there is none, the verdict."""
+        return self.verdict.value if self.margin is None else shown(self.margin)
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -144,14 +149,10 @@ def margins_table(rows: Sequence[CertifyRow], methods: Sequence[str], most: int 
         by_sample.setdefault(row.index, {})[row.method] = row
     for index, found in list(by_sample.items())[:most]:
         label = next(iter(found.values())).label
-        table.add_row(str(index), str(label), *(_margin(found[method]) for method in methods))
+        table.add_row(str(index), str(label), *(found[method].margin_text for method in methods))
     if len(by_sample) > most:
         table.caption = f"and {len(by_sample) - most} more in margins.csv"
     return table
-
-
-def _margin(row: CertifyRow) -> str:
-    return row.verdict.value if row.margin is None else shown(row.margin)
 
 
 def widths_table(summaries: Sequence[Summary]) -> Table:
@@ -168,28 +169,13 @@ def all_layers(summaries: Iterable[Summary]) -> list[str]:
 
 
 def csv_files(summaries: Sequence[Summary], rows: Sequence[CertifyRow]) -> dict[str, str]:
-    """The files of a comparison by name."""
-    return {
-        "comparison.csv": comparison_csv(summaries),
-        "margins.csv": margins_csv(rows),
-        "widths.csv": widths_csv(summaries),
-    }
-
-
-def comparison_csv(summaries: Sequence[Summary]) -> str:
-    """A row a method."""
+    """The files of a comparison by name: a row a method, a row a sample and method, a row a layer."""
     numbers = ("median_margin", "mean_margin", "median_seconds", "mean_seconds")
-    rows = ([s.method, *s.verdicts.values(), *(getattr(s, name) for name in numbers)] for s in summaries)
-    return csv_text(["method", *(v.value for v in Verdict), *numbers], rows)
-
-
-def margins_csv(rows: Sequence[CertifyRow]) -> str:
-    """A row a sample and method."""
+    methods = ([s.method, *s.verdicts.values(), *(getattr(s, name) for name in numbers)] for s in summaries)
     columns = ("index", "label", "predicted", "method", "verdict", "margin", "seconds")
-    return csv_text(columns, ([getattr(row, name) for name in columns] for row in rows))
-
-
-def widths_csv(summaries: Sequence[Summary]) -> str:
-    """A row a layer, a column a method."""
-    rows = ([layer, *(s.widths.get(layer) for s in summaries)] for layer in all_layers(summaries))
-    return csv_text(["layer", *(s.method for s in summaries)], rows)
+    widths = ([layer, *(s.widths.get(layer) for s in summaries)] for layer in all_layers(summaries))
+    return {
+        "comparison.csv": csv_text(["method", *(v.value for v in Verdict), *numbers], methods),
+        "margins.csv": csv_text(columns, ([getattr(row, name) for name in columns] for row in rows)),
+        "widths.csv": csv_text(["layer", *(s.method for s in summaries)], widths),
+    }

@@ -96,8 +96,8 @@ def run_study(
         if file.config.cluster is None:
             warm_up(kind.__module__)
         study = kind.prepare(file)
-        folder = open_folder(target, options.overwrite, study.files, options.resume)
-        run = Run(study, folder, _begin(study, file, folder, options.resume))
+        folder = open_folder(target, options.overwrite, kind.files, options.resume)
+        run = Run(study, folder, _begin(kind.name, study, file, folder, options.resume))
         run.finish(file.config, options.mode)
         rows = run.in_order()
         _report(study, folder, rows, options.mode)
@@ -110,17 +110,17 @@ def run_study(
 
 
 def _begin(
-    study: Study[Config, AnyTask, AnyRow], file: ConfigFile[Config], folder: Folder, resume: bool
+    name: str, study: Study[Config, AnyTask, AnyRow], file: ConfigFile[Config], folder: Folder, resume: bool
 ) -> dict[Key, AnyRow]:
     """The rows that a resumed run has left, by their keys; a new run writes its configuration and record."""
-    now = Record(study.name, file.deciding(), study.contents())
+    now = Record(name, file.deciding(), study.contents())
     if resume and (folder.path / ROWS).exists():
         now.check_resumes(Record.read(folder.path), folder.path)
         try:
             rows = [study.read_row(values) for values in folder.resumed()]
         except ValueError as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"{folder.path / ROWS}: not the rows of {study.name} ({reason})") from None
+            raise InputError(f"{folder.path / ROWS}: not the rows of {name} ({reason})") from None
         return {row.key: row for row in rows}
     folder.write(CONFIG, file.resolved(folder.path, versions(**study.solver_versions())))
     folder.write(RECORD, now.text())

@@ -12,6 +12,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from kreludomain.analysis.invert import reverses_orientation
 from kreludomain.network import Network
 from kreludomain.run.invert.config import InvertConfig, WindowConfig
 from kreludomain.run.invert.rows import RadiusRow
@@ -102,12 +103,10 @@ def plane_figure(
 
 
 def orientation(network: Network, window: WindowConfig) -> np.ndarray:
-    """Whether the network reverses the orientation: its Jacobian's determinant is negative; on a grid (rows: y)."""
+    """Whether the network reverses the orientation, on a grid (rows: y)."""
     x, y = (torch.linspace(window.lower[i], window.upper[i], _GRID, dtype=torch.float64) for i in (0, 1))
-    points = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, *network.input.shape).requires_grad_()
-    images = network(points).flatten(1)
-    rows = [torch.autograd.grad(images[:, i].sum(), points, retain_graph=True)[0].flatten(1) for i in (0, 1)]
-    negative: np.ndarray = (torch.linalg.det(torch.stack(rows, 1)) < 0).reshape(_GRID, _GRID).numpy()
+    points = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).reshape(-1, *network.input.shape)
+    negative: np.ndarray = reverses_orientation(network, points).reshape(_GRID, _GRID).numpy()
     return negative
 
 

@@ -110,8 +110,7 @@ def _margins(runs: Sequence[FinishedRun]) -> list[list[str]]:
     labels = [method.label for run in runs for method in run.methods]
     found: dict[tuple[int, int], dict[str, str]] = {}
     for row in data.every_row(runs):
-        said = row.verdict.value if row.margin is None else shown(row.margin)
-        found.setdefault((row.index, row.label), {})[row.method] = said
+        found.setdefault((row.index, row.label), {})[row.method] = row.margin_text
     return [
         [str(index), str(label), *(cells.get(name, "-") for name in labels)]
         for (index, label), cells in sorted(found.items())

@@ -1,17 +1,25 @@
-"""The configuration of ``kreludomain show``: the keys of its two kinds of YAML file, ``plane`` and ``group``."""
+"""The configuration of ``kreludomain show``: the keys of its two kinds of YAML file, and their network and region."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import torch
 from pydantic import BeforeValidator, Field, PlainValidator, Strict, field_validator, model_validator
+from torch import Tensor
 
 from kreludomain.analysis.reachable import RELAXATIONS
+from kreludomain.errors import InputError
+from kreludomain.network import Network, load
 from kreludomain.options import Keys, wrong
+from kreludomain.property import Region, box
+from kreludomain.run.config.data import Sample, load_samples
 from kreludomain.run.config.fields import Data, FilePath, Interval, Numbers, RegionConfig, Text
-from kreludomain.run.config.files import RunKeys
+from kreludomain.run.config.files import ConfigFile, RunKeys
 from kreludomain.run.config.methods import MethodItem, Methods, parse_method
+from kreludomain.run.engine.record import network_hash, samples_hash
 
 
 class BoxConfig(Keys):
@@ -153,3 +161,38 @@ class GroupConfig(RunKeys):
         if 0 in weights:
             raise wrong({(): "should not be zero: one neuron alone has no joint relaxation to show"})
         return weights
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A network, a region (batch of one) that fits it, and the sample that the region is around, if it is of data."""
+
+    network: Network
+    region: Region
+    samples: tuple[Sample, ...]
+
+    @classmethod
+    def load(cls, file: ConfigFile[RunKeys], config: SceneConfig) -> Scene:
+        """Raises :class:`InputError` for a file that cannot be read and for what does not fit the network."""
+        network = load(file.path(config.network))
+        shape, given, samples = network.input.shape, config.region, list[Sample]()
+        if config.data is not None:
+            samples = load_samples(file, config.data.model_copy(update={"count": 1}), shape)
+        with file.named():
+            region: Region
+            if isinstance(given, BoxConfig):
+                region = box(*(_reshaped(values, shape, "region") for values in (given.lower, given.upper)))
+            else:
+                region = given.around(samples[0].x if samples else _reshaped(config.input or (), shape, "input"))
+            return cls(network, region.fit(network), tuple(samples))
+
+    def contents(self) -> Mapping[str, str]:
+        """The hashes of the network and of the data."""
+        return {"network": network_hash(self.network), "data": samples_hash(self.samples)}
+
+
+def _reshaped(values: tuple[float, ...], shape: tuple[int, ...], key: str) -> Tensor:
+    size = int(torch.Size(shape).numel())
+    if len(values) != size:
+        raise InputError(f"{key}: {len(values)} numbers, the network takes {size}")
+    return torch.tensor(values, dtype=torch.float64).reshape(shape)

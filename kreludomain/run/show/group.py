@@ -12,10 +12,9 @@ from rich.console import Console
 from kreludomain.analysis.reachable import NeuronPair, relaxation_vertices, volume
 from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.engine.folder import Folder
-from kreludomain.run.engine.study import Computed, Row, Task
+from kreludomain.run.engine.study import Computed, Row, Study, Task
 from kreludomain.run.output.tables import csv_text, plain_table, shown
-from kreludomain.run.show.base import Scene, ShowStudy
-from kreludomain.run.show.config import GroupConfig, PairBounds
+from kreludomain.run.show.config import GroupConfig, PairBounds, Scene
 from kreludomain.verify import abstract
 
 
@@ -43,7 +42,7 @@ class RelaxationRow(Row):
 
 
 @dataclass(frozen=True, eq=False)
-class GroupStudy(ShowStudy[GroupConfig, Task[RelaxationRow], RelaxationRow]):
+class GroupStudy(Study[GroupConfig, Task[RelaxationRow], RelaxationRow]):
     """``kreludomain show`` of a pair of neurons."""
 
     config_model = GroupConfig

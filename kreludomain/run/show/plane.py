@@ -8,10 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 from kreludomain.analysis.reachable import (
     Plane,
@@ -19,20 +17,19 @@ from kreludomain.analysis.reachable import (
     SupportBounds,
     area,
     circumscribe,
+    linear_expression,
     nesting_violations,
     reachable_set,
 )
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Query
-from kreludomain.errors import InputError
 from kreludomain.run.config.fields import RegionConfig
 from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.config.methods import NamedMethod, try_methods
 from kreludomain.run.engine.folder import Folder, arrays_file
-from kreludomain.run.engine.study import Computed, Row, Task
+from kreludomain.run.engine.study import Computed, Row, Study, Task
 from kreludomain.run.output.tables import picked, plain_table, records_csv, shown
-from kreludomain.run.show.base import Scene, ShowStudy
-from kreludomain.run.show.config import DirectionValue, PlaneConfig
+from kreludomain.run.show.config import DirectionValue, PlaneConfig, Scene
 
 #: The file with the points and the pieces of the reachable set.
 ARRAYS = "reachable_set.npz"
@@ -133,7 +130,7 @@ class SetTask(Task[SetRow]):
 
 
 @dataclass(frozen=True, eq=False)
-class PlaneStudy(ShowStudy[PlaneConfig, SetTask, SetRow]):
+class PlaneStudy(Study[PlaneConfig, SetTask, SetRow]):
     """``kreludomain show`` of reachable sets."""
 
     config_model = PlaneConfig
@@ -151,7 +148,12 @@ class PlaneStudy(ShowStudy[PlaneConfig, SetTask, SetRow]):
         ball = config.region if isinstance(config.region, RegionConfig) else RegionConfig(epsilon=1.0)
         with file.named():
             size = network.size(network.output.name if given.node is None else network[given.node].name)
-            plane = Plane.of(network, _expression(given.x, size, "x"), _expression(given.y, size, "y"), given.node)
+        with file.named("plane.x"):
+            x = linear_expression(given.x, size)
+        with file.named("plane.y"):
+            y = linear_expression(given.y, size)
+        with file.named():
+            plane = Plane.of(network, x, y, given.node)
         try_methods(file, ball, config.methods)
         return cls(config, scene, plane)
 
@@ -236,21 +238,6 @@ def _stored(folder: Folder, row: SetRow) -> ReachableSet | None:
     with np.load(folder.path / ARRAYS) as arrays:
         pieces = np.split(arrays["vertices"], np.cumsum(arrays["sizes"])[:-1]) if len(arrays["sizes"]) else []
         return ReachableSet(arrays["points"], tuple(pieces), row.polygon)
-
-
-def _expression(given: DirectionValue, size: int, key: str) -> Tensor:
-    """A direction as weights of a node's ``size`` entries."""
-    if isinstance(given, list):
-        if len(given) != size:
-            raise InputError(f"plane.{key}: {len(given)} weights, the node has {size} entries")
-        return torch.tensor(given, dtype=torch.float64)
-    weights = {given: 1.0} if isinstance(given, int) else given
-    row = torch.zeros(size, dtype=torch.float64)
-    for position, weight in weights.items():
-        if position >= size:
-            raise InputError(f"plane.{key}: there is no entry {position}, the node has {size} (from 0)")
-        row[position] = weight
-    return row
 
 
 def _label(given: DirectionValue, node: str | None) -> str:

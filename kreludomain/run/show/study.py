@@ -9,20 +9,22 @@ from kreludomain.errors import InputError
 from kreludomain.run.config.files import ConfigFile, load_config
 from kreludomain.run.config.yaml_text import read_yaml
 from kreludomain.run.engine.study import ConfigPath, Study
-from kreludomain.run.show.base import ShowStudy
 from kreludomain.run.show.config import GroupConfig, PlaneConfig
 from kreludomain.run.show.group import GroupStudy, RelaxationRow
 from kreludomain.run.show.plane import PlaneStudy, SetRow
 
 #: The study of each kind of configuration, by the key that only this kind has.
-KINDS: dict[str, type[ShowStudy[Any, Any, Any]]] = {"plane": PlaneStudy, "group": GroupStudy}
+KINDS: dict[str, type[Study[Any, Any, Any]]] = {"plane": PlaneStudy, "group": GroupStudy}
 
 
-class Show(ShowStudy[Any, Any, Any]):
+class Show(Study[Any, Any, Any]):
     """``kreludomain show``: :meth:`prepare` returns the study of the configuration's kind."""
 
+    name = "show"
+    help = "Draw reachable sets in a plane, or the relaxations of a pair of neurons, as CONFIG says."
     config_model = PlaneConfig | GroupConfig
     row_type = SetRow | RelaxationRow
+    files = ("reach.*", "sets.csv", "reachable_set.npz", "group.*")
 
     @classmethod
     def load(cls, config: ConfigPath) -> ConfigFile[Any]:

@@ -24,13 +24,14 @@ from kreludomain.run.vnncomp.instance import (
     GRACE_S,
     WORDS,
     Device,
+    Instance,
     MemoryMb,
     MethodName,
     MethodOptions,
+    read_instances,
     solve,
     solver_method,
 )
-from kreludomain.run.vnncomp.instances import Instance, read_instances
 from kreludomain.run.vnncomp.rows import InstanceRow, families_table, results_csv
 
 TABLE = "results.csv"

@@ -19,7 +19,7 @@ from test_run import project, rows_of
 from kreludomain.run.certify.study import Certify
 from kreludomain.run.engine.runner import run_study
 from kreludomain.run.report.data import as_image, closest, longest, read_runs
-from kreludomain.run.report.plots import image
+from kreludomain.run.report.page import image
 
 VOID = {"img", "meta", "br"}
 

@@ -17,8 +17,7 @@ from kreludomain import InputError, Interval, Network, Verdict, to_onnx
 from kreludomain.run.certify.rows import CertifyRow, joint_gains, margins_table, summarise, summary_table
 from kreludomain.run.certify.study import Certify, CertifyConfig, Compare
 from kreludomain.run.config.data import load_csv, load_digits
-from kreludomain.run.config.fields import CsvData, DigitsData, check
-from kreludomain.run.config.files import load_config
+from kreludomain.run.config.files import CsvData, DigitsData, check, load_config
 from kreludomain.run.config.methods import named_method
 from kreludomain.run.config.yaml_text import parse_yaml
 from kreludomain.run.engine.folder import Folder, json_line

@@ -15,7 +15,7 @@ from kreludomain.network import Network, load
 from kreludomain.property import Region
 from kreludomain.property import box as box_region
 from kreludomain.run.config.data import load_csv, load_digits, read_array
-from kreludomain.run.config.fields import CsvData, DigitsData, RegionConfig, check
+from kreludomain.run.config.files import CsvData, DigitsData, RegionConfig, check
 from kreludomain.run.config.methods import method_from_arguments
 from kreludomain.run.output.screen import screen
 from kreludomain.run.output.tables import plain_table, shown

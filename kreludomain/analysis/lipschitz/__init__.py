@@ -2,7 +2,8 @@
 
 *Certified upper bounds*: :func:`product` and :func:`lipsdp` for all inputs, :class:`LocalBounds` over a region.
 *Lower bounds*: :func:`sampled_slope` and :func:`sampled_slope_anywhere`. *Certified radii*: :func:`lipschitz_radius`,
-:func:`local_radius`, :func:`certified_radius`. *Estimates, not bounds*: :class:`Architecture`, :func:`estimate_of`.
+:func:`local_radius`, :func:`certified_radius`, and :func:`robust_radii` for all of them. *Estimates, not bounds*:
+:class:`Architecture`, :func:`estimate_of`.
 """
 
 from kreludomain.analysis.lipschitz.affine import AffineMap, Layer, layers
@@ -30,6 +31,7 @@ from kreludomain.analysis.lipschitz.radius import (
     local_radius,
     margin_factor,
     margins,
+    robust_radii,
 )
 from kreludomain.analysis.lipschitz.sampled import Slope, sampled_slope, sampled_slope_anywhere
 from kreludomain.analysis.lipschitz.semidefinite import LipSdp, lipsdp
@@ -69,6 +71,7 @@ __all__ = [
     "operator_norm",
     "power_iteration",
     "product",
+    "robust_radii",
     "sampled_slope",
     "sampled_slope_anywhere",
 ]

@@ -8,8 +8,9 @@ at which an attack succeeds, both by bisection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -26,6 +27,9 @@ from kreludomain.rounding import ROUNDING
 from kreludomain.verify import make_method
 
 Clip = tuple[float, float] | None
+
+#: The name of the radius that local constants prove.
+LOCAL = "local"
 
 #: The note of an input that is misclassified, whose radius is 0.
 MISCLASSIFIED = "the input is misclassified"
@@ -156,6 +160,34 @@ def certified_radius(
         return RobustRadius(0.0, 0.0, (MISCLASSIFIED,))
     radius = _bisect(holds, search, deadline, start)
     return replace(radius, notes=tuple(dict.fromkeys((*radius.notes, *notes))))
+
+
+def robust_radii(
+    local: LocalBounds,
+    x: Tensor,
+    label: int,
+    search: RadiusSearch,
+    constants: Mapping[str, float],
+    bounds: str | Method = "deeppoly",
+    methods: Mapping[str, str | Method] = MappingProxyType({}),
+    timeout_s: float | None = None,
+) -> dict[str, RobustRadius]:
+    """Radii by name: those that ``constants`` prove, that of :func:`local_radius` (``local``), and the ``methods``'.
+
+    ``constants``: global Lipschitz constants of the network by name. ``bounds``: the method that bounds pre-activations
+    for the local constants. A method begins its search at the largest radius certified so far. Each search has
+    ``timeout_s`` seconds.
+    """
+    found = {
+        name: RobustRadius(min(search.largest, lipschitz_radius(local.network, x, label, constant, search.norm)))
+        for name, constant in constants.items()
+    }
+    found[LOCAL] = local_radius(local, x, label, search, bounds, Deadline.after(timeout_s))
+    for name, method in methods.items():
+        start = max(radius.certified for radius in found.values())
+        deadline = Deadline.after(timeout_s)
+        found[name] = certified_radius(local.network, x, label, search, method, deadline, start)
+    return found
 
 
 def attacked_radius(

@@ -23,8 +23,7 @@ from kreludomain.run.certify.rows import (
     widths_table,
 )
 from kreludomain.run.config.data import Sample, load_samples
-from kreludomain.run.config.fields import ClaimConfig, Data, FilePath, RegionConfig
-from kreludomain.run.config.files import ConfigFile, RunKeys
+from kreludomain.run.config.files import ClaimConfig, ConfigFile, Data, FilePath, RegionConfig, RunKeys
 from kreludomain.run.config.methods import AttackItem, Methods, NamedMethod, try_methods
 from kreludomain.run.engine.folder import Folder, array_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from kreludomain.errors import InputError
 from kreludomain.network.operators import Shape
-from kreludomain.run.config.fields import CsvData, DigitsData
-from kreludomain.run.config.files import ConfigFile, RunKeys
+from kreludomain.run.config.files import ConfigFile, CsvData, DigitsData, RunKeys
 
 #: How many of scikit-learn's digits are for training; the rest are for tests.
 DIGITS_TRAIN = 1437

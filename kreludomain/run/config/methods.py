@@ -29,8 +29,7 @@ from kreludomain.options import (
     shown,
     wrong,
 )
-from kreludomain.run.config.fields import RegionConfig, require_distinct
-from kreludomain.run.config.files import ConfigFile, RunKeys
+from kreludomain.run.config.files import ConfigFile, RegionConfig, RunKeys, require_distinct
 from kreludomain.run.config.yaml_text import parse_yaml
 from kreludomain.verify import METHODS, try_on
 

@@ -12,22 +12,6 @@ import yaml
 
 from kreludomain.errors import InputError
 
-
-class _OneOfEach(yaml.SafeLoader):
-    """A mapping in which a key is there twice is an error, not a silent choice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"key '{key.value}' is there twice", key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 _NOT_FINITE = r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 
 
@@ -45,28 +29,38 @@ _SCALARS: tuple[tuple[str, str, list[str], Callable[[str], Any]], ...] = (
 )
 
 
-def _loader() -> type[yaml.SafeLoader]:
-    """Scalars by YAML 1.2's core schema; PyYAML's own rules are those of 1.1, where ``1e-3`` is text."""
-
-    class Loader(_OneOfEach):
-        pass
-
-    Loader.yaml_implicit_resolvers = {}
-    for name, pattern, first, make in _SCALARS:
-        tag = f"tag:yaml.org,2002:{name}"
-        Loader.add_implicit_resolver(tag, re.compile(f"^(?:{pattern})$"), first)
-        Loader.add_constructor(tag, partial(_scalar, make))
-    return Loader
-
-
 def _scalar(make: Callable[[str], Any], loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
     return make(str(loader.construct_scalar(node)))
+
+
+class _Loader(yaml.SafeLoader):
+    """Scalars by YAML 1.2's core schema (PyYAML's own rules are those of 1.1, where ``1e-3`` is text).
+
+    A mapping in which a key is there twice is an error, not a silent choice.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key '{key.value}' is there twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _name, _pattern, _first, _make in _SCALARS:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^(?:{_pattern})$"), _first)
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", partial(_scalar, _make))
 
 
 def parse_yaml(text: str | bytes, source: str) -> Any:
     """The value that YAML text describes; ``source`` names it. Raises :class:`InputError` with the wrong line."""
     try:
-        return yaml.load(text, Loader=_loader())
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = "" if mark is None else f" line {mark.line + 1}:"

@@ -80,7 +80,8 @@ class Task(Generic[AnyRow]):
     """A ``row`` that is to be computed: as yet it has only the fields that say which one it is.
 
     ``text`` names it in logs. Tasks of one ``kind`` are expected to take about as long as each other. ``timeout_s``:
-    its time limit, where it is not the configuration's. ``needs`` is the key of a task whose row must be there before.
+    the seconds that it may take, where they are not the configuration's. ``needs`` is the key of a task whose row must
+    be there before.
     """
 
     row: AnyRow
@@ -144,17 +145,13 @@ class Study(ABC, Generic[Config, AnyTask, AnyRow]):
 
     def failed(self, task: AnyTask, failure: Failure) -> AnyRow:
         """The row of a task that was killed, crashed or raised: the task's, with the reason and the seconds."""
-        reason = failure.text(self.time_limit(task))
+        reason = failure.text(self.config.timeout_s)
         row: AnyRow = replace(task.row, reason=reason, seconds=failure.seconds)
         return row
 
-    def time_limit(self, task: AnyTask) -> float | None:
-        """The seconds that a task may take: its own, or the configuration's."""
-        return self.config.timeout_s if task.timeout_s is None else task.timeout_s
-
     def limits(self, task: AnyTask) -> Limits:
         """The limits of a task's process, which is killed if it has not stopped by itself."""
-        seconds = self.time_limit(task)
+        seconds = self.config.timeout_s if task.timeout_s is None else task.timeout_s
         return Limits(None if seconds is None else seconds + self.config.grace_s, self.config.memory_mb)
 
     @abstractmethod

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict, model_validator
 
 from kreludomain.options import Keys, wrong
-from kreludomain.run.config.fields import Clip, Data, FilePath, Interval, Norm, Numbers, Text
-from kreludomain.run.config.files import RunKeys
+from kreludomain.run.config.files import Clip, Data, FilePath, Interval, Norm, Numbers, RunKeys, Text
 from kreludomain.run.config.methods import Methods, parse_method
 
 Question = Literal["r", "R", "transformation"]

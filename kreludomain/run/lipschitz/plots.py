@@ -12,7 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kreludomain.run.lipschitz.rows import LIPSDP, LOCAL, PRODUCT, ArchitectureRow, NetworkRow, Report, SampleRow
+from kreludomain.analysis.lipschitz.radius import LOCAL
+from kreludomain.run.lipschitz.rows import LIPSDP, PRODUCT, ArchitectureRow, NetworkRow, Report, SampleRow
 from kreludomain.run.output.figures import figure_files, new_figure
 
 Value = int | float | str

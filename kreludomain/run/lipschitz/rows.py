@@ -10,11 +10,12 @@ from rich.table import Table
 
 from kreludomain.analysis.lipschitz import Bracket
 from kreludomain.analysis.lipschitz.bracket import ORDER_TOL
+from kreludomain.analysis.lipschitz.radius import LOCAL
 from kreludomain.run.engine.study import Row
 from kreludomain.run.output.tables import Cell, median, picked, plain_table, records_csv, shown
 
-#: Names of certified constants, and of the radii that follow from them.
-PRODUCT, LIPSDP, LOCAL = "product", "LipSDP", "local"
+#: Names of certified constants for all inputs, and of the radii that follow from them.
+PRODUCT, LIPSDP = "product", "LipSDP"
 
 
 @dataclass(frozen=True)

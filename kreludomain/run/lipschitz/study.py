@@ -15,14 +15,11 @@ from rich.console import Console
 from kreludomain.analysis.lipschitz import (
     LocalBounds,
     RadiusSearch,
-    RobustRadius,
     attacked_radius,
-    certified_radius,
     estimate_of,
-    lipschitz_radius,
     lipsdp,
-    local_radius,
     product,
+    robust_radii,
     sampled_slope,
     sampled_slope_anywhere,
 )
@@ -32,15 +29,13 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime, load
 from kreludomain.property import robustness
 from kreludomain.run.config.data import Sample, load_samples
-from kreludomain.run.config.fields import CsvData, DigitsData, RegionConfig
-from kreludomain.run.config.files import ConfigFile
+from kreludomain.run.config.files import ConfigFile, CsvData, DigitsData, RegionConfig
 from kreludomain.run.config.methods import try_method, try_methods
 from kreludomain.run.engine.folder import Folder
 from kreludomain.run.engine.record import network_hash, samples_hash
 from kreludomain.run.engine.study import Computed, Study, Task
 from kreludomain.run.lipschitz.config import ArchitectureKeys, LipschitzConfig, NetworkKeys, RadiusKeys
 from kreludomain.run.lipschitz.rows import (
-    LOCAL,
     AnyRow,
     ArchitectureRow,
     LayerNorm,
@@ -185,20 +180,13 @@ class SampleTask(LipschitzTask):
 def _with_radii(
     row: SampleRow, config: LipschitzConfig, keys: RadiusKeys, case: Case, sample: Sample, uppers: Mapping[str, float]
 ) -> SampleRow:
-    """The row with every radius; a method begins its search at the largest radius certified so far."""
-    network, x, label = case.network, sample.x[None], sample.label
+    """The row with every radius."""
+    x, label, seconds = sample.x[None], sample.label, config.timeout_s
     search = RadiusSearch(keys.largest, row.norm, case.region.clip, keys.tolerance)
-    found = {
-        name: RobustRadius(min(keys.largest, lipschitz_radius(network, x, label, constant, row.norm)))
-        for name, constant in uppers.items()
-    }
-    deadline = Deadline.after(config.timeout_s)
-    found[LOCAL] = local_radius(case.local, x, label, search, config.bounds.method, deadline)
-    for method in keys.methods:
-        deadline, start = Deadline.after(config.timeout_s), max(radius.certified for radius in found.values())
-        found[method.label] = certified_radius(network, x, label, search, method.method, deadline, start)
-    deadline = Deadline.after(config.timeout_s)
-    attacked = attacked_radius(network, x, label, search, case.runtime, deadline) if keys.attack else None
+    methods = {method.label: method.method for method in keys.methods}
+    found = robust_radii(case.local, x, label, search, uppers, config.bounds.method, methods, seconds)
+    deadline = Deadline.after(seconds)
+    attacked = attacked_radius(case.network, x, label, search, case.runtime, deadline) if keys.attack else None
     radii = {name: radius.certified for name, radius in found.items()}
     notes = tuple(f"{name}: {text}" for name, radius in found.items() for text in radius.notes)
     return replace(row, radii=radii, attacked=attacked, notes=notes)

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from kreludomain.options import Keys, wrong
-from kreludomain.run.config.fields import Clip, Data, FilePath, Text, require_distinct
-from kreludomain.run.config.files import RunKeys
+from kreludomain.run.config.files import Clip, Data, FilePath, RunKeys, Text, require_distinct
 
 
 def _listed(value: Any) -> Any:

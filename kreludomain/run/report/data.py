@@ -15,8 +15,7 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.run.certify.rows import CertifyRow, Summary, in_order, summarise
 from kreludomain.run.certify.study import Certify, CertifyConfig
-from kreludomain.run.config.fields import CsvData, RegionConfig
-from kreludomain.run.config.files import ConfigFile, load_config
+from kreludomain.run.config.files import ConfigFile, CsvData, RegionConfig, load_config
 from kreludomain.run.config.methods import NamedMethod
 from kreludomain.run.engine.folder import CONFIG, ROWS, read_rows
 from kreludomain.run.engine.record import Record

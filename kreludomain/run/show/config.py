@@ -16,8 +16,7 @@ from kreludomain.network import Network, load
 from kreludomain.options import Keys, wrong
 from kreludomain.property import Region, box
 from kreludomain.run.config.data import Sample, load_samples
-from kreludomain.run.config.fields import Data, FilePath, Interval, Numbers, RegionConfig, Text
-from kreludomain.run.config.files import ConfigFile, RunKeys
+from kreludomain.run.config.files import ConfigFile, Data, FilePath, Interval, Numbers, RegionConfig, RunKeys, Text
 from kreludomain.run.config.methods import MethodItem, Methods, parse_method
 from kreludomain.run.engine.record import network_hash, samples_hash
 

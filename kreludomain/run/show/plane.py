@@ -23,8 +23,7 @@ from kreludomain.analysis.reachable import (
 )
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Query
-from kreludomain.run.config.fields import RegionConfig
-from kreludomain.run.config.files import ConfigFile
+from kreludomain.run.config.files import ConfigFile, RegionConfig
 from kreludomain.run.config.methods import NamedMethod, try_methods
 from kreludomain.run.engine.folder import Folder, arrays_file
 from kreludomain.run.engine.study import Computed, Row, Study, Task

@@ -45,7 +45,7 @@ def load_csv(path: Path, data: CsvData, shape: Shape) -> list[Sample]:
     Blank lines are no rows. Raises :class:`InputError` that names the file and the line.
     """
     samples = []
-    for index, line, cells in _chosen(_rows(path), data.first, data.count, str(path)):
+    for index, line, cells in _chosen(csv_rows(path), data.first, data.count, str(path)):
         label, values = _numbers(cells, f"{path}: line {line}")
         if len(values) != math.prod(shape):
             raise InputError(
@@ -87,8 +87,8 @@ def _chosen(
         raise InputError(f"{source}: there are {there} rows (from 0), {wanted} do not exist")
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, with their line numbers."""
+def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows of a CSV file that are not blank, with their line numbers. Errors name the file and the line."""
     if not path.exists():
         raise InputError(f"{path}: no such file")
     with path.open(newline="", encoding="utf-8-sig") as file:

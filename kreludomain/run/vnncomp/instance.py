@@ -6,7 +6,6 @@ process of its own: a process that does not stop, runs out of memory or crashes 
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
 import math
@@ -25,6 +24,7 @@ from kreludomain.domain import Method
 from kreludomain.errors import InputError
 from kreludomain.network import Runtime, load
 from kreludomain.property import load_vnnlib
+from kreludomain.run.config.data import csv_rows
 from kreludomain.run.config.methods import NamedMethod, method_from_arguments
 from kreludomain.run.engine import machine
 from kreludomain.run.engine.folder import INTERRUPTED
@@ -77,11 +77,7 @@ def read_instances(path: Path) -> list[Instance]:
     ``benchmark``, or the name of the list's folder. Raises :class:`InputError` with file and line, also for files that
     are not there.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [(line, [cell.strip() for cell in row]) for line, row in enumerate(csv.reader(file), 1) if any(row)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: is not a CSV file ({error})") from None
+    rows = [(line, [cell.strip() for cell in row]) for line, row in csv_rows(path)]
     columns: Sequence[str] = COLUMNS
     if rows and {"onnx", "vnnlib"} <= {cell.lower() for cell in rows[0][1]}:
         columns = [ALIASES.get(cell.lower(), cell.lower()) for cell in rows.pop(0)[1]]

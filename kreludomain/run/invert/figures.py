@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from kreludomain.analysis.invert import reverses_orientation
 from kreludomain.network import Network
 from kreludomain.run.invert.config import InvertConfig, WindowConfig
-from kreludomain.run.invert.study import RadiusRow
+from kreludomain.run.invert.rows import RadiusRow
 from kreludomain.run.output.figures import colour, figure_files, new_figure, norm_name
 
 #: Points a side of the grid on which the sign of the determinant is evaluated.

@@ -21,7 +21,7 @@ from matplotlib.path import Path
 from kreludomain.analysis.reachable import ReachableSet, area, split, violations
 from kreludomain.run.output.figures import figure_files, new_figure
 from kreludomain.run.show.config import HalfPlane, PlaneConfig
-from kreludomain.run.show.plane import SetRow
+from kreludomain.run.show.plane_rows import SetRow
 
 #: The fill of a set, and the colour of its outline and label.
 Colours = tuple[str, str]

@@ -11,7 +11,8 @@ from kreludomain.run.config.yaml_text import read_yaml
 from kreludomain.run.engine.study import ConfigPath, Study
 from kreludomain.run.show.config import GroupConfig, PlaneConfig
 from kreludomain.run.show.group import GroupStudy, RelaxationRow
-from kreludomain.run.show.plane import PlaneStudy, SetRow
+from kreludomain.run.show.plane import PlaneStudy
+from kreludomain.run.show.plane_rows import SetRow
 
 #: The study of each kind of configuration, by the key that only this kind has.
 KINDS: dict[str, type[Study[Any, Any, Any]]] = {"plane": PlaneStudy, "group": GroupStudy}

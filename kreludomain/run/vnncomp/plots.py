@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.ticker import MaxNLocator
 
 from kreludomain.run.output.figures import figure_files, new_figure
-from kreludomain.run.vnncomp.study import InstanceRow
+from kreludomain.run.vnncomp.rows import InstanceRow
 
 
 def cactus(rows: Sequence[InstanceRow]) -> dict[str, bytes]:

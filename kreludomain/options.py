@@ -254,7 +254,11 @@ def _union(parts: Sequence[Any], nested: _Nested | None) -> Any:
     def let_through(value: Any, handler: Callable[[Any], Any]) -> Any:
         if options and nested is not None and isinstance(value, Mapping):
             return _options(options[0], nested, value)
-        return value if any(_is(part, value) for part in objects) else handler(value)
+        if any(_is(part, value) for part in objects):
+            return value
+        if not isinstance(value, (*_SCALARS, Mapping, list, tuple)):  # not what YAML can write, so an object was meant
+            raise wrong({(): f"input should be a name or {', or '.join(map(_named, objects))}, not {shown(value)}"})
+        return handler(value)
 
     return Annotated[checked, WrapValidator(let_through)] if objects else checked
 

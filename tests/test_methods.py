@@ -242,3 +242,6 @@ def test_a_whole_number_is_a_number_and_a_grouping_an_object() -> None:
     assert made.grouping is grouping
     with pytest.raises(kd.InputError, match=r"^refinement: input should be an object of Refinement, not 3"):
         kd.Refined(3)  # type: ignore[arg-type]
+    text = "grouping: input should be a name or an object of Grouping, not <built-in"
+    with pytest.raises(kd.InputError, match=f"^{text}"):
+        kd.KRelu(grouping=len)  # type: ignore[arg-type]

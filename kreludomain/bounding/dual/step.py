@@ -72,7 +72,7 @@ class GroupRelaxation:
             if self.temperature is None:
                 constant += self._certified_minimum(block, slots, parts, slopes)
             else:
-                constant += self._smoothed_minimum(block, slots, parts, slopes)
+                constant += self._smoothed_minimum(block, slots, parts, slopes, self.temperature)
         self.parts, self.slopes = parts, slopes
         self.ungrouped_slope, self.ungrouped_intercept = r.ungrouped_slope, None
         if r.has_ungrouped:
@@ -81,12 +81,13 @@ class GroupRelaxation:
         below = torch.addcmul(r.summed(slopes).div_(r.scale[:, None]), above, self.ungrouped_slope)
         return (below.T.reshape(shape),), constant[None]
 
-    def _smoothed_minimum(self, block: Block, slots: slice, parts: Tensor, slopes: Tensor) -> Tensor:
+    def _smoothed_minimum(
+        self, block: Block, slots: slice, parts: Tensor, slopes: Tensor, temperature: Tensor
+    ) -> Tensor:
         """The sum of the groups' minima ``(m,)``; the weighted means of vertices near them are kept for
         :meth:`forward`."""
-        assert self.temperature is not None
         objectives, table = parts.shape[1], block.table if self.split_penalty is None else block.table_and_sides
-        total, inverse = parts.new_zeros(objectives), 1 / self.temperature
+        total, inverse = parts.new_zeros(objectives), 1 / temperature
         vertices = parts.new_empty(len(block.groups), 2 * block.k, objectives)
         for groups in block.batches(objectives):
             values = _products(table[groups], self._by_group(block, slots, groups, parts, slopes, inverse))
@@ -96,7 +97,7 @@ class GroupRelaxation:
             torch.bmm(block.table[groups], weights, out=vertices[groups])
             vertices[groups].div_(weights.sum(1, keepdim=True))
         self.vertices.append(vertices)
-        return total.mul_(self.temperature)
+        return total.mul_(temperature)
 
     def _certified_minimum(self, block: Block, slots: slice, parts: Tensor, slopes: Tensor) -> Tensor:
         """The sum of the groups' minima ``(m,)``, less what rounding can do to them and to allocations that cancel."""

@@ -77,12 +77,14 @@ class Tree:
     solves: int = 0
     root_bound: float = -math.inf
     tree_bound: float = -math.inf
-    _open: OpenSet[_Leaf | None] = field(default_factory=lambda: OpenSet([None]))
+    _open: OpenSet[_Leaf] = field(init=False)
 
     def __post_init__(self) -> None:
         costs, constants = self.relaxed.costs(self.objective)
         self._cost, self._constant = np.ascontiguousarray(costs[0]), float(constants[0])
         self.known = -math.inf if math.isnan(self.known) else self.known
+        neurons = len(self.relaxed.triangles)
+        self._open = OpenSet([_Leaf(np.zeros(neurons, dtype=np.int8), np.zeros(neurons), None)])
 
     @property
     def lower(self) -> float:
@@ -119,12 +121,11 @@ class Tree:
         found = session.root(self._cost, deadline.remaining)
         self.solves, self.root_bound = 1, found.bound + self._constant
         (root,) = self._open.roots
-        self._replace(root, [(np.zeros(len(self.relaxed.triangles), dtype=np.int8), found)])
+        self._replace(root, [(root.item.phase, found)])
 
     def _branch(self, session: PhaseSession, deadline: Deadline) -> None:
         (subproblem,) = self._open.take()
         leaf = subproblem.item
-        assert leaf is not None  # only the root has none, and it is taken already
         if subproblem.bound > self._target or not (leaf.phase == 0).any():
             self._open.replace(subproblem, (), [subproblem.bound])
             return
@@ -151,9 +152,9 @@ class Tree:
             children.append((phase, found))
         return children
 
-    def _replace(self, parent: Subproblem[_Leaf | None], solved: list[tuple[np.ndarray, LPResult]]) -> None:
+    def _replace(self, parent: Subproblem[_Leaf], solved: list[tuple[np.ndarray, LPResult]]) -> None:
         """Solved programs become leaves, or are closed where their bounds are above the target; inputs are proposed."""
-        leaves, closed = list[tuple[float, _Leaf | None]](), list[float]()
+        leaves, closed = list[tuple[float, _Leaf]](), list[float]()
         for phase, found in solved:
             bound = max(parent.bound, found.bound + self._constant)
             if bound > self._target:
@@ -164,7 +165,7 @@ class Tree:
             if found.point is not None and found.dual is not None:
                 scores = self._scores(found.point, found.dual)
             else:  # nothing to learn from: as its parent
-                scores = np.zeros(len(phase)) if parent.item is None else parent.item.scores
+                scores = parent.item.scores
             leaves.append((bound, _Leaf(phase, scores, found.basis)))
         self._open.replace(parent, leaves, closed)
 

@@ -215,7 +215,7 @@ def _report(study: Study[Config, AnyTask, AnyRow], folder: Folder, rows: list[An
     before = len(folder.written)
     study.report(folder, rows, screen(mute=mode != Mode.NORMAL))
     if mode == Mode.JSON:
-        print(json_line({"summary": {"folder": str(folder.path), "rows": len(rows), **study.summary(rows)}}))
+        typer.echo(json_line({"summary": {"folder": str(folder.path), "rows": len(rows), **study.summary(rows)}}))
         return
     files = list(dict.fromkeys(folder.written[before:]))
     beside = f"; {', '.join(files)} beside it" if files else ""

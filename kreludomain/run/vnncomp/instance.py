@@ -233,7 +233,7 @@ def verify(
         results_file.write_text(found.text, encoding="utf-8")
     if isinstance(answer, Failure) and answer.kind == Kind.INPUT:
         raise InputError(answer.reason)
-    print(found.text, end="", flush=True)
+    typer.echo(found.text, nl=False)
     stages = "".join(f", {name} {seconds:.3g} s" for name, seconds in found.stages.items())
     spent = time.monotonic() - started
     errors().print(f"{found.word} after {spent:.3g} s{stages}: {found.reason}", soft_wrap=True)

@@ -112,10 +112,9 @@ def _mul(context: NodeContext) -> Converted:
 
 
 def _div(context: NodeContext) -> Converted:
-    context.required(1, "the divisor")
-    _, constant, shape = _operands(context)
-    assert constant is not None
-    return Converted(Scale(1.0 / fitted(constant, shape), None, compact(shape)), shape)
+    divisor = context.required(1, "the divisor")
+    _, _, shape = _operands(context)
+    return Converted(Scale(1.0 / fitted(divisor, shape), None, compact(shape)), shape)
 
 
 def _neg(context: NodeContext) -> Converted:

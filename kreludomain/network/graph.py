@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kreludomain.errors import InputError
+from kreludomain.network.images import Layout, input_layout
 from kreludomain.network.operators import Activation, Input, Operator, Shape
 
 
@@ -90,6 +91,11 @@ class Network:
     def output(self) -> Node:
         """The node whose value is the network's."""
         return self.nodes[-1]
+
+    @cached_property
+    def input_layout(self) -> Layout | None:
+        """How the network takes images: ``"chw"`` or ``"hwc"``; ``None`` where its input is none, or could be both."""
+        return input_layout(self.nodes)
 
     @cached_property
     def activations(self) -> tuple[Node, ...]:

@@ -130,12 +130,16 @@ def test_claims_that_hold_have_no_counterexample() -> None:
     assert attacked(network, region, non_strict, Runtime(network)) is None
 
 
-def test_points_between_float32_numbers_are_not_returned() -> None:
-    """The region holds no float32 number, so nothing can be confirmed there."""
+def test_points_between_float32_numbers_are_not_returned_to_a_strict_query() -> None:
+    """The region holds no float32 number, so nothing can be confirmed inside; otherwise the nearest number is."""
     network, (number,) = dense(1, 4, 1), torch.nextafter(torch.tensor([0.1]), torch.tensor([1.0])).double()
     region = kd.box((number + 1e-10).reshape(1, 1), (number + 2e-10).reshape(1, 1))
     claim = kd.claim(torch.zeros(1, 1), torch.tensor([-1.0]))
-    assert attacked(network, region, claim, Runtime(network)) is None
+    runtime = Runtime(network)
+    assert PGDAttack().search(kd.Query(network, region, claim, strict=True), runtime) is None
+    found = attacked(network, region, claim, runtime)
+    assert found is not None
+    assert found.double().item() == number.item()
 
 
 def test_equal_seeds_give_equal_points() -> None:

@@ -29,7 +29,7 @@ class RandomPoints(kd.Attack):
         for position in claim.broken(claim.margins(query.network(points))).nonzero()[:, 0].tolist():
             if query.deadline.passed:
                 break
-            found = confirmed(points[position : position + 1], region, claim, runtime)
+            found = confirmed(points[position : position + 1], query, runtime)
             if found is not None:
                 return found
         return None

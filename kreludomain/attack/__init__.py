@@ -4,8 +4,24 @@ An attack is a subclass of :class:`~kreludomain.domain.Attack` with one method, 
 :class:`PGDAttack` unless it is given another.
 """
 
-from kreludomain.attack.confirm import confirmed, counterexample_text, refuted
+from kreludomain.attack.confirm import (
+    can_be_confirmed,
+    confirmation,
+    confirmed,
+    counterexample_text,
+    nothing_to_find,
+    refuted,
+)
 from kreludomain.attack.search import PGDAttack
 from kreludomain.domain.decision import Attack
 
-__all__ = ["Attack", "PGDAttack", "confirmed", "counterexample_text", "refuted"]
+__all__ = [
+    "Attack",
+    "PGDAttack",
+    "can_be_confirmed",
+    "confirmation",
+    "confirmed",
+    "counterexample_text",
+    "nothing_to_find",
+    "refuted",
+]

@@ -26,13 +26,12 @@ _NEAR_ZERO, _MOST_CONFIRMED = 1e-6, 4
 
 @dataclass(frozen=True, eq=False)
 class AttackProblem:
-    """A claim to break: ``network`` in float32, ``region`` a batch of one in float64."""
+    """A claim to break: that of a ``query`` about one region; ``network`` is the query's in float32."""
 
+    query: Query
     network: Network
-    region: Region
     claim: Claim
     runtime: Runtime
-    deadline: Deadline
 
     @classmethod
     def of(cls, query: Query, runtime: Runtime) -> AttackProblem:
@@ -40,12 +39,16 @@ class AttackProblem:
         if query.claim is None:
             raise InputError("claim: missing; there is nothing to attack")
         query.require_one_region("an attack")
-        return cls(query.network.to(dtype=torch.float32), query.region, query.claim, runtime, query.deadline)
+        return cls(query, query.network.to(dtype=torch.float32), query.claim, runtime)
+
+    @property
+    def deadline(self) -> Deadline:
+        return self.query.deadline
 
     @cached_property
     def float32_region(self) -> Region:
         """The region in the network's dtype and on its device."""
-        return self.region.to(self.network.dtype, self.network.device)
+        return self.query.region.to(self.network.dtype, self.network.device)
 
     @cached_property
     def batch(self) -> int:
@@ -62,8 +65,8 @@ class AttackProblem:
         near = clause_margins <= _NEAR_ZERO * margins.abs().amax(1)
         for position in clause_margins.argsort()[:_MOST_CONFIRMED].tolist():
             if near[position]:
-                point = x[position : position + 1].to(self.region.lower)
-                found = confirmed(point, self.region, self.claim, self.runtime)
+                point = x[position : position + 1].to(self.query.region.lower)
+                found = confirmed(point, self.query, self.runtime)
                 if found is not None:
                     return found
         return None

@@ -96,7 +96,7 @@ class _PGDSearch:
     def random(self) -> Tensor | None:
         """Random points: half of them of the whole region, half of its faces."""
         region = self.problem.float32_region
-        left = _MANY_POINTS if self.problem.region.lower.numel() <= _FEW_INPUTS else _SOME_POINTS
+        left = _MANY_POINTS if self.problem.query.region.lower.numel() <= _FEW_INPUTS else _SOME_POINTS
         while left > 0 and not self.problem.deadline.passed:
             count = min(left, self.problem.batch)
             inside = region.sample(count - count // 2, self.generator)

@@ -23,7 +23,7 @@ from kreludomain.deadline import Deadline
 from kreludomain.domain import Query
 from kreludomain.domain.batched_crown import LinearForms, RootRelaxation, batched_crown, neuron_count
 from kreludomain.errors import InputError
-from kreludomain.network import Network, Runtime
+from kreludomain.network import Runtime
 from kreludomain.options import Options
 from kreludomain.property import Box, Claim, Objective, Region
 from kreludomain.rounding import ROUNDING, gamma
@@ -122,28 +122,22 @@ def prove_by_input_splitting(
     :class:`InputError` for a region that is no box, an activation that is no ReLU, and what does not fit the network.
     """
     network, region = query.network.to(device="cpu"), query.region.to(torch.float64, torch.device("cpu"))
+    query = replace(query, network=network, region=region)
     if not region.is_box or region.batch != 1:
         raise InputError("region: splitting inputs takes one box")
     if query.claim is None:
         raise InputError("claim: missing; there is nothing to prove")
     whole = RootRelaxation.of(network, region)
-    search = _InputSearch(network, region, query.claim, query.claim.objective(network), whole, options)
+    search = _InputSearch(query, query.claim, whole, options)
     return search.run(query.deadline, runtime or Runtime(network))
 
 
 class _InputSearch:
     """The state of a search. Boxes that are open are in a store; the items of subproblems are places there."""
 
-    def __init__(
-        self,
-        network: Network,
-        region: Region,
-        claim: Claim,
-        objective: Objective,
-        whole: RootRelaxation,
-        options: InputSplitting,
-    ) -> None:
-        self.network, self.region, self.claim, self.objective = network, region, claim, objective
+    def __init__(self, query: Query, claim: Claim, whole: RootRelaxation, options: InputSplitting) -> None:
+        self.query, self.network, self.region = query, query.network, query.region
+        self.claim, self.objective = claim, query.objective
         self.whole, self.options = whole, options
         root = self._root()
         self.store = SpillStore(
@@ -262,7 +256,7 @@ class _InputSearch:
         points = ((boxes.lower + boxes.upper) / 2).unflatten(1, self.region.shape)
         broken = self.claim.broken(self.claim.margins(self.network(points))).nonzero()[:, 0]
         for position in broken[:_MOST_CONFIRMED].tolist():
-            found = confirmed(points[position : position + 1], self.region, self.claim, runtime)
+            found = confirmed(points[position : position + 1], self.query, runtime)
             if found is not None:
                 return found
         return None

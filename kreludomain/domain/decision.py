@@ -22,8 +22,8 @@ class Attack(Options, ABC):
     def search(self, query: Query, runtime: Runtime, bounds: LayerBounds | None = None) -> Tensor | None:
         """An input ``(1, *input_shape)`` of the query's region that breaks its claim, or ``None``.
 
-        The input is a float32 point exactly inside the region, and the float32 outputs of ``runtime`` break the claim
-        there: :func:`kreludomain.attack.confirmed` says whether a point is one. ``bounds`` are bounds of all layers, if
+        The input is a point of the region in the type of ``runtime``, whose outputs break the claim there:
+        :func:`kreludomain.attack.confirmed` says whether a point is one. ``bounds`` are bounds of all layers, if
         some are known. Equal queries have equal results, unless the query's deadline ends the search.
         """
 

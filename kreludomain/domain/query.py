@@ -24,8 +24,9 @@ class Query:
     """A network over a region (``B`` of them), and the claim that is asked about, if there is one.
 
     ``prior_bounds`` are sound bounds of nodes by name, such as a user's own; no method's result is looser than them.
-    After the ``deadline``, the bounds found by then count. The region and the prior bounds are brought into the
-    network's dtype and shape, with a batch dimension.
+    After the ``deadline``, the bounds found by then count. ``strict``: a counterexample lies exactly inside the region,
+    not at the nearest number of the network's type where the interval of an entry holds none. The region and the prior
+    bounds are brought into the network's dtype and shape, with a batch dimension.
 
     Raises :class:`InputError` for a network that is not in float64, a region, claim or bounds whose shape does not fit,
     bounds of a node that does not exist, and empty or non-finite ones.
@@ -36,6 +37,7 @@ class Query:
     claim: Claim | None = None
     prior_bounds: PriorBounds = field(default_factory=dict, kw_only=True)
     deadline: Deadline = field(default=Deadline(), kw_only=True)
+    strict: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.network.dtype != torch.float64:

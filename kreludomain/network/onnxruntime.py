@@ -18,6 +18,9 @@ FACTOR, RELATIVE = 50.0, 1e-5
 class Runtime:
     """An onnxruntime session on the ONNX bytes a network was read from, or on :func:`to_onnx` if it came from torch."""
 
+    #: The type of inputs and outputs.
+    dtype: torch.dtype = torch.float32
+
     def __init__(self, network: Network) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1

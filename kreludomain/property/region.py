@@ -133,11 +133,35 @@ class Region(ABC):
 
     def rounded(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Points near ``x``, ``(N, *shape)`` in ``dtype``, that lie in the region if any so near do (see
-        ``contains``)."""
+        ``contains``); an entry whose interval holds no number of ``dtype`` gets the nearest one."""
         point = self.project(x, dtype).to(dtype)
         up = torch.tensor(float("inf"), dtype=dtype, device=point.device)
         point = torch.where(point.to(self.lower) < self.lower, torch.nextafter(point, up), point)
-        return torch.where(point.to(self.upper) > self.upper, torch.nextafter(point, -up), point)
+        point = torch.where(point.to(self.upper) > self.upper, torch.nextafter(point, -up), point)
+        return torch.where(self.unrepresentable(dtype), self._nearest(dtype), point)
+
+    def unrepresentable(self, dtype: torch.dtype) -> Tensor:
+        """Which entries' intervals hold no number of ``dtype``, ``(B, *shape)``: no input of that type is inside.
+
+        A feature that is fixed at 0.1, for one, where a network takes float32.
+        """
+        least = self.lower.to(dtype)
+        up = torch.tensor(float("inf"), dtype=dtype, device=least.device)
+        least = torch.where(least.to(self.lower) < self.lower, torch.nextafter(least, up), least)
+        return least.to(self.lower) > self.upper
+
+    def represented(self, x: Tensor) -> Tensor:
+        """The points ``(N, *shape)``, in the region's dtype, that inputs ``x`` of a network's own type stand for.
+
+        They are ``x``, but for entries whose intervals hold no number of ``x``'s type: where ``x`` has the number
+        nearest to such an interval, the interval's value nearest to ``x``, which is at most one rounding away.
+        """
+        point, inside = x.to(self.lower), torch.minimum(torch.maximum(x.to(self.lower), self.lower), self.upper)
+        return torch.where(self.unrepresentable(x.dtype) & (x == self._nearest(x.dtype)), inside, point)
+
+    def _nearest(self, dtype: torch.dtype) -> Tensor:
+        """The number of ``dtype`` nearest to the middle of each entry's interval, ``(B, *shape)``."""
+        return (self.lower + (self.upper - self.lower) / 2).to(dtype)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``count`` random points of a batch of one (:meth:`fit`), ``(count, *shape)``: drawn in the box, projected."""

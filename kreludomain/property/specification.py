@@ -19,6 +19,15 @@ class Property:
     region: Region
     claim: Claim
 
+    def broken(self, x: Tensor, outputs: Tensor) -> Tensor:
+        """Which points ``(N, *input_shape)``, with the network's outputs there, are counterexamples: ``(N,)``.
+
+        An input stands for the point of the region that it represents (:meth:`Region.represented`): in a type of less
+        precision than float64 it may be the nearest number to an interval that holds none.
+        """
+        inside = self.region.contains(self.region.represented(x))
+        return inside & self.claim.broken(self.claim.margins(outputs.double()))
+
 
 @dataclass(frozen=True, eq=False)
 class Specification:
@@ -32,7 +41,5 @@ class Specification:
     properties: tuple[Property, ...]
 
     def broken(self, x: Tensor, outputs: Tensor) -> Tensor:
-        """Which points ``(N, *input_shape)``, with ``network``'s outputs there, are counterexamples: ``(N,)``."""
-        outputs = outputs.double()
-        parts = [prop.region.contains(x) & prop.claim.broken(prop.claim.margins(outputs)) for prop in self.properties]
-        return torch.stack(parts).any(0)
+        """Which points ``(N, *input_shape)``, with ``network``'s outputs there, are counterexamples to a property."""
+        return torch.stack([prop.broken(x, outputs) for prop in self.properties]).any(0)

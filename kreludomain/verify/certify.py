@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import torch
 from torch import Tensor
 
 from kreludomain.activations import Relu
-from kreludomain.attack import Attack, PGDAttack
+from kreludomain.attack import Attack, PGDAttack, can_be_confirmed, confirmation, nothing_to_find
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Abstraction, DecisionQuery, LayerBounds, Method, PriorBounds, Query
 from kreludomain.errors import InputError
@@ -37,9 +37,9 @@ class Certificate:
     """A verdict, and the bounds or the counterexample that prove it.
 
     ``lower_bounds`` ``(m,)``: sound lower bounds of the claim's rows; *verified* means that they prove every clause.
-    ``counterexample`` ``(*input_shape)``, float32, breaks the claim in onnxruntime; it is there if *falsified*.
-    ``bounds`` are those of all layers, ``reason`` says why the method stopped, ``notes`` are its remarks, and
-    ``stages`` the seconds of each of its stages.
+    ``counterexample`` ``(*input_shape)``, in the network's own type, breaks the claim in onnxruntime; it is there if
+    *falsified*. ``bounds`` are those of all layers, ``reason`` says why the method stopped, ``notes`` are its remarks,
+    and ``stages`` the seconds of each of its stages.
     """
 
     verdict: Verdict
@@ -92,6 +92,7 @@ def certify(
     timeout_s: float | None = None,
     attack: bool | Attack = True,
     tight: bool = False,
+    strict: bool = False,
     runtime: Runtime | None = None,
     **options: object,
 ) -> Certificate:
@@ -100,9 +101,11 @@ def certify(
     ``method``, ``options`` and ``prior_bounds`` as in :func:`bounds`; k-ReLU by the vertex dual unless told otherwise.
     Counterexamples are looked for where bounds do not prove the claim, by the ``attack`` if one is given; ``False``:
     they are not, though one that a complete method comes across counts. A counterexample is one only when onnxruntime
-    confirms it (``runtime``: a session to use again). A row that is proved is left at the first positive bound unless
-    ``tight`` is set. After ``timeout_s`` seconds the bounds found by then
-    decide. Raises :class:`InputError` for what does not fit the network.
+    confirms it (``runtime``: a session to use again), in the network's own type. Where the interval of an input holds
+    no number of that type (a feature that is fixed at 0.1), a counterexample has the nearest one, and ``reason`` says
+    so; ``strict`` takes none that is not exactly inside. A row that is proved is left at the first positive bound
+    unless ``tight`` is set. After ``timeout_s`` seconds the bounds found by then decide. Raises :class:`InputError` for
+    what does not fit the network.
     """
     start, deadline = time.monotonic(), Deadline.after(timeout_s)
     network = network.to(dtype=torch.float64)
@@ -116,11 +119,15 @@ def certify(
         runtime=runtime or Runtime(network),
         attack=_chosen_attack(attack, made),
         tight=tight,
+        strict=strict,
     )
+    notes: tuple[str, ...] = ()
+    if not can_be_confirmed(query, query.runtime):
+        query, notes = replace(query, attack=None), (nothing_to_find(query.region, query.runtime.dtype),)
     decision = made.decide(query)
     proved, counterexample = claim.proved(decision.lower), decision.counterexample
     if counterexample is not None:
-        verdict, reason = Verdict.FALSIFIED, "counterexample confirmed by onnxruntime"
+        verdict, reason = Verdict.FALSIFIED, confirmation(counterexample, query.region)
     elif bool(proved.all()):
         verdict, reason = Verdict.VERIFIED, "every clause has a row whose lower bound proves it"
     elif decision.proved:
@@ -138,7 +145,7 @@ def certify(
         reason,
         decision.bounds,
         None if counterexample is None else counterexample[0],
-        tuple(dict.fromkeys(decision.notes)),
+        tuple(dict.fromkeys((*notes, *decision.notes))),
         decision.seconds,
     )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from kreludomain.attack import PGDAttack
+from kreludomain.attack import PGDAttack, can_be_confirmed, confirmation
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Method, Query
 from kreludomain.network import Network, Runtime
@@ -28,9 +29,9 @@ _TURN_SHARE = 0.5
 class Answer:
     """The verdict on a specification: *verified* only if every property is, *falsified* if one is.
 
-    ``counterexample`` ``(*input_shape)``, float32, is there if *falsified*; onnxruntime has confirmed it with the
-    outputs ``outputs`` ``(*output_shape)`` of the network that was asked about. ``verdicts`` are those of the
-    properties, ``stages`` the seconds that went into each stage, ``reason`` says why it stopped there.
+    ``counterexample`` ``(*input_shape)``, in the network's own type, is there if *falsified*; onnxruntime has confirmed
+    it with the outputs ``outputs`` ``(*output_shape)`` of the network that was asked about. ``verdicts`` are those of
+    the properties, ``stages`` the seconds that went into each stage, ``reason`` says why it stopped there.
     """
 
     verdict: Verdict
@@ -47,22 +48,35 @@ def decide(
     specification: Specification,
     method: str | Method = "complete",
     timeout_s: float | None = None,
+    strict: bool = False,
     **options: object,
 ) -> Answer:
-    """Whether every property of a specification of ``network`` holds; ``method`` and ``options`` as in :func:`certify`.
+    """Whether every property of a specification of ``network`` holds; ``method``, ``strict`` and ``options`` as in
+    :func:`certify`.
 
     Several properties are attacked before any is proved. Then each gets its turn, and those that need more time share
     what the others have left. Raises :class:`InputError` for what does not fit the network.
     """
     made = make_method(method, **options)
-    return _SpecificationDecision(network, specification, made, Deadline.after(timeout_s)).run()
+    return _SpecificationDecision(network, specification, made, Deadline.after(timeout_s), strict).run()
+
+
+class _Refutation(NamedTuple):
+    """A counterexample ``(*input_shape)``, the outputs there ``(*output_shape)``, and what confirms it."""
+
+    counterexample: Tensor
+    outputs: Tensor
+    reason: str
 
 
 class _SpecificationDecision:
     """The properties of one specification on their way to a verdict each."""
 
-    def __init__(self, network: Network, specification: Specification, method: Method, deadline: Deadline) -> None:
+    def __init__(
+        self, network: Network, specification: Specification, method: Method, deadline: Deadline, strict: bool
+    ) -> None:
         self.network, self.specification, self.method, self.deadline = network, specification, method, deadline
+        self.strict = strict
         self.about = specification.network.to(dtype=torch.float64)
         self.runtime = Runtime(specification.network)
         # The network as it was read has the last word, also where a property is about its inputs and outputs together.
@@ -82,21 +96,23 @@ class _SpecificationDecision:
                 return self._falsified(found)
         return self._undecided_or_verified()
 
-    def _attacks(self) -> tuple[Tensor, Tensor] | None:
+    def _attacks(self) -> _Refutation | None:
         until = self._share(_ATTACK_SHARE)
         with self.stages.of("attack"):
             for position, prop in enumerate(self.specification.properties):
                 if until.passed:
                     break
-                query = Query(self.about, prop.region, prop.claim, deadline=until)
+                query = Query(self.about, prop.region, prop.claim, deadline=until, strict=self.strict)
+                if not can_be_confirmed(query, self.runtime):
+                    continue
                 point = self.attack.search(query, self.runtime)
-                found = None if point is None else self._confirmed(point)
+                found = None if point is None else self._confirmed(prop, point)
                 if found is not None:
                     self.verdicts[position] = Verdict.FALSIFIED
                     return found
         return None
 
-    def _turns(self) -> tuple[Tensor, Tensor] | None:
+    def _turns(self) -> _Refutation | None:
         """Every property for an equal share of the time, with the time that others left of theirs."""
         until, count = self._share(_TURN_SHARE), len(self.specification.properties)
         for position, prop in enumerate(self.specification.properties):
@@ -105,7 +121,7 @@ class _SpecificationDecision:
                 return found
         return None
 
-    def _rest(self) -> tuple[Tensor, Tensor] | None:
+    def _rest(self) -> _Refutation | None:
         """Properties that are open yet, in turn, each for as long as it takes."""
         for position, prop in enumerate(self.specification.properties):
             if self.verdicts[position] == Verdict.TIMEOUT:
@@ -114,34 +130,45 @@ class _SpecificationDecision:
                     return found
         return None
 
-    def _certified(self, position: int, prop: Property, seconds: float) -> tuple[Tensor, Tensor] | None:
+    def _certified(self, position: int, prop: Property, seconds: float) -> _Refutation | None:
         """A counterexample to the property, if it is refuted; the verdict and its reason are noted."""
         limit = None if seconds == float("inf") else seconds
-        certificate = certify(self.about, prop.region, prop.claim, self.method, timeout_s=limit, runtime=self.runtime)
+        certificate = certify(
+            self.about,
+            prop.region,
+            prop.claim,
+            self.method,
+            timeout_s=limit,
+            strict=self.strict,
+            runtime=self.runtime,
+        )
         for stage, spent in certificate.stages.items():
             self.stages.add(stage, spent)
         self.verdicts[position], self.reasons[position] = certificate.verdict, certificate.reason
         if certificate.counterexample is None:
             return None
-        found = self._confirmed(certificate.counterexample[None])
+        found = self._confirmed(prop, certificate.counterexample[None])
         if found is None:
             self.verdicts[position] = Verdict.UNKNOWN
             self.reasons[position] = "a counterexample that the network as it was read does not confirm"
         return found
 
-    def _confirmed(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
-        """A point ``(1, *input_shape)`` and its outputs, if by the network as it was read it is a counterexample."""
+    def _confirmed(self, prop: Property, x: Tensor) -> _Refutation | None:
+        """The refutation by a point ``(1, *input_shape)``, if by the network as it was read it is a counterexample."""
         outputs = self.original(x)
-        compared = torch.cat([x.float().flatten(1), outputs.flatten(1)], 1) if self.joined else outputs
-        return (x[0], outputs[0]) if bool(self.specification.broken(x.double(), compared).all()) else None
+        compared = torch.cat([x.flatten(1), outputs.flatten(1)], 1) if self.joined else outputs
+        if not bool(prop.broken(x, compared).all()):
+            return None
+        return _Refutation(x[0], outputs[0], confirmation(x, prop.region.fit(self.about)))
 
     def _share(self, share: float) -> Deadline:
         return Deadline(time.monotonic() + share * self.deadline.remaining)
 
-    def _falsified(self, found: tuple[Tensor, Tensor]) -> Answer:
-        reason = "counterexample confirmed by onnxruntime"
-        seconds = time.monotonic() - self.start
-        return Answer(Verdict.FALSIFIED, seconds, reason, tuple(self.verdicts), *found, self.stages)
+    def _falsified(self, found: _Refutation) -> Answer:
+        seconds, verdicts = time.monotonic() - self.start, tuple(self.verdicts)
+        return Answer(
+            Verdict.FALSIFIED, seconds, found.reason, verdicts, found.counterexample, found.outputs, self.stages
+        )
 
     def _undecided_or_verified(self) -> Answer:
         open_ = [position for position, verdict in enumerate(self.verdicts) if verdict != Verdict.VERIFIED]

@@ -38,6 +38,7 @@ class CertifyConfig(RunKeys):
 
     ``claim``: robustness of each sample's label where it is not given. ``attack``: whether counterexamples are looked
     for, or the options of the search. ``tight``: bounds as good as the method can, also of what is proved already.
+    ``strict``: counterexamples lie exactly inside the region, as in :func:`kreludomain.certify`.
     """
 
     network: FilePath
@@ -47,6 +48,7 @@ class CertifyConfig(RunKeys):
     methods: Methods
     attack: AttackItem = True
     tight: bool = False
+    strict: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,6 +123,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
             timeout_s=config.timeout_s,
             attack=config.attack,
             tight=config.tight,
+            strict=config.strict,
             runtime=_runtime(network),
         )
         bounds = tuple(map(finite, found.lower_bounds.tolist()))

@@ -142,6 +142,7 @@ GRACE_S = 0.5
 MethodName = Annotated[str, typer.Option("--method", help="A method's name, as in a configuration.")]
 MethodOptions = Annotated[list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="One of its options.")]
 Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="Where it computes: cpu, cuda.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Counterexamples lie exactly inside the inputs' intervals.")]
 MemoryMb = Annotated[int | None, typer.Option(metavar="N", min=1, help="MiB that an instance may take.")]
 
 
@@ -154,8 +155,8 @@ def solver_method(name: str, options: Sequence[str], device: str | None) -> Name
 class Finding:
     """The answer to an instance.
 
-    ``text`` is its results file, ``counterexample`` ``(*input_shape)``, float32, is there if it is falsified.
-    ``seconds`` are those of the process, loading included, ``stages`` those of the method's stages.
+    ``text`` is its results file, ``counterexample`` ``(*input_shape)``, in the network's type, is there if it is
+    falsified. ``seconds`` are those of the process, loading included, ``stages`` those of the method's stages.
     """
 
     verdict: Verdict
@@ -170,7 +171,7 @@ class Finding:
         return WORDS[self.verdict]
 
 
-def solve(method: Method, network: Path, specification: Path, timeout_s: float | None) -> Finding:
+def solve(method: Method, strict: bool, network: Path, specification: Path, timeout_s: float | None) -> Finding:
     """Loads both files and decides them, in ``timeout_s`` seconds with everything.
 
     Raises :class:`InputError` for files that cannot be worked with.
@@ -178,7 +179,7 @@ def solve(method: Method, network: Path, specification: Path, timeout_s: float |
     deadline = Deadline.after(timeout_s)
     loaded = load(network)
     asked = load_vnnlib(specification, loaded)
-    answer = decide(loaded, asked, method, None if timeout_s is None else deadline.remaining)
+    answer = decide(loaded, asked, method, None if timeout_s is None else deadline.remaining, strict)
     text = f"{WORDS[answer.verdict]}\n"
     if answer.counterexample is not None:
         text = counterexample_text(answer.counterexample[None], Runtime(loaded))
@@ -206,6 +207,7 @@ def verify(
     method: MethodName = "complete",
     option: MethodOptions = None,
     device: Device = None,
+    strict: Strict = False,
     threads: Threads = None,
     memory_mb: MemoryMb = None,
 ) -> None:
@@ -218,7 +220,7 @@ def verify(
         raise InputError("--memory-mb: only Linux can limit memory")
     # Nothing has been computed in this process yet, so that it can be forked.
     worker = ProcessWorker(
-        pickle.dumps(functools.partial(solve, named.method)), threads or machine.cores(), forked=True
+        pickle.dumps(functools.partial(solve, named.method, strict)), threads or machine.cores(), forked=True
     )
     try:
         left = None if timeout is None else max(0.0, started + timeout - time.monotonic())

@@ -27,6 +27,7 @@ from kreludomain.run.vnncomp.instance import (
     MemoryMb,
     MethodName,
     MethodOptions,
+    Strict,
     read_instances,
     solve,
     solver_method,
@@ -51,6 +52,7 @@ class BenchmarkConfig(RunKeys):
     instances: FilePath
     text: str
     method: MethodItem
+    strict: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,12 +85,14 @@ class Benchmark(Study[BenchmarkConfig, InstanceTask, InstanceRow]):
         method: MethodName = "complete",
         option: MethodOptions = None,
         device: Device = None,
+        strict: Strict = False,
         memory_mb: MemoryMb = None,
     ) -> ConfigFile[BenchmarkConfig]:
         config = BenchmarkConfig.model_construct(
             instances=str(instances),
             text=text,
             method=solver_method(method, option or [], device),
+            strict=strict,
             timeout_s=timeout,
             grace_s=GRACE_S,
             memory_mb=memory_mb,
@@ -129,7 +133,7 @@ class Benchmark(Study[BenchmarkConfig, InstanceTask, InstanceRow]):
 
     def compute(self, task: InstanceTask, needed: InstanceRow | None) -> Computed[InstanceRow]:
         start, instance = time.monotonic(), task.instance
-        found = solve(self.config.method.method, *instance.paths, instance.timeout_s)
+        found = solve(self.config.method.method, self.config.strict, *instance.paths, instance.timeout_s)
         row = replace(task.row, result=found.word, stages=found.stages, reason=found.reason)
         row = replace(row, seconds=time.monotonic() - start)
         if found.counterexample is None:

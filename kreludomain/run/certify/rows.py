@@ -19,16 +19,17 @@ from kreludomain.verify import Verdict
 class CertifyRow(Row):
     """A method's verdict on a sample. Numbers that are not finite are ``None``.
 
-    ``index`` is the sample's position in the data, ``method`` its label, ``lower_bounds`` has one bound a row of the
-    claim (``None`` where no method ran), ``reason`` says why it stopped, ``counterexample`` is a file in the folder,
-    ``widths`` has the mean width of the bounds of each layer by its name (nothing where no method ran), ``stages`` the
-    seconds that went into each stage of the method.
+    ``index`` is the sample's position in the data, ``label`` its class (``name``: in the data's own words), ``target``
+    the value to regress on, each ``None`` where the data has none. ``method`` is the method's label, ``lower_bounds``
+    has one bound a row of the claim (``None`` where no method ran), ``reason`` says why it stopped, ``counterexample``
+    is a file in the folder, ``widths`` has the mean width of the bounds of each layer by its name (nothing where no
+    method ran), ``stages`` the seconds that went into each stage of the method.
     """
 
     identity = ("index", "method")
 
     index: int
-    label: int
+    label: int | None
     predicted: int
     method: str
     verdict: Verdict = Verdict.UNKNOWN
@@ -40,10 +41,19 @@ class CertifyRow(Row):
     counterexample: str | None = None
     widths: Mapping[str, float | None] = field(default_factory=dict)
     stages: Mapping[str, float] = field(default_factory=dict)
+    name: str | None = None
+    target: float | None = None
 
     @property
     def outcome(self) -> str:
         return self.verdict.value
+
+    @property
+    def label_text(self) -> str:
+        """The label in tables, by its name where it has one; without a label, the target."""
+        if self.label is None:
+            return shown(self.target)
+        return str(self.label) if self.name is None else self.name
 
     @property
     def margin_text(self) -> str:
@@ -148,8 +158,8 @@ def margins_table(rows: Sequence[CertifyRow], methods: Sequence[str], most: int 
     for row in rows:
         by_sample.setdefault(row.index, {})[row.method] = row
     for index, found in list(by_sample.items())[:most]:
-        label = next(iter(found.values())).label
-        table.add_row(str(index), str(label), *(found[method].margin_text for method in methods))
+        label = next(iter(found.values())).label_text
+        table.add_row(str(index), label, *(found[method].margin_text for method in methods))
     if len(by_sample) > most:
         table.caption = f"and {len(by_sample) - most} more in margins.csv"
     return table
@@ -172,7 +182,7 @@ def csv_files(summaries: Sequence[Summary], rows: Sequence[CertifyRow]) -> dict[
     """The files of a comparison by name: a row a method, a row a sample and method, a row a layer."""
     numbers = ("median_margin", "mean_margin", "median_seconds", "mean_seconds")
     methods = ([s.method, *s.verdicts.values(), *(getattr(s, name) for name in numbers)] for s in summaries)
-    columns = ("index", "label", "predicted", "method", "verdict", "margin", "seconds")
+    columns = ("index", "label", "name", "target", "predicted", "method", "verdict", "margin", "seconds")
     widths = ([layer, *(s.widths.get(layer) for s in summaries)] for layer in all_layers(summaries))
     return {
         "comparison.csv": csv_text(["method", *(v.value for v in Verdict), *numbers], methods),

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from kreludomain.data import Sample
 from kreludomain.network import Network, Runtime, load
 from kreludomain.property import Claim, claim, robustness
 from kreludomain.run.certify.rows import (
@@ -22,7 +23,7 @@ from kreludomain.run.certify.rows import (
     summary_table,
     widths_table,
 )
-from kreludomain.run.config.data import Sample, load_samples
+from kreludomain.run.config.data import load_samples
 from kreludomain.run.config.files import ClaimConfig, ConfigFile, Data, FilePath, RegionConfig, RunKeys
 from kreludomain.run.config.methods import AttackItem, Methods, NamedMethod, try_methods
 from kreludomain.run.engine.folder import Folder, array_file, file_name
@@ -78,19 +79,19 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
     def prepare(cls, file: ConfigFile[CertifyConfig]) -> Certify:
         config = file.config
         network = load(file.path(config.network))
-        study = cls(config, network, tuple(load_samples(file, config.data, network.input.shape)))
+        study = cls(config, network, tuple(load_samples(file, config.data, network)))
         for sample in study.samples:
             with file.named(f"sample {sample.index}"):
                 config.region.around(sample.x).fit(network)
-                study.claim_of(sample.label).objective(network)
+                study.claim_of(sample).objective(network)
         try_methods(file, config.region, config.methods)
         return study
 
-    def claim_of(self, label: int) -> Claim:
+    def claim_of(self, sample: Sample) -> Claim:
         """The claim about a sample: the configuration's, or that its label is the class."""
         given = self.config.claim
         if given is None:
-            return robustness(label, self.network.size(self.network.output.name))
+            return robustness(sample.known_label, self.network.size(self.network.output.name))
         d = None if given.d is None else torch.tensor(given.d, dtype=torch.float64)
         return claim(torch.tensor(given.C, dtype=torch.float64), d)
 
@@ -100,7 +101,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
     def tasks(self) -> Sequence[SampleTask]:
         return [
             SampleTask(
-                row=CertifyRow(sample.index, sample.label, sample.label, method.label),
+                row=CertifyRow(sample.index, sample.label, -1, method.label, name=sample.name, target=sample.target),
                 text=f"sample {sample.index}, {method.label}",
                 kind=method.label,
                 sample=sample,
@@ -118,7 +119,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
         found = certify(
             network,
             config.region.around(task.sample.x),
-            self.claim_of(row.label),
+            self.claim_of(task.sample),
             task.method.method,
             timeout_s=config.timeout_s,
             attack=config.attack,

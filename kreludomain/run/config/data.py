@@ -6,7 +6,6 @@ import csv
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kreludomain.data import Sample
 from kreludomain.errors import InputError
+from kreludomain.network import Network
 from kreludomain.network.operators import Shape
 from kreludomain.run.config.files import ConfigFile, CsvData, DigitsData, RunKeys
 
@@ -25,17 +26,9 @@ DIGITS_TRAIN = 1437
 Content = TypeVar("Content")
 
 
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """An input ``(*input_shape)`` in float64, its label, and its position in the data."""
-
-    index: int
-    label: int
-    x: Tensor
-
-
-def load_samples(file: ConfigFile[RunKeys], data: CsvData | DigitsData, shape: Shape) -> list[Sample]:
-    """The samples that ``data`` of a configuration names, for a network that takes inputs of ``shape``."""
+def load_samples(file: ConfigFile[RunKeys], data: CsvData | DigitsData, network: Network) -> list[Sample]:
+    """The samples that ``data`` of a configuration names, as inputs of ``network``."""
+    shape = network.input.shape
     return load_csv(file.path(data.csv), data, shape) if isinstance(data, CsvData) else load_digits(data, shape)
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kreludomain.data import Sample
 from kreludomain.errors import InputError
 from kreludomain.network import Network, to_onnx
-from kreludomain.run.config.data import Sample
 from kreludomain.run.engine.folder import RECORD, versions
 from kreludomain.run.engine.machine import describe
 
@@ -81,11 +81,13 @@ def network_hash(network: Network) -> str:
 
 
 def samples_hash(samples: Iterable[Sample]) -> str:
-    """The hash of samples: positions, labels, values."""
+    """The hash of samples: positions, labels, targets, values, and the distances that they come with."""
     found = hashlib.sha256()
     for sample in samples:
-        found.update(f"{sample.index} {sample.label} {tuple(sample.x.shape)}\n".encode())
-        found.update(sample.x.contiguous().numpy().tobytes())
+        target = "" if sample.target is None else f" {sample.target!r}"
+        found.update(f"{sample.index} {sample.label}{target} {tuple(sample.x.shape)}\n".encode())
+        for tensor in (sample.x, sample.epsilon):
+            found.update(b"" if tensor is None else tensor.contiguous().numpy().tobytes())
     return found.hexdigest()
 
 

@@ -21,10 +21,11 @@ from kreludomain.analysis.invert import (
     preimage_radius,
     transformation_radius,
 )
+from kreludomain.data import Sample
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
 from kreludomain.programs.solvers.highs import version as highs_version
-from kreludomain.run.config.data import Sample, load_samples
+from kreludomain.run.config.data import load_samples
 from kreludomain.run.config.files import ConfigFile, RegionConfig
 from kreludomain.run.config.methods import NamedMethod, try_methods
 from kreludomain.run.engine.folder import Folder
@@ -65,7 +66,7 @@ class Invert(Study[InvertConfig, RadiusTask, RadiusRow]):
         network, others = named[0][1], [other for _, other in named[1:]]
         window = config.plane
         curve = None if window is None or window.curve is None else read_curve(file.path(window.curve.csv))
-        data = [] if config.data is None else load_samples(file, config.data, network.input.shape)
+        data = [] if config.data is None else load_samples(file, config.data, network)
         with file.named():
             twice = [name for name, count in Counter(name for name, _ in named).items() if count > 1]
             if twice:
@@ -161,7 +162,7 @@ def _points(config: InvertConfig, network: Network) -> Iterator[Sample]:
             raise InputError(f"points[{index}]: {len(point)} numbers, the network takes {size}")
         if config.clip is not None and not all(config.clip[0] <= value <= config.clip[1] for value in point):
             raise InputError(f"points[{index}]: lies outside clip {list(config.clip)}")
-        yield Sample(index, -1, torch.tensor(point, dtype=torch.float64).reshape(network.input.shape))
+        yield Sample(index, None, torch.tensor(point, dtype=torch.float64).reshape(network.input.shape))
 
 
 def read_curve(path: Path) -> np.ndarray:

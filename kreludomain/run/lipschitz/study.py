@@ -23,12 +23,13 @@ from kreludomain.analysis.lipschitz import (
     sampled_slope,
     sampled_slope_anywhere,
 )
+from kreludomain.data import Sample
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime, load
 from kreludomain.property import robustness
-from kreludomain.run.config.data import Sample, load_samples
+from kreludomain.run.config.data import load_samples
 from kreludomain.run.config.files import ConfigFile, CsvData, DigitsData, RegionConfig
 from kreludomain.run.config.methods import try_method, try_methods
 from kreludomain.run.engine.folder import Folder
@@ -74,11 +75,11 @@ class Case:
         """Raises :class:`InputError` for a file or a sample that does not fit."""
         network = load(file.path(keys.file))
         Runtime(network)  # raises for a model that onnxruntime cannot run
-        samples = tuple(load_samples(file, data, network.input.shape))
+        samples = tuple(load_samples(file, data, network))
         for sample in samples:
             with file.named(f"sample {sample.index}"):
                 region.around(sample.x).fit(network)
-                robustness(sample.label, network.size(network.output.name))
+                robustness(sample.known_label, network.size(network.output.name))
         return cls(keys, network, samples, region)
 
 
@@ -181,7 +182,7 @@ def _with_radii(
     row: SampleRow, config: LipschitzConfig, keys: RadiusKeys, case: Case, sample: Sample, uppers: Mapping[str, float]
 ) -> SampleRow:
     """The row with every radius."""
-    x, label, seconds = sample.x[None], sample.label, config.timeout_s
+    x, label, seconds = sample.x[None], sample.known_label, config.timeout_s
     search = RadiusSearch(keys.largest, row.norm, case.region.clip, keys.tolerance)
     methods = {method.label: method.method for method in keys.methods}
     found = robust_radii(case.local, x, label, search, uppers, config.bounds.method, methods, seconds)
@@ -239,7 +240,7 @@ class LipschitzStudy(Study[LipschitzConfig, LipschitzTask, AnyRow]):
         limit = seconds and seconds + lipsdp_s
         yield NetworkTask(text=name, kind="networks", timeout_s=limit, row=network, case=position)
         for sample in case.samples:
-            row = SampleRow(name, sample.index, sample.label, region.norm, region.epsilon)
+            row = SampleRow(name, sample.index, sample.known_label, region.norm, region.epsilon)
             yield SampleTask(
                 text=f"{name}, sample {sample.index}",
                 kind=name,

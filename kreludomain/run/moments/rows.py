@@ -47,7 +47,7 @@ class MomentRow(Row):
     identity = ("kind", "index", "noise")
 
     index: int
-    label: int
+    label: int | None
     noise: str
     samples: int = 0
     mean_sampling_error: float | None = None

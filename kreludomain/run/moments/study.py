@@ -35,12 +35,13 @@ from kreludomain.analysis.moments import (
     smooth_basis,
     sparse_attack,
 )
+from kreludomain.data import Sample
 from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
 from kreludomain.network.operators import Shape
 from kreludomain.property import robustness
-from kreludomain.run.config.data import Sample, load_samples, read_array
+from kreludomain.run.config.data import load_samples, read_array
 from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.engine.folder import Folder, arrays_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash
@@ -163,9 +164,9 @@ class AttackTask(MomentsTask):
             largest=float(noise.mean.abs().max()),
             std=float(noisy.square().mean().sqrt()) if len(noisy) else 0.0,
             target_share=float(found.sampled.share[target]),
-            label_share=float(found.sampled.share[sample.label]),
+            label_share=float(found.sampled.share[sample.known_label]),
             clipped_share=clipped,
-            control_share=shares(sample.label, mean=found.random_mean(study.config.seed)),
+            control_share=shares(sample.known_label, mean=found.random_mean(study.config.seed)),
             reason="" if found.success else "the sampled score does not exceed the others",
         )
 
@@ -179,7 +180,7 @@ def run_attack(
         "smooth": partial(smooth_attack, modes=attack.modes or 1),
     }
     options = GaussianAttackOptions(attack.std, attack.margin, attack.layer, attack.clip, attack.steps)
-    about = (network, sample.x, sample.label, shape)
+    about = (network, sample.x, sample.known_label, shape)
     return kinds[attack.kind](*about, target=attack.target, options=options, deadline=deadline)
 
 
@@ -232,7 +233,7 @@ class MomentsStudy(Study[MomentsConfig, MomentsTask, AnyRow]):
     def prepare(cls, file: ConfigFile[MomentsConfig]) -> MomentsStudy:
         config = file.config
         network = load(file.path(config.network))
-        samples = load_samples(file, config.data, network.input.shape)
+        samples = load_samples(file, config.data, network)
         with file.named("image"):
             shape = image_shape(network.input.shape, config.image)
         layers = relu_layers(network) if config.layers == "all" else config.layers
@@ -244,7 +245,7 @@ class MomentsStudy(Study[MomentsConfig, MomentsTask, AnyRow]):
                 _check_attack(attack, network, shape)
         for sample in samples if config.attacks else ():
             with file.named(f"sample {sample.index}"):
-                robustness(sample.label, network.size(network.output.name))
+                robustness(sample.known_label, network.size(network.output.name))
         return cls(config, network, tuple(samples), shape, _noises(file, shape), tuple(layers))
 
     def contents(self) -> Mapping[str, str]:
@@ -267,7 +268,7 @@ class MomentsStudy(Study[MomentsConfig, MomentsTask, AnyRow]):
         return EstimatesTask(row=row, text=text, kind="moments", sample=sample, pictured=pictured)
 
     def _attack(self, sample: Sample, attack: AttackConfig) -> AttackTask:
-        row = AttackRow(sample.index, sample.label, attack.name, attack.target)
+        row = AttackRow(sample.index, sample.known_label, attack.name, attack.target)
         text = f"sample {sample.index}, {attack.name}"
         return AttackTask(row=row, text=text, kind=attack.name, sample=sample, attack=attack)
 

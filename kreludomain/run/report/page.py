@@ -138,11 +138,11 @@ def _csv_files(runs: Sequence[FinishedRun]) -> dict[str, str]:
 def _margins(runs: Sequence[FinishedRun]) -> list[list[str]]:
     """A line a sample: position, label, each method's margin or verdict, and a dash for runs without that sample."""
     labels = [method.label for run in runs for method in run.methods]
-    found: dict[tuple[int, int], dict[str, str]] = {}
+    found: dict[tuple[int, str], dict[str, str]] = {}
     for row in data.every_row(runs):
-        found.setdefault((row.index, row.label), {})[row.method] = row.margin_text
+        found.setdefault((row.index, row.label_text), {})[row.method] = row.margin_text
     return [
-        [str(index), str(label), *(cells.get(name, "-") for name in labels)]
+        [str(index), label, *(cells.get(name, "-") for name in labels)]
         for (index, label), cells in sorted(found.items())
     ]
 
@@ -150,13 +150,13 @@ def _margins(runs: Sequence[FinishedRun]) -> list[list[str]]:
 def _card(sample: NotableSample) -> Card:
     row = sample.row
     facts = (f"{row.method}: {row.verdict.value}", f"margin {shown(row.margin)}", f"{row.seconds:.3g} s")
-    pictures = () if sample.x is None else _pictures(sample, {f"label {row.label}": sample.x})
+    pictures = () if sample.x is None else _pictures(sample, {f"label {row.label_text}": sample.x})
     return Card(f"Sample {row.index}", (*facts, row.reason) if row.margin is None else facts, pictures)
 
 
 def _falsified(item: FalsifiedSample) -> Card:
     """Original, change and counterexample, with the classes that the network gives them."""
-    title, facts = f"Sample {item.row.index}, label {item.row.label}", [f"found after {item.row.method}"]
+    title, facts = f"Sample {item.row.index}, label {item.row.label_text}", [f"found after {item.row.method}"]
     if item.x is None or item.found is None:
         return Card(title, (*facts, "its pictures are not there"), ())
     change = item.found.astype(np.float64) - item.x

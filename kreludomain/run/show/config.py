@@ -11,11 +11,12 @@ from pydantic import BeforeValidator, Field, PlainValidator, Strict, field_valid
 from torch import Tensor
 
 from kreludomain.analysis.reachable import RELAXATIONS
+from kreludomain.data import Sample
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
 from kreludomain.options import Keys, wrong
 from kreludomain.property import Region, box
-from kreludomain.run.config.data import Sample, load_samples
+from kreludomain.run.config.data import load_samples
 from kreludomain.run.config.files import ConfigFile, Data, FilePath, Interval, Numbers, RegionConfig, RunKeys, Text
 from kreludomain.run.config.methods import MethodItem, Methods, parse_method
 from kreludomain.run.engine.record import network_hash, samples_hash
@@ -176,7 +177,7 @@ class Scene:
         network = load(file.path(config.network))
         shape, given, samples = network.input.shape, config.region, list[Sample]()
         if config.data is not None:
-            samples = load_samples(file, config.data.model_copy(update={"count": 1}), shape)
+            samples = load_samples(file, config.data.model_copy(update={"count": 1}), network)
         with file.named():
             region: Region
             if isinstance(given, BoxConfig):

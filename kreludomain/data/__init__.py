@@ -1,0 +1,5 @@
+"""Samples: inputs with what is known about them."""
+
+from kreludomain.data.sample import Sample
+
+__all__ = ["Sample"]

@@ -42,6 +42,7 @@ from kreludomain.network import Network, Node, from_torch, load, to_onnx
 from kreludomain.programs import Solver
 from kreludomain.property import (
     Claim,
+    Normalisation,
     Objective,
     Property,
     Region,
@@ -82,6 +83,7 @@ __all__ = [
     "Method",
     "Network",
     "Node",
+    "Normalisation",
     "Objective",
     "PGDAttack",
     "PriorBounds",

@@ -116,9 +116,12 @@ class Ellipsoid(kd.Region):
         return RegionRows.conic([NormCone(matrix, -scale * middle, 1.0)])
 
 
-X = torch.tensor([[0.3, -0.2, 0.1], [0.0, 0.1, -0.4]], dtype=torch.float64)
+X = torch.tensor([[0.3, -0.2, 0.1], [0.0, 0.125, -0.4]], dtype=torch.float64)
 LOW, HIGH = X - 0.5, X + 0.5
 SCALE = torch.tensor([[2.0, 3.0, 5.0], [4.0, 2.0, 2.0]], dtype=torch.float64)
+
+#: How far each entry goes; the second one of the second region is fixed.
+RADIUS = torch.tensor([[0.2, 0.6, 0.4], [0.5, 0.0, 0.05]], dtype=torch.float64)
 
 #: Regions in batches of two.
 REGIONS: dict[str, kd.Region] = {
@@ -126,6 +129,10 @@ REGIONS: dict[str, kd.Region] = {
     "l_inf": kd.ball(X, 0.4, clip=(-0.5, 0.5)),
     "l_1": kd.ball(X, 0.5, "1", clip=(-0.4, 0.4)),
     "l_2": kd.ball(X, 0.5, "2", clip=(-0.4, 0.4)),
+    "l_inf by entry": kd.ball(X, RADIUS, clip=(-0.5, 0.5)),
+    "l_1 by entry": kd.ball(X, RADIUS, "l1", clip=(-0.5, [0.4, 0.4, 0.2])),
+    "l_2 by entry": kd.ball(X, RADIUS, "l2", clip=(-0.5, [0.4, 0.4, 0.2])),
+    "l_2 by entry, whole": kd.ball(X, RADIUS, "l2"),
     "own ball": OwnBall(LOW, HIGH, X, 0.5),
     "budget": Budget(LOW, HIGH, torch.tensor([0.1, 0.2], dtype=torch.float64)),
     "ellipsoid": Ellipsoid.around(X, SCALE),
@@ -227,7 +234,59 @@ def test_rows_are_the_region(region: kd.Region) -> None:
 
 
 def test_only_boxes_are_boxes() -> None:
-    assert {name for name, region in REGIONS.items() if region.is_box} == {"box", "l_inf"}
+    assert {name for name, region in REGIONS.items() if region.is_box} == {"box", "l_inf", "l_inf by entry"}
+
+
+# Around an input -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", ["inf", "1", "2"])
+def test_entries_keep_their_value_whatever_the_clip(norm: str) -> None:
+    x = torch.tensor([0.1, 5.0, -0.3], dtype=torch.float64)
+    expected = kd.ball(x, [0.2, 0.0, 0.2], norm, clip=(-1, 6))
+    for same in ({"fixed": [1]}, {"fixed": x > 1}, {"mask": np.array([1, 0, 1])}, {"mask": [True, False, True]}):
+        region = kd.ball(x, 0.2, norm, clip=(-1, 1), **same)
+        assert torch.equal(region.lower, torch.tensor([-0.1, 5.0, -0.5], dtype=torch.float64))
+        torch.testing.assert_close(region.upper, expected.upper)
+        fitted = region.fit(dense(3, 2))
+        assert bool((fitted.sample(50)[:, 1] == 5.0).all())
+        assert bool((fitted.rounded(torch.randn(50, 3, dtype=torch.float64))[:, 1] == 5.0).all())
+
+
+def test_numbers_come_as_people_have_them() -> None:
+    x = torch.tensor([[0.5, 0.25, 1.0]], dtype=torch.float64)
+    expected = kd.ball(x, 8 / 255, clip=(0.0, 1.0))
+    for given, epsilon in (
+        ([[0.5, 0.25, 1.0]], "8/255"),
+        (x.numpy().astype(np.float32), " 8 / 255"),
+        (x.float(), ["8/255"] * 3),
+        (x, np.full((1, 3), 8 / 255)),
+        (x, torch.tensor(8 / 255, dtype=torch.float64)),
+    ):
+        region = kd.ball(given, epsilon, "Linf", clip=[np.float64(0), "255/255"])
+        assert torch.equal(region.lower, expected.lower)
+        assert torch.equal(region.upper, expected.upper)
+
+
+@pytest.mark.parametrize("norm", ["inf", "1", "2"])
+def test_a_normalised_region_is_the_images_put_through(norm: str) -> None:
+    """An image is in the ball around an image exactly if its normalised form is in the normalised ball."""
+    image = torch.rand(2, 3, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mean, std = (torch.tensor(v, dtype=torch.float64).view(3, 1, 1) for v in ([0.1, 0.4, 0.5], [0.2, 0.5, 2.0]))
+    normalise = kd.Normalisation(mean, std)
+    before, after = (kd.ball(image, "64/255", norm, clip=(0, 1), normalise=n) for n in (None, normalise))
+    torch.testing.assert_close(after.center, (before.center - mean) / std)
+    torch.testing.assert_close(after.lower, (before.lower - mean) / std)
+    for i in range(2):
+        unit = torch.rand(400, 3, 2, 2, generator=torch.Generator().manual_seed(i), dtype=torch.float64)
+        near = before[i].lower + unit * (before[i].upper - before[i].lower)
+        points = torch.cat([near, before[i].center + torch.rand(400, 1, 1, 1) * (near - before[i].center)])
+        inside = before[i].contains(points)
+        assert after[i].contains(normalise(points)).tolist() == inside.tolist()
+        assert 0 < int(inside.sum()) <= 800
+    a = torch.randn(1, 5, 3, 2, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    shift = (a * (mean / std)).flatten(2).sum(2)
+    torch.testing.assert_close(after.concretise(a), before.concretise(a / std) - shift, rtol=0, atol=1e-8)
 
 
 # In a program --------------------------------------------------------------------------------------------------------
@@ -327,4 +386,4 @@ def test_rows_that_do_not_fit_are_refused() -> None:
     with pytest.raises(kd.InputError, match="auxiliary variables need finite bounds"):
         RegionRows(RegionRows.none(3).matrix, np.zeros(0), np.zeros(0), np.zeros(1), np.full(1, np.inf))
     with pytest.raises(kd.InputError, match="a cone over 2 entries, the rows have 3"):
-        replace(RegionRows.none(3), cones=(NormCone.ball(torch.zeros(2), 1.0),))
+        replace(RegionRows.none(3), cones=(NormCone.ball(np.zeros(2), np.ones(2)),))

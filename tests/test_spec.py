@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from networks import ZOO, dense, inputs
 from torch import Tensor
 
+import kreludomain as kd
 from kreludomain.errors import InputError
 from kreludomain.property import Claim, L1Ball, L2Ball, Objective, Region, ball, box, chunk_rows, claim, robustness
 
@@ -125,6 +126,21 @@ def test_no_point_is_below_the_minimum(
     assert (region.concretise(a[None]) <= dot(a, points)).all()
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(NORMS), st.sampled_from(CLIPS), st.floats(1e-6, 1e3), st.integers(0, 10**6))
+def test_no_point_is_below_the_minimum_where_entries_differ(
+    norm: str | int, clip: tuple[float, float] | None, epsilon: float, seed: int
+) -> None:
+    """Radii over eight decades in one ball, some of them 0."""
+    x, a = middles(1, seed), draw(3, *SHAPE, seed=seed + 1)
+    radius = epsilon * 10 ** (4 * draw(*SHAPE, seed=seed + 2).clamp(-1, 1)) * (draw(*SHAPE, seed=seed + 3) > -1)
+    region = ball(x, radius, norm, clip)
+    points = torch.cat([region.sample(20, torch.Generator().manual_seed(seed)), region.project(x - 1e6 * a)])
+    assert region.contains(points).all()
+    assert (points[:, radius == 0] == x[:, radius == 0]).all()
+    assert (region.concretise(a[None]) <= dot(a, points)).all()
+
+
 # ---- regions: points ------------------------------------------------------------------------------------------------
 
 
@@ -172,11 +188,11 @@ def test_clipping_cuts_the_box() -> None:
     torch.testing.assert_close(region.upper, torch.tensor([[0.3, 0.7, 1.0]], dtype=torch.float64))
 
 
-@pytest.mark.parametrize("norm", ["inf", math.inf, 1, 1.0, "1", 2, 2.0, "2"])
+@pytest.mark.parametrize("norm", ["inf", math.inf, "Linf", "l_inf", 1, 1.0, "1", "L1", "l-1", 2, 2.0, "2", "l2", "L_2"])
 def test_norms_by_number_or_name(norm: str | float) -> None:
     region = ball(torch.zeros(1, 2), 1.0, norm)
-    assert isinstance(region, L1Ball) == (norm in (1, "1"))
-    assert isinstance(region, L2Ball) == (norm in (2, "2"))
+    assert isinstance(region, L1Ball) == ("1" in str(norm))
+    assert isinstance(region, L2Ball) == ("2" in str(norm))
 
 
 # ---- regions: fitting and errors ------------------------------------------------------------------------------------
@@ -207,11 +223,30 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "NaN epsilon": (lambda: ball(torch.zeros(1, 2), NAN, 2), "epsilon nan is not"),
     "infinite epsilon": (lambda: ball(torch.zeros(1, 2), math.inf), "epsilon inf is not"),
     "norm": (lambda: ball(torch.zeros(1, 2), 0.1, 3), "norm 3 is not one of inf, 1, 2"),
-    "name of a norm": (lambda: ball(torch.zeros(1, 2), 0.1, "l2"), "norm 'l2' is not one of inf, 1, 2"),
+    "name of a norm": (lambda: ball(torch.zeros(1, 2), 0.1, "l3"), "norm 'l3' is not one of inf, 1, 2"),
+    "fraction": (lambda: ball(torch.zeros(1, 2), "8/0"), "epsilon: '8/0' is not a number or a fraction such as 8/255"),
+    "epsilon by entry": (lambda: ball(torch.zeros(4), [1, 2, 3]), "epsilon: 3 values, the input has 4; give one, or 4"),
+    "epsilon by channel": (
+        lambda: ball(torch.zeros(3, 5, 5), [0.1, 0.2, 0.3]),
+        r"epsilon: shape \(3,\) does not fit an input of \(3, 5, 5\); give shape \(3, 1, 1\) for one each along axis 0",
+    ),
+    "a negative entry": (lambda: ball(torch.zeros(2), [0.1, -0.2]), "epsilon -0.2 is not a number from 0 up"),
+    "one side of a clip": (lambda: ball(torch.zeros(2), 0.1, clip=(0,)), "clip .* a low and a high value are expected"),
+    "empty clip of an entry": (lambda: ball(torch.zeros(2), 0.1, clip=(0, [1, -1])), r"clip \[0, -1\] is empty"),
+    "fixed entry": (lambda: ball(torch.zeros(3), 0.1, fixed=[3]), "fixed: there is no entry 3; they are 0 to 2"),
+    "fixed names": (
+        lambda: ball(torch.zeros(3), 0.1, fixed=["age"]),
+        "fixed: neither a list of positions nor booleans",
+    ),
+    "mask": (lambda: ball(torch.zeros(2), 0.1, mask=[0.5, 1]), "mask: has entries other than true and false"),
+    "std": (lambda: kd.Normalisation([0.5], [0.0]), "std: is not a number above 0"),
     "empty clip": (lambda: ball(torch.zeros(1, 2), 0.1, "inf", (1, 0)), r"clip \[1, 0\] is empty"),
     "NaN clip": (lambda: ball(torch.zeros(1, 2), 0.1, "inf", (NAN, 1)), "clip .* is empty"),
-    "clipped away below": (lambda: ball(torch.full((1, 2), -1.0), 0.1, "inf", (0, 1)), "empty, lower 0 > upper -0.9"),
-    "clipped away above": (lambda: ball(torch.full((1, 2), 2.0), 0.1, "inf", (0, 1)), "empty, lower 1.9 > upper 1"),
+    "clipped away below": (
+        lambda: ball(torch.full((1, 2), -1.0), 0.1, "inf", (0, 1)),
+        r"further than epsilon outside clip \[0, 1\]: it is -1 at",
+    ),
+    "clipped away above": (lambda: ball(torch.full((1, 2), 2.0), 0.1, "inf", (0, 1)), "it is 2 at entry 0"),
     "middle outside the clip": (lambda: ball(torch.full((1, 2), 1.5), 0.7, 2, (0, 1)), "l_2 ball lies outside clip"),
     "shape": (
         lambda: ball(torch.zeros(1, 4), 0.1).fit(dense(5, 3)),

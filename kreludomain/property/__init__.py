@@ -1,8 +1,11 @@
 """The question: regions of inputs, claims about the output, VNN-LIB files, objectives at any node."""
 
+from kreludomain.property.around import Normalisation, ball, box, norm_name
+from kreludomain.property.ball import Ball, L1Ball, L2Ball
+from kreludomain.property.box import Box
 from kreludomain.property.claim import Claim, claim, robustness
 from kreludomain.property.objective import Objective, chunk_rows
-from kreludomain.property.region import Ball, Box, L1Ball, L2Ball, Region, ball, box
+from kreludomain.property.region import Region
 from kreludomain.property.region_rows import NormCone, RegionRows
 from kreludomain.property.specification import Property, Specification
 from kreludomain.property.vnnlib import load_vnnlib
@@ -14,6 +17,7 @@ __all__ = [
     "L1Ball",
     "L2Ball",
     "NormCone",
+    "Normalisation",
     "Objective",
     "Property",
     "Region",
@@ -24,5 +28,6 @@ __all__ = [
     "chunk_rows",
     "claim",
     "load_vnnlib",
+    "norm_name",
     "robustness",
 ]

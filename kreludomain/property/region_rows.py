@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from torch import Tensor
 
 from kreludomain.errors import InputError
 
@@ -26,10 +25,10 @@ class NormCone:
     norm: float = 2
 
     @classmethod
-    def ball(cls, center: Tensor, radius: float, norm: float = 2) -> NormCone:
-        """``||x - center||_norm <= radius``."""
-        middle = center.detach().flatten().double().cpu().numpy()
-        return cls(sparse.eye(len(middle), format="csr"), -middle, float(radius), norm)
+    def ball(cls, center: np.ndarray, radius: np.ndarray, norm: float = 2) -> NormCone:
+        """``||(x - center) / radius||_norm <= 1``, ``(n,)`` each; entries of radius 0 are left to the bounding box."""
+        largest, weights = _weights(radius)
+        return cls(sparse.diags(weights, format="csr"), -weights * center, largest, norm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +95,20 @@ class RegionRows:
         return cls(none.matrix, none.lower, none.upper, none.auxiliary_lower, none.auxiliary_upper, tuple(cones))
 
 
-def l1_ball(center: np.ndarray, radius: float) -> RegionRows:
-    """``||x - center||_1 <= radius`` as rows: ``|x_i - center_i| <= t_i``, ``sum_i t_i <= radius``."""
-    n = len(center)
-    eye, total = sparse.eye(n), sparse.csr_matrix(np.concatenate([np.zeros(n), np.ones(n)])[None])
-    matrix = sparse.vstack([sparse.hstack([eye, -eye]), sparse.hstack([-eye, -eye]), total], format="csr")
-    upper = np.concatenate([center, -center, [radius]])
-    return RegionRows(matrix, np.full(2 * n + 1, -np.inf), upper, np.zeros(n), np.full(n, radius))
+def l1_ball(center: np.ndarray, radius: np.ndarray) -> RegionRows:
+    """``||(x - center) / radius||_1 <= 1``, ``(n,)`` each; entries of radius 0 are left to the bounding box.
+
+    With the weights of :func:`_weights`: ``w_i |x_i - center_i| <= t_i``, ``sum_i t_i <= largest``.
+    """
+    n, (largest, weights) = len(center), _weights(radius)
+    move, eye = sparse.diags(weights), sparse.eye(n)
+    total = sparse.csr_matrix(np.concatenate([np.zeros(n), np.ones(n)])[None])
+    matrix = sparse.vstack([sparse.hstack([move, -eye]), sparse.hstack([-move, -eye]), total], format="csr")
+    upper = np.concatenate([weights * center, -weights * center, [largest]])
+    return RegionRows(matrix, np.full(2 * n + 1, -np.inf), upper, np.zeros(n), np.full(n, largest))
+
+
+def _weights(radius: np.ndarray) -> tuple[float, np.ndarray]:
+    """The largest radius, and it over each radius (0 for a radius of 0): all ones where there is one radius."""
+    largest = float(radius.max(initial=0.0))
+    return largest, np.divide(largest, radius, out=np.zeros_like(radius), where=radius > 0)

@@ -16,8 +16,8 @@ import torch
 
 from kreludomain.errors import InputError
 from kreludomain.network import Network, with_input
+from kreludomain.property.box import Box
 from kreludomain.property.claim import Claim
-from kreludomain.property.region import Box
 from kreludomain.property.specification import Property, Specification
 from kreludomain.property.vnnlib.expressions import MalformedError, parse
 from kreludomain.property.vnnlib.formula import Atom, Variable, read

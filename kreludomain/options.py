@@ -97,11 +97,16 @@ def explain(error: ValidationError) -> str:
     """All that is wrong, in one line: ``region.epsilon: input should be a number, not 'abc'; ...``."""
     lines = []
     for item in error.errors(include_url=False):
-        text = _TEXTS.get(item["type"])
-        context = {**item.get("ctx", {}), "input": shown(item["input"])}
-        said = item["msg"] if text is None else text.format(**context)
+        said = explain_item(item)
         lines.append(f"{_dotted(item['loc'])}: {said}" if item["loc"] else said)
     return "; ".join(dict.fromkeys(lines))
+
+
+def explain_item(item: Mapping[str, Any]) -> str:
+    """What is wrong at the path of one of an error's items."""
+    text = _TEXTS.get(item["type"])
+    context = {**item.get("ctx", {}), "input": shown(item["input"])}
+    return str(item["msg"]) if text is None else text.format(**context)
 
 
 def shown(value: Any) -> str:

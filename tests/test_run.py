@@ -363,7 +363,7 @@ def test_rows_of_a_run(tmp_path: Path) -> None:
     for row in rows:
         assert list(row) == [
             *("index", "label", "predicted", "method", "verdict", "lower_bounds", "margin", "seconds", "reason"),
-            *("notes", "counterexample", "widths", "stages", "name", "target"),
+            *("notes", "counterexample", "widths", "stages", "name", "target", "claim"),
         ]
         if row["index"] == 5:
             assert row["verdict"] == "misclassified"

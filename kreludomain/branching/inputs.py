@@ -127,6 +127,8 @@ def prove_by_input_splitting(
         raise InputError("region: splitting inputs takes one box")
     if query.claim is None:
         raise InputError("claim: missing; there is nothing to prove")
+    if query.claim.needed is not None:
+        raise InputError("claim: splitting inputs takes clauses of which one row is needed: see Claim.disjunctions")
     whole = RootRelaxation.of(network, region)
     search = _InputSearch(query, query.claim, whole, options)
     return search.run(query.deadline, runtime or Runtime(network))

@@ -3,31 +3,60 @@
 from kreludomain.property.around import Normalisation, ball, box, norm_name
 from kreludomain.property.ball import Ball, L1Ball, L2Ball
 from kreludomain.property.box import Box
-from kreludomain.property.claim import Claim, claim, robustness
+from kreludomain.property.claim import Claim, claim
+from kreludomain.property.factories import between, robustness, targeted, top_k, within
 from kreludomain.property.objective import Objective, chunk_rows
+from kreludomain.property.questions import (
+    QUESTIONS,
+    Between,
+    Linear,
+    Names,
+    PerLabel,
+    Question,
+    Robust,
+    Targeted,
+    TopK,
+    Within,
+    predict,
+)
 from kreludomain.property.region import Region
 from kreludomain.property.region_rows import NormCone, RegionRows
 from kreludomain.property.specification import Property, Specification
 from kreludomain.property.vnnlib import load_vnnlib
 
 __all__ = [
+    "QUESTIONS",
     "Ball",
+    "Between",
     "Box",
     "Claim",
     "L1Ball",
     "L2Ball",
+    "Linear",
+    "Names",
     "NormCone",
     "Normalisation",
     "Objective",
+    "PerLabel",
     "Property",
+    "Question",
     "Region",
     "RegionRows",
+    "Robust",
     "Specification",
+    "Targeted",
+    "TopK",
+    "Within",
     "ball",
+    "between",
     "box",
     "chunk_rows",
     "claim",
     "load_vnnlib",
     "norm_name",
+    "predict",
     "robustness",
+    "targeted",
+    "top_k",
+    "within",
 ]

@@ -1,7 +1,8 @@
 """A verdict: methods by name, certification, attack."""
 
 from kreludomain.attack import confirmed, counterexample_text
-from kreludomain.verify.certify import Certificate, Verdict, abstract, bounds, certify, predict, try_on
+from kreludomain.property import predict
+from kreludomain.verify.certify import Certificate, Verdict, abstract, bounds, certify, try_on
 from kreludomain.verify.complete import Complete
 from kreludomain.verify.methods import METHODS, make_method
 from kreludomain.verify.specification import Answer, decide

@@ -159,12 +159,6 @@ def _chosen_attack(attack: bool | Attack, method: Method) -> Attack | None:
     return (method.own_attack or PGDAttack()) if attack else None
 
 
-def predict(network: Network, x: Tensor) -> Tensor:
-    """The class of each input ``(N, *input_shape)``: the position of the largest output, ``(N,)``."""
-    with torch.no_grad():
-        return network(x.to(dtype=network.dtype, device=network.device)).flatten(1).argmax(1)
-
-
 def try_on(method: str | Method, region: Region) -> None:
     """Runs a method on a network of two inputs and two neurons; ``region`` is one of its inputs ``(2,)``.
 

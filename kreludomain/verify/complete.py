@@ -58,9 +58,26 @@ class Complete(Method):
         return self.bounder.abstract(query)
 
     def decide(self, query: DecisionQuery) -> DecisionResult:
+        if query.claim.needed is not None:
+            return self._decide_disjunctions(query)
         if self.splitting.takes(query):
             return _InputDecision(query, self).run()
         return _NeuronDecision(query, self).run()
+
+    def _decide_disjunctions(self, query: DecisionQuery) -> DecisionResult:
+        """A claim whose clauses need several rows: what the bounder's bounds leave of it, as disjunctions."""
+        found = self.bounder.decide(replace(query, tight=False))
+        if found.counterexample is not None or query.deadline.passed or bool(query.claim.proved(found.lower).all()):
+            return found
+        left = query.claim.disjunctions(found.lower, _MOST_ROWS)
+        if left is None:
+            note = f"clauses that need several rows, too many ways to break them for a search ({_MOST_ROWS} rows)"
+            return replace(found, notes=(*found.notes, note))
+        result = self.decide(replace(query, claim=left))
+        proved = result.proved or bool(left.proved(result.lower).all())
+        notes = tuple(dict.fromkeys((*found.notes, *result.notes)))
+        seconds = {name: found.seconds.get(name, 0.0) + result.seconds.get(name, 0.0) for name in result.seconds}
+        return replace(result, lower=found.lower, proved=proved, notes=notes, seconds={**found.seconds, **seconds})
 
 
 #: The most seconds of the first attack, or of the first search of boxes: a first look next to what follows.
@@ -68,6 +85,8 @@ _FIRST_LOOK_SECONDS = 1.0
 #: The most seconds of one search, even if there is no time limit, so that the other ways have a turn: once the last
 #: bounds are made, and before. The latter is about as long as it takes to make those on convolutions.
 _SEARCH_SECONDS, _EARLY_SEARCH_SECONDS = 600.0, 30.0
+#: The most rows of the disjunctions that a claim of clauses with several needed rows is written as.
+_MOST_ROWS = 2000
 #: At the root of a tree, 200 steps made no fewer subproblems than 60 on eleven images of two networks.
 _ROOT_ASCENT = DualAscent(60)
 

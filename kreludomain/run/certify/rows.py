@@ -20,17 +20,19 @@ class CertifyRow(Row):
     """A method's verdict on a sample. Numbers that are not finite are ``None``.
 
     ``index`` is the sample's position in the data, ``label`` its class (``name``: in the data's own words), ``target``
-    the value to regress on, each ``None`` where the data has none. ``method`` is the method's label, ``lower_bounds``
-    has one bound a row of the claim (``None`` where no method ran), ``reason`` says why it stopped, ``counterexample``
-    is a file in the folder, ``widths`` has the mean width of the bounds of each layer by its name (nothing where no
-    method ran), ``stages`` the seconds that went into each stage of the method.
+    the value to regress on, each ``None`` where the data has none. ``predicted`` is the network's class or, where the
+    claim is about the value of its only output, that value; ``claim`` says what was to hold. ``method`` is the method's
+    label, ``lower_bounds`` has one bound a row of the claim (``None`` where no method ran), ``margin`` is that of the
+    worst clause, ``reason`` says why it stopped, ``counterexample`` is a file in the folder, ``widths`` has the mean
+    width of the bounds of each layer by its name (nothing where no method ran), ``stages`` the seconds that went into
+    each stage of the method.
     """
 
     identity = ("index", "method")
 
     index: int
     label: int | None
-    predicted: int
+    predicted: int | float | None
     method: str
     verdict: Verdict = Verdict.UNKNOWN
     lower_bounds: tuple[float | None, ...] | None = None
@@ -43,6 +45,7 @@ class CertifyRow(Row):
     stages: Mapping[str, float] = field(default_factory=dict)
     name: str | None = None
     target: float | None = None
+    claim: str = ""
 
     @property
     def outcome(self) -> str:

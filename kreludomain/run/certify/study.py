@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from rich.console import Console
 
 from kreludomain.data import Sample
 from kreludomain.network import Network, Runtime, load
-from kreludomain.property import Claim, claim, robustness
+from kreludomain.property import Claim, Robust
 from kreludomain.run.certify.rows import (
     CertifyRow,
     csv_files,
@@ -24,28 +23,30 @@ from kreludomain.run.certify.rows import (
     widths_table,
 )
 from kreludomain.run.config.data import load_samples
-from kreludomain.run.config.files import ClaimConfig, ConfigFile, Data, FilePath, RegionConfig, RunKeys
+from kreludomain.run.config.files import ConfigFile, Data, FilePath, RegionConfig, RunKeys
 from kreludomain.run.config.methods import AttackItem, Methods, NamedMethod, try_methods
+from kreludomain.run.config.questions import QuestionItem
 from kreludomain.run.engine.folder import Folder, array_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash
 from kreludomain.run.engine.study import Computed, ConfigPath, Study, Task
 from kreludomain.run.engine.worker import Failure, Kind
 from kreludomain.run.output.tables import finite
-from kreludomain.verify import Verdict, certify, predict
+from kreludomain.verify import Verdict, certify
 
 
 class CertifyConfig(RunKeys):
     """A configuration file of ``kreludomain certify`` and ``kreludomain compare``; a row is a sample and a method.
 
-    ``claim``: robustness of each sample's label where it is not given. ``attack``: whether counterexamples are looked
-    for, or the options of the search. ``tight``: bounds as good as the method can, also of what is proved already.
+    ``claim``: what is asked of every sample (:data:`QUESTIONS`); that its label is the class, where it is not given.
+    ``attack``: whether counterexamples are looked for, or the options of the search. ``tight``: bounds as good as the
+    method can, also of what is proved already.
     ``strict``: counterexamples lie exactly inside the region, as in :func:`kreludomain.certify`.
     """
 
     network: FilePath
     data: Data
     region: RegionConfig
-    claim: ClaimConfig | None = None
+    claim: QuestionItem = Robust()
     methods: Methods
     attack: AttackItem = True
     tight: bool = False
@@ -88,12 +89,8 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
         return study
 
     def claim_of(self, sample: Sample) -> Claim:
-        """The claim about a sample: the configuration's, or that its label is the class."""
-        given = self.config.claim
-        if given is None:
-            return robustness(sample.known_label, self.network.size(self.network.output.name))
-        d = None if given.d is None else torch.tensor(given.d, dtype=torch.float64)
-        return claim(torch.tensor(given.C, dtype=torch.float64), d)
+        """The claim about a sample."""
+        return self.config.claim.claim(self.network, sample.label, sample.target)
 
     def contents(self) -> Mapping[str, str]:
         return {"network": network_hash(self.network), "data": samples_hash(self.samples)}
@@ -101,7 +98,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
     def tasks(self) -> Sequence[SampleTask]:
         return [
             SampleTask(
-                row=CertifyRow(sample.index, sample.label, -1, method.label, name=sample.name, target=sample.target),
+                row=self._row(sample, method),
                 text=f"sample {sample.index}, {method.label}",
                 kind=method.label,
                 sample=sample,
@@ -112,14 +109,15 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
         ]
 
     def compute(self, task: SampleTask, needed: CertifyRow | None) -> Computed[CertifyRow]:
-        row, config, network = self._predicted(task), self.config, self.network
-        if config.claim is None and row.predicted != row.label:
-            reason = f"classified as {row.predicted}, the label is {row.label}"
+        row, sample, config, network = self._answered(task), task.sample, self.config, self.network
+        reason = config.claim.mismatch(network, sample.x, sample.label, sample.target)
+        if reason is not None:
             return Computed(replace(row, verdict=Verdict.MISCLASSIFIED, reason=reason))
+        claim = self.claim_of(sample)
         found = certify(
             network,
-            config.region.around(task.sample.x),
-            self.claim_of(task.sample),
+            config.region.around(sample.x),
+            claim,
             task.method.method,
             timeout_s=config.timeout_s,
             attack=config.attack,
@@ -132,7 +130,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
             row,
             verdict=found.verdict,
             lower_bounds=bounds,
-            margin=None if None in bounds else float(found.lower_bounds.min()),
+            margin=None if None in bounds else float(claim.clause_margins(found.lower_bounds[None]).min()),
             seconds=found.seconds,
             reason=found.reason,
             notes=found.notes,
@@ -146,11 +144,17 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
 
     def failed(self, task: SampleTask, failure: Failure) -> CertifyRow:
         verdict = Verdict.TIMEOUT if failure.kind == Kind.TIMEOUT else Verdict.ERROR
-        predicted = self._predicted(task).predicted
-        return replace(super().failed(task, failure), predicted=predicted, verdict=verdict)
+        return replace(super().failed(task, failure), predicted=self._answered(task).predicted, verdict=verdict)
 
-    def _predicted(self, task: SampleTask) -> CertifyRow:
-        return replace(task.row, predicted=int(predict(self.network, task.sample.x[None])[0]))
+    def _row(self, sample: Sample, method: NamedMethod) -> CertifyRow:
+        said = self.config.claim.of(sample.label).words(sample.name or str(sample.label), str(sample.target))
+        row = CertifyRow(sample.index, sample.label, None, method.label)
+        return replace(row, name=sample.name, target=sample.target, claim=said)
+
+    def _answered(self, task: SampleTask) -> CertifyRow:
+        """The task's row with the network's own answer at the sample."""
+        question = self.config.claim.of(task.sample.label)
+        return replace(task.row, predicted=question.answer(self.network, task.sample.x))
 
     def report(self, folder: Folder, rows: Sequence[CertifyRow], console: Console) -> None:
         methods = self.config.methods

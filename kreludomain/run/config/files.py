@@ -22,7 +22,6 @@ from pydantic import (
     SerializationInfo,
     Strict,
     ValidationError,
-    model_validator,
 )
 from torch import Tensor
 
@@ -108,24 +107,6 @@ class RegionConfig(Keys):
     def around(self, x: Tensor) -> Region:
         """The region around an input."""
         return ball(x, self.epsilon, self.norm, self.clip)
-
-
-class ClaimConfig(Keys):
-    """The claim ``C f(x) + d > 0`` for every sample, whatever its label."""
-
-    C: Annotated[tuple[Numbers, ...], Strict(False)]
-    d: Numbers | None = None
-
-    @model_validator(mode="after")
-    def _rectangular(self) -> ClaimConfig:
-        if not self.C:
-            raise wrong({("C",): "should have at least one row"})
-        widths = {len(row) for row in self.C}
-        if len(widths) > 1:
-            raise wrong({("C",): f"rows of different lengths ({', '.join(map(str, sorted(widths)))})"})
-        if self.d is not None and len(self.d) != len(self.C):
-            raise wrong({("d",): f"should have {len(self.C)} numbers, one a row of C, not {len(self.d)}"})
-        return self
 
 
 class RunKeys(Keys):

@@ -56,9 +56,7 @@ class FinishedRun:
             "Network": Path(config.network).name + ("" if self.study is None else f" ({_network(self.study.network)})"),
             "Samples": _samples(config, self.rows),
             "Region": _region(config.region),
-            "Claim": "the output of the sample's label is the largest"
-            if config.claim is None
-            else f"C f(x) + d > 0, {len(config.claim.C)} rows, the same for every sample",
+            "Claim": config.claim.words(),
             "Methods": "; ".join(names),
             "Limits": _limits(config),
             "Margins": "each method's best" if config.tight else "a proof stops at its first positive bound",

@@ -44,7 +44,7 @@ from kreludomain.analysis.lipschitz import (
 )
 from kreludomain.analysis.lipschitz.semidefinite import certified_constant, chain_weights
 from kreludomain.network import Runtime
-from kreludomain.network.operators import Conv2d, Linear, Scale, Sum
+from kreludomain.network.operators import Convolution, Linear, Scale, Sum
 from kreludomain.run.lipschitz.rows import NetworkRow, Report, SampleRow
 from kreludomain.run.lipschitz.study import LipschitzStudy
 
@@ -164,7 +164,7 @@ def test_the_torus_bounds_every_convolution(size: tuple[int, int], options: tupl
     generator = torch.Generator().manual_seed(sum(options))
     weight = torch.randn(4, 2 // groups, 3, 2, generator=generator, dtype=torch.float64)
     steps = (stride, max(1, stride - 1))
-    operator = Conv2d(weight, None, (2, *size), steps, (padding, padding // 2), (dilation, 1), groups)
+    operator = Convolution(weight, None, (2, *size), steps, (padding, padding // 2), (dilation, 1), groups)
     true = float(torch.linalg.matrix_norm(matrix(operator.linear, operator.in_shape), 2))
     upper = operator_norm(operator, 2)
     assert true <= upper <= 1.35 * true

@@ -23,7 +23,7 @@ from kreludomain.network.operators import (
     Activation,
     AffineOperator,
     Concat,
-    Conv2d,
+    Convolution,
     Gather,
     Input,
     Linear,
@@ -46,12 +46,12 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 OPERATORS: dict[str, AffineOperator] = {
     "linear": Linear(draw(4, 6), draw(4), (6,)),
     "linear, last of three axes": Linear(draw(4, 5), draw(4), (2, 3, 5)),
-    "conv": Conv2d(draw(3, 2, 3, 3), draw(3), (2, 6, 7)),
-    "conv, padded": Conv2d(draw(3, 2, 3, 2), draw(3), (2, 5, 6), padding=(2, 1)),
-    "conv, strided, border missed": Conv2d(draw(3, 2, 2, 3), None, (2, 7, 8), stride=(2, 3)),
-    "conv, dilated": Conv2d(draw(3, 2, 2, 3), draw(3), (2, 7, 9), dilation=(2, 3), padding=(1, 2)),
-    "conv, groups": Conv2d(draw(6, 2, 3, 3), draw(6), (4, 5, 5), stride=(2, 1), padding=(1, 0), groups=2),
-    "conv, everything odd": Conv2d(draw(4, 1, 3, 2), draw(4), (2, 11, 8), (3, 2), (2, 1), (2, 1), 2),
+    "conv": Convolution(draw(3, 2, 3, 3), draw(3), (2, 6, 7)),
+    "conv, padded": Convolution(draw(3, 2, 3, 2), draw(3), (2, 5, 6), padding=(2, 1)),
+    "conv, strided, border missed": Convolution(draw(3, 2, 2, 3), None, (2, 7, 8), stride=(2, 3)),
+    "conv, dilated": Convolution(draw(3, 2, 2, 3), draw(3), (2, 7, 9), dilation=(2, 3), padding=(1, 2)),
+    "conv, groups": Convolution(draw(6, 2, 3, 3), draw(6), (4, 5, 5), stride=(2, 1), padding=(1, 0), groups=2),
+    "conv, everything odd": Convolution(draw(4, 1, 3, 2), draw(4), (2, 11, 8), (3, 2), (2, 1), (2, 1), 2),
     "scale": Scale(draw(3, 1, 1), draw(1, 4, 2), (3, 4, 2)),
     "shift by a scalar": Scale(torch.tensor(-1.0, dtype=torch.float64), draw(2), (3, 2)),
     "sum": Sum((1, -1, 1), (2, 3)),
@@ -138,19 +138,19 @@ def test_backward_step_keeps_the_value(operator: AffineOperator) -> None:
 
 
 @st.composite
-def convolutions(draw_: st.DrawFn) -> Conv2d:
+def convolutions(draw_: st.DrawFn) -> Convolution:
     """Convolutions with images large enough that single neurons take the windowed path of the transpose."""
     pair = lambda low, high: (draw_(st.integers(low, high)), draw_(st.integers(low, high)))  # noqa: E731
     groups, kernel, dilation = draw_(st.integers(1, 2)), pair(1, 3), pair(1, 2)
     stride, padding = pair(1, 3), pair(0, 2)
     size = tuple(d * (k - 1) + 1 + n for d, k, n in zip(dilation, kernel, pair(3, 9), strict=True))
     weight = draw(2 * groups, 2, *kernel, seed=draw_(st.integers(0, 99)))
-    return Conv2d(weight, None, (2 * groups, *size), stride, padding, dilation, groups)
+    return Convolution(weight, None, (2 * groups, *size), stride, padding, dilation, groups)
 
 
 @settings(max_examples=60, deadline=None)
 @given(convolutions(), st.integers(0, 99), st.integers(1, 2))
-def test_windowed_transpose_is_the_plain_one(operator: Conv2d, seed: int, reach: int) -> None:
+def test_windowed_transpose_is_the_plain_one(operator: Convolution, seed: int, reach: int) -> None:
     """Rows that vanish outside a small window (a different one each, one row zero) against the explicit matrix."""
     channels, height, width = operator.out_shape
     generator = torch.Generator().manual_seed(seed)
@@ -166,7 +166,7 @@ def test_windowed_transpose_is_the_plain_one(operator: Conv2d, seed: int, reach:
 
 def test_no_rows_transpose_to_no_rows() -> None:
     operator = OPERATORS["conv"]
-    assert isinstance(operator, Conv2d)
+    assert isinstance(operator, Convolution)
     assert operator.transpose(torch.zeros(0, *operator.out_shape, dtype=torch.float64))[0].shape == (0, 2, 6, 7)
 
 

@@ -18,7 +18,7 @@ from kreludomain.network.graph import Network, Node, trim
 from kreludomain.network.lowering import Decomposition, Window, average_pool, chain, clip, leaky_relu, max_pool
 from kreludomain.network.operators import (
     Activation,
-    Conv2d,
+    Convolution,
     Input,
     Linear,
     Operator,
@@ -28,7 +28,8 @@ from kreludomain.network.operators import (
     Sum,
     channel_scale,
 )
-from kreludomain.network.operators.convolution import Pair
+
+Pair = tuple[int, int]
 
 #: A step of the trace, converted: an operator, a decomposition into several, or ``None`` for the unchanged value.
 Converted = Operator | Decomposition | None
@@ -115,7 +116,7 @@ def _conv(module: nn.Conv2d, shape: Shape) -> Operator:
         raise InputError("padding given as numbers, with zeros, is supported")
     bias = None if module.bias is None else module.bias.data
     stride, padding, dilation = (_pair(v) for v in (module.stride, module.padding, module.dilation))
-    return Conv2d(module.weight.data, bias, shape, stride, padding, dilation, module.groups)
+    return Convolution(module.weight.data, bias, shape, stride, padding, dilation, module.groups)
 
 
 def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d, shape: Shape) -> Operator:
@@ -150,7 +151,7 @@ def _max_pool(module: nn.MaxPool2d, shape: Shape) -> Converted:
 def _adaptive_avg_pool(module: nn.AdaptiveAvgPool2d, shape: Shape) -> Converted:
     if module.output_size not in (1, (1, 1)) or len(shape) != 3:
         raise InputError(f"output_size {module.output_size}; one entry a channel is supported")
-    return average_pool(shape, Window((shape[1], shape[2]), (1, 1)), True)
+    return average_pool(shape, Window((shape[1], shape[2]), (1, 1), ((0, 0), (0, 0)), (1, 1)), True)
 
 
 def _softplus(shape: Shape, beta: float = 1.0, threshold: float = 20.0) -> Converted:

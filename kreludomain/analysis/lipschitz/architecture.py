@@ -23,7 +23,7 @@ from torch import Tensor
 from kreludomain.activations import Relu
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Node
-from kreludomain.network.operators import Activation, AffineOperator, Conv2d, Input, Linear, Reshape, Shape
+from kreludomain.network.operators import Activation, AffineOperator, Convolution, Input, Linear, Reshape, Shape
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Architecture:
             else:
                 weight = _unallocated((layer.channels, shape[0], layer.kernel, layer.kernel))
                 try:
-                    operator = Conv2d(weight, None, shape, (layer.stride,) * 2, (layer.padding,) * 2)
+                    operator = Convolution(weight, None, shape, (layer.stride,) * 2, (layer.padding,) * 2)
                 except InputError as error:
                     raise InputError(f"architecture: layer {position} ({layer}): {error}") from None
             made.append(operator)
@@ -194,7 +194,7 @@ def estimate_of(network: Network, name: str) -> Estimate:
     layers: list[tuple[str, AffineOperator]] = []
     for node in network.nodes:
         operator = node.operator
-        if isinstance(operator, Linear) or (isinstance(operator, Conv2d) and operator.groups == 1):
+        if isinstance(operator, Linear) or (isinstance(operator, Convolution) and operator.groups == 1):
             layers.append((node.name, operator))
         elif not (node.is_relu or isinstance(operator, Input | Reshape)):
             raise InputError(f"architecture: node '{node.name}' is no dense layer and no convolution of one group")
@@ -247,9 +247,9 @@ def _weighted(operator: AffineOperator, weight: Tensor) -> AffineOperator:
     """A dense or convolutional operator with another weight and no bias."""
     if isinstance(operator, Linear):
         return Linear(weight, None, operator.in_shape)
-    if isinstance(operator, Conv2d):
+    if isinstance(operator, Convolution):
         o = operator
-        return Conv2d(weight, None, o.in_shape, o.stride, o.padding, o.dilation, o.groups)
+        return Convolution(weight, None, o.in_shape, o.stride, o.padding, o.dilation, o.groups)
     raise InputError(f"architecture: {type(operator).__name__} has no weights to draw")
 
 

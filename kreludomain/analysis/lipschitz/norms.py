@@ -26,7 +26,7 @@ from kreludomain.analysis.lipschitz.affine import CHUNK, AffineMap, affine
 from kreludomain.errors import InputError
 from kreludomain.network.operators import (
     AffineOperator,
-    Conv2d,
+    Convolution,
     Linear,
     Operator,
     Pad,
@@ -174,14 +174,14 @@ def _linear_norm(operator: Linear, p: float) -> float:
     return matrix_norm(operator.weight.double(), p)  # the same matrix on every row of the leading axes
 
 
-def _convolution_norm(operator: Conv2d, p: float) -> float:
+def _convolution_norm(operator: Convolution, p: float) -> float:
     if p != 2:
         return _norm_from_sums(operator, p)
     return _circular_norm(operator)
 
 
 @torch.no_grad()
-def _circular_norm(operator: Conv2d) -> float:
+def _circular_norm(operator: Convolution) -> float:
     """The spectral norm of the circular convolution on a grid that holds the image and its padding.
 
     The zero-padded operator is a submatrix (some rows, some columns) of it, so its norm is at most as large. A stride
@@ -190,7 +190,7 @@ def _circular_norm(operator: Conv2d) -> float:
     """
     o, weight = operator, operator.weight.double()
     kernel, phases, sizes = weight, [], []
-    for axis in (0, 1):
+    for axis in range(o.spatial):
         taps, stride = weight.shape[2 + axis], o.stride[axis]
         reach = o.dilation[axis] * (taps - 1) + 1
         whole = -(-reach // stride) * stride
@@ -200,10 +200,12 @@ def _circular_norm(operator: Conv2d) -> float:
         phases.append(stride)
         sizes.append(-(-max(o.in_shape[1 + axis] + 2 * o.padding[axis], whole) // stride))
     out, channels = kernel.shape[:2]
-    rows, columns = (kernel.shape[2 + axis] // phases[axis] for axis in (0, 1))
-    kernel = kernel.reshape(out, channels, rows, phases[0], columns, phases[1]).permute(0, 1, 3, 5, 2, 4)
-    kernel = kernel.reshape(o.groups, out // o.groups, channels * phases[0] * phases[1], rows, columns)
-    transfer = torch.fft.rfft2(kernel, s=tuple(sizes)).permute(0, 3, 4, 1, 2)
+    axes = range(o.spatial)
+    split = [(kernel.shape[2 + axis] // phases[axis], phases[axis]) for axis in axes]
+    kernel = kernel.reshape(out, channels, *(n for pair in split for n in pair))
+    kernel = kernel.permute(0, 1, *(3 + 2 * axis for axis in axes), *(2 + 2 * axis for axis in axes))
+    kernel = kernel.reshape(o.groups, out // o.groups, channels * math.prod(phases), *(taps for taps, _ in split))
+    transfer = torch.fft.rfftn(kernel, s=tuple(sizes), dim=tuple(3 + axis for axis in axes)).movedim((1, 2), (-2, -1))
     return float(torch.linalg.svdvals(transfer).max()) * (1 + NORM_TOL)
 
 
@@ -228,7 +230,7 @@ def _unit_norm(operator: Operator, p: float) -> float:
 #: Upper bounds of operators' norms by type; other operators are bounded by their row and column sums.
 OPERATOR_NORMS: dict[type[Operator], Callable[[Any, float], float]] = {
     Linear: _linear_norm,
-    Conv2d: _convolution_norm,
+    Convolution: _convolution_norm,
     Scale: lambda operator, p: float(operator.multiplier.abs().max()),
     Sum: _unit_norm,
     Reshape: _unit_norm,

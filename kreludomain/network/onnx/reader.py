@@ -9,6 +9,7 @@ network's input. Values keep their ONNX shapes while they are read; nodes have t
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from onnx.reference import ReferenceEvaluator
 from kreludomain.errors import InputError
 from kreludomain.network.graph import Network, Node, trim
 from kreludomain.network.lowering import Decomposition
-from kreludomain.network.onnx.operators import READERS, NodeContext, compact
+from kreludomain.network.onnx.operators import READERS, NodeContext, compact, refusal
 from kreludomain.network.operators import Input, Operator, Shape
 
 #: The exceptions that arithmetic on a contradictory file raises; all of them become one line that names the node.
@@ -97,16 +98,16 @@ class _Reader:
             raise InputError(f"output '{name}' does not depend on the input")
         return Network(trim(self.nodes, self.computed_by[name]), data)
 
-    def insert(self, made: Operator | Decomposition, *names: str) -> str:
+    def insert(self, made: Operator | Decomposition, *names: str, shape: Shape | None = None) -> str:
         """Appends an operator with the values ``names`` as its inputs; returns the name of the new value."""
         name = f"{names[0]}/{len(self.nodes)}"
         nodes = self._nodes(made, name, *names)
-        self._append(nodes, name, nodes[-1].shape)
+        self._append(nodes, name, nodes[-1].shape if shape is None else shape)
         return name
 
     def _nodes(self, made: Operator | Decomposition, name: str, *names: str) -> tuple[Node, ...]:
         sources = tuple(self.computed_by[n] for n in names)
-        return (Node(name, made, sources),) if isinstance(made, Operator) else made(name, sources[0])
+        return (Node(name, made, sources),) if isinstance(made, Operator) else made(name, *sources)
 
     def _append(self, nodes: tuple[Node, ...], name: str, shape: Shape) -> None:
         self.nodes += nodes
@@ -121,21 +122,22 @@ class _Reader:
         if all(name in self.constants or not name for name in node.input) and node.op_type not in _RANDOM:
             self._fold(node)
             return
-        if node.op_type == "Shape":
-            limits = {a.name: a.i for a in node.attribute}
-            shape = self.shapes[node.input[0]][limits.get("start", 0) : limits.get("end")]
-            self.constants[node.output[0]] = np.array(shape, dtype=np.int64)
+        if node.op_type in ("Shape", "Size"):
+            limits, shape = {a.name: a.i for a in node.attribute}, self.shapes[node.input[0]]
+            known = math.prod(shape) if node.op_type == "Size" else shape[limits.get("start", 0) : limits.get("end")]
+            self.constants[node.output[0]] = np.array(known, dtype=np.int64)
             return
         if node.op_type not in READERS:
-            raise InputError(f"operator not supported; supported are {', '.join(sorted(READERS))}")
+            raise InputError(refusal(node.op_type))
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        context = NodeContext(node.op_type, list(node.input), attributes, self)
-        made, shape = READERS[node.op_type](context)
-        name, values = node.output[0], [n for n in context.inputs if n in self.shapes]
-        if made is None:
-            self.shapes[name], self.computed_by[name] = shape, self.computed_by[values[0]]
-        else:
-            self._append(self._nodes(made, name, *values), name, shape)
+        context = NodeContext(node.op_type, list(node.input), attributes, self, len(node.output))
+        read = READERS[node.op_type](context)
+        values = [n for n in context.inputs if n in self.shapes]
+        for name, (made, shape) in zip(node.output, read if isinstance(read, list) else [read], strict=False):
+            if made is None:
+                self.shapes[name], self.computed_by[name] = shape, self.computed_by[values[0]]
+            else:
+                self._append(self._nodes(made, name, *values), name, shape)
 
     def _fold(self, node: onnx.NodeProto) -> None:
         values = {name: self.constants[name] for name in node.input if name}

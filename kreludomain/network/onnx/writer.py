@@ -16,7 +16,7 @@ from kreludomain.network.graph import Network, Node
 from kreludomain.network.operators import (
     Activation,
     Concat,
-    Conv2d,
+    Convolution,
     Gather,
     Input,
     Linear,
@@ -27,6 +27,7 @@ from kreludomain.network.operators import (
     Reshape,
     Scale,
     Sum,
+    TransposedConvolution,
 )
 
 #: The opset of a model whose activations need no later one.
@@ -84,7 +85,7 @@ def _linear(writer: _Writer, node: Node, operator: Linear) -> None:
         writer.add("Add", [f"{node.name}/product", bias], node.name)
 
 
-def _conv(writer: _Writer, node: Node, operator: Conv2d) -> None:
+def _conv(writer: _Writer, node: Node, operator: Convolution) -> None:
     inputs = [node.inputs[0], writer.constant(f"{node.name}.weight", operator.weight)]
     if operator.bias is not None:
         inputs.append(writer.constant(f"{node.name}.bias", operator.bias))
@@ -94,6 +95,22 @@ def _conv(writer: _Writer, node: Node, operator: Conv2d) -> None:
         node.name,
         strides=operator.stride,
         pads=(*operator.padding, *operator.padding),
+        dilations=operator.dilation,
+        group=operator.groups,
+    )
+
+
+def _conv_transpose(writer: _Writer, node: Node, operator: TransposedConvolution) -> None:
+    inputs = [node.inputs[0], writer.constant(f"{node.name}.weight", operator.weight)]
+    if operator.bias is not None:
+        inputs.append(writer.constant(f"{node.name}.bias", operator.bias))
+    writer.add(
+        "ConvTranspose",
+        inputs,
+        node.name,
+        strides=operator.stride,
+        pads=(*operator.padding, *operator.padding),
+        output_padding=operator.output_padding,
         dilations=operator.dilation,
         group=operator.groups,
     )
@@ -161,7 +178,8 @@ def _activation(writer: _Writer, node: Node, operator: Activation) -> None:
 WRITERS: dict[type[Operator], Callable[[_Writer, Node, Any], None]] = {
     Input: lambda writer, node, operator: None,
     Linear: _linear,
-    Conv2d: _conv,
+    Convolution: _conv,
+    TransposedConvolution: _conv_transpose,
     Scale: _scale,
     Sum: _sum,
     Reshape: _reshape,

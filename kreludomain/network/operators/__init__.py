@@ -2,7 +2,7 @@
 
 from kreludomain.network.operators.activation import Activation
 from kreludomain.network.operators.base import AffineOperator, Input, Operator, Shape
-from kreludomain.network.operators.convolution import Conv2d
+from kreludomain.network.operators.convolution import Convolution, TransposedConvolution
 from kreludomain.network.operators.dense import Linear
 from kreludomain.network.operators.elementwise import PairMaximum, Scale, Sum, channel_scale
 from kreludomain.network.operators.layout import Concat, Gather, Pad, Permute, Reshape
@@ -11,7 +11,7 @@ __all__ = [
     "Activation",
     "AffineOperator",
     "Concat",
-    "Conv2d",
+    "Convolution",
     "Gather",
     "Input",
     "Linear",
@@ -23,5 +23,6 @@ __all__ = [
     "Scale",
     "Shape",
     "Sum",
+    "TransposedConvolution",
     "channel_scale",
 ]

@@ -1,7 +1,8 @@
-"""Two-dimensional convolutions."""
+"""Convolutions and transposed convolutions along one, two or three spatial axes."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,55 +13,74 @@ from torch.nn import functional
 from kreludomain.errors import InputError
 from kreludomain.network.operators.base import AffineOperator, Shape
 
-Pair = tuple[int, int]
+#: One number for each spatial axis.
+Sizes = tuple[int, ...]
+
+_CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
+_CONVOLVE_TRANSPOSED = {
+    1: functional.conv_transpose1d,
+    2: functional.conv_transpose2d,
+    3: functional.conv_transpose3d,
+}
 
 
 @dataclass(frozen=True, eq=False)
-class Conv2d(AffineOperator):
-    """Cross-correlation as in ``torch.nn.Conv2d``.
+class Convolution(AffineOperator):
+    """Cross-correlation as in ``torch.nn.Conv1d``, ``Conv2d`` and ``Conv3d``.
 
-    ``weight`` is ``(out_channels, in_channels / groups, height, width)``, ``bias`` ``(out_channels,)`` or ``None``,
-    ``in_shape`` ``(channels, height, width)``; ``padding`` is symmetric (an asymmetric one is a :class:`Pad` before).
+    ``weight`` is ``(out_channels, in_channels / groups, *kernel)``, ``bias`` ``(out_channels,)`` or ``None``,
+    ``in_shape`` ``(channels, *sizes)``; ``stride``, ``padding`` and ``dilation`` have a number for each spatial axis,
+    and their defaults are for two. ``padding`` is symmetric (an asymmetric one is a :class:`Pad` before).
     """
 
     weight: Tensor
     bias: Tensor | None
     in_shape: Shape
-    stride: Pair = (1, 1)
-    padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
+    stride: Sizes = (1, 1)
+    padding: Sizes = (0, 0)
+    dilation: Sizes = (1, 1)
     groups: int = 1
 
     def __post_init__(self) -> None:
-        channels, kernel = self.weight.shape[:1], tuple(self.weight.shape)
-        if len(kernel) != 4 or len(self.in_shape) != 3 or kernel[1] * self.groups != self.in_shape[0]:
+        channels, kernel, spatial = self.weight.shape[:1], tuple(self.weight.shape), len(self.in_shape) - 1
+        if spatial not in _CONVOLVE or len(kernel) != spatial + 2 or kernel[1] * self.groups != self.in_shape[0]:
             raise InputError(f"a kernel of shape {kernel} does not fit an input of {self.in_shape}")
-        if min(self._extent(0), self._extent(1)) < 0:
+        if any(len(given) != spatial for given in (self.stride, self.padding, self.dilation)):
+            raise InputError(f"stride, padding and dilation of a kernel of shape {kernel} have {spatial} numbers each")
+        if min(self._extents) < 0:
             raise InputError(f"a kernel of shape {kernel} is larger than its padded input of {self.in_shape}")
         if self.bias is not None and self.bias.shape != channels:
             raise InputError(f"a bias of shape {tuple(self.bias.shape)} does not fit {kernel[0]} channels")
 
-    def _extent(self, axis: int) -> int:
-        """Padded input size minus the kernel's reach, along a spatial axis."""
-        reach = self.dilation[axis] * (self.weight.shape[2 + axis] - 1) + 1
-        return self.in_shape[1 + axis] + 2 * self.padding[axis] - reach
+    @property
+    def missed(self) -> Sizes:
+        """Rows and columns at the far border that no position of the kernel reaches, along each spatial axis."""
+        return tuple(extent % s for extent, s in zip(self._extents, self.stride, strict=True))
+
+    @property
+    def spatial(self) -> int:
+        """How many spatial axes there are."""
+        return len(self.in_shape) - 1
+
+    @cached_property
+    def _extents(self) -> Sizes:
+        """Padded input size minus the kernel's reach, along each spatial axis."""
+        axes = zip(self.in_shape[1:], self.weight.shape[2:], self.padding, self.dilation, strict=True)
+        return tuple(size + 2 * p - d * (taps - 1) - 1 for size, taps, p, d in axes)
 
     @property
     def out_shape(self) -> Shape:
-        height, width = (self._extent(axis) // self.stride[axis] + 1 for axis in (0, 1))
-        return (self.weight.shape[0], height, width)
+        sizes = (extent // s + 1 for extent, s in zip(self._extents, self.stride, strict=True))
+        return (self.weight.shape[0], *sizes)
 
     @property
     def accumulation_length(self) -> int:
-        outputs, inputs, height, width = self.weight.shape
-        return max(outputs // self.groups, inputs) * height * width
+        outputs, inputs, *kernel = self.weight.shape
+        return max(outputs // self.groups, inputs) * math.prod(kernel)
 
     @cached_property
     def offset(self) -> Tensor | None:
-        return None if self.bias is None else self.bias[:, None, None].expand(self.out_shape)
-
-    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        return functional.conv2d(x, weight, None, self.stride, self.padding, self.dilation, self.groups)
+        return None if self.bias is None else _per_channel(self.bias, self.out_shape)
 
     @cached_property
     def _absolute(self) -> Tensor:
@@ -73,15 +93,18 @@ class Conv2d(AffineOperator):
         return self._convolve(radii[0], self._absolute)
 
     def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        window = _window(coefficients)
+        window = _window(coefficients) if self.spatial == 2 else None
         if window is not None:
             return (self._transpose_window(coefficients, *window),)
-        # Rows and columns at the far border that no kernel position reaches: output_padding puts them back.
-        missed = tuple(self._extent(axis) % self.stride[axis] for axis in (0, 1))
-        return (
-            functional.conv_transpose2d(
-                coefficients, self.weight, None, self.stride, self.padding, missed, self.groups, self.dilation
-            ),
+        return (self.convolve_transposed(coefficients, self.weight),)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        return _CONVOLVE[self.spatial](x, weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def convolve_transposed(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The transposed convolution ``(N, *in_shape)`` of ``(N, *out_shape)`` with a weight of the same shape."""
+        return _CONVOLVE_TRANSPOSED[self.spatial](
+            x, weight, None, self.stride, self.padding, self.missed, self.groups, self.dilation
         )
 
     def _transpose_window(self, coefficients: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
@@ -96,6 +119,68 @@ class Conv2d(AffineOperator):
         corner = top * self.stride[0], left * self.stride[1]
         canvas[_places(canvas, *corner, patch.shape[2], patch.shape[3])] = patch
         return canvas[:, :, above : above + size[0], beside : beside + size[1]]
+
+
+@dataclass(frozen=True, eq=False)
+class TransposedConvolution(AffineOperator):
+    """The transpose of a :class:`Convolution`, as ``torch.nn.ConvTranspose1d`` to ``ConvTranspose3d``.
+
+    ``weight`` is ``(in_channels, out_channels / groups, *kernel)``, ``bias`` ``(out_channels,)`` or ``None``, ``sizes``
+    are those of the value along the spatial axes.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    in_shape: Shape
+    sizes: Sizes
+    stride: Sizes = (1, 1)
+    padding: Sizes = (0, 0)
+    dilation: Sizes = (1, 1)
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        if self._transposed.out_shape != self.in_shape:
+            raise InputError(
+                f"a transposed convolution of {self.in_shape} with a kernel of shape {tuple(self.weight.shape)} "
+                f"cannot have values of sizes {self.sizes}"
+            )
+        if self.bias is not None and self.bias.shape != self.out_shape[:1]:
+            raise InputError(f"a bias of shape {tuple(self.bias.shape)} does not fit {self.out_shape[0]} channels")
+
+    @property
+    def output_padding(self) -> Sizes:
+        """Entries at the far border that only the bias reaches, along each spatial axis."""
+        return self._transposed.missed
+
+    @cached_property
+    def _transposed(self) -> Convolution:
+        """The convolution, from the value's shape to the input's."""
+        return Convolution(self.weight, None, self.out_shape, self.stride, self.padding, self.dilation, self.groups)
+
+    @property
+    def out_shape(self) -> Shape:
+        return (self.weight.shape[1] * self.groups, *self.sizes)
+
+    @property
+    def accumulation_length(self) -> int:
+        return self._transposed.accumulation_length
+
+    @cached_property
+    def offset(self) -> Tensor | None:
+        return None if self.bias is None else _per_channel(self.bias, self.out_shape)
+
+    def linear(self, *inputs: Tensor) -> Tensor:
+        return self._transposed.convolve_transposed(inputs[0], self.weight)
+
+    def abs_linear(self, *radii: Tensor) -> Tensor:
+        return self._transposed.convolve_transposed(radii[0], self.weight.abs())
+
+    def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
+        return (self._transposed.linear(coefficients),)
+
+
+def _per_channel(bias: Tensor, shape: Shape) -> Tensor:
+    return bias.reshape(-1, *(1,) * (len(shape) - 1)).expand(shape)
 
 
 def _window(coefficients: Tensor) -> tuple[Tensor, Tensor, int, int] | None:

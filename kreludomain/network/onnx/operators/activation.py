@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from onnx import TensorProto
 
 from kreludomain.activations import ACTIVATIONS, ActivationFunction, Gelu
 from kreludomain.errors import InputError
-from kreludomain.network.lowering import clip, leaky_relu
-from kreludomain.network.onnx.operators.context import Converted, NodeContext, compact, fitted
-from kreludomain.network.operators import Activation
+from kreludomain.network.lowering import absolute, chain, clip, leaky_relu
+from kreludomain.network.onnx.operators.context import Converted, NodeContext, compact, fitted, weight
+from kreludomain.network.operators import Activation, Scale
 
 
 def _activation(function: ActivationFunction) -> Callable[[NodeContext], Converted]:
@@ -37,22 +38,57 @@ def _prelu(context: NodeContext) -> Converted:
 
 def _clip(context: NodeContext) -> Converted:
     """Bounds are attributes before opset 11, inputs since; a side that is left out is none."""
+    shape, largest = context.shape(), float(np.finfo(np.float32).max)  # exporters write it for a side without a bound
     sides = []
     for position, (name, none) in enumerate((("min", -np.inf), ("max", np.inf)), 1):
         given = context.optional(position, name)
-        value = context.attribute(name, none) if given is None else given
-        sides.append(float(np.asarray(value).reshape(())))
-    largest = float(np.finfo(np.float32).max)  # exporters write it for a side that does not clip
-    lower, upper = (-np.inf if sides[0] <= -largest else sides[0]), (np.inf if sides[1] >= largest else sides[1])
-    if (lower, upper) == (-np.inf, np.inf):
-        return Converted(None, context.shape())
-    return Converted(clip(compact(context.shape()), lower, upper), context.shape())
+        value = np.asarray(context.attribute(name, none) if given is None else given, dtype=np.float64)
+        if np.broadcast_shapes(value.shape, shape) != shape and value.size != 1:
+            raise InputError(f"{name} of shape {value.shape} does not fit an input of shape {shape}")
+        value = value.reshape(()) if value.size == 1 else value
+        sides.append(fitted(np.where(np.abs(value) >= largest, np.copysign(np.inf, value), value), shape))
+    lower, upper = sides
+    if bool((lower == -np.inf).all() and (upper == np.inf).all()):
+        return Converted(None, shape)
+    return Converted(clip(compact(shape), lower, upper), shape)
+
+
+def _absolute(context: NodeContext) -> Converted:
+    return Converted(absolute(compact(context.shape())), context.shape())
+
+
+def _hard_sigmoid(context: NodeContext) -> Converted:
+    """``min(max(alpha x + beta, 0), 1)``."""
+    shape = compact(context.shape())
+    alpha, beta = (weight(np.array(context.attribute(n, d))) for n, d in (("alpha", 0.2), ("beta", 0.5)))
+    return Converted(chain(Scale(alpha, beta, shape), clip(shape, 0.0, 1.0)), context.shape())
+
+
+def _cast(context: NodeContext) -> Converted:
+    """From one kind of floating-point numbers to another: numbers are real here."""
+    to = context.attribute("to")
+    to = TensorProto.DataType.Value(to.decode()) if isinstance(to, bytes) else int(to)  # a name in opsets before 6
+    if to not in (TensorProto.FLOAT, TensorProto.DOUBLE):
+        raise InputError(f"to {TensorProto.DataType.Name(to)}, which rounds; FLOAT and DOUBLE are supported")
+    return Converted(None, context.shape())
+
+
+def _cast_like(context: NodeContext) -> Converted:
+    like = context.constant(1)
+    if like is not None and like.dtype not in (np.float32, np.float64):
+        raise InputError(f"to {like.dtype}, which rounds; float32 and float64 are supported")
+    context.inputs[:] = context.inputs[:1]
+    return Converted(None, context.shape())
 
 
 ENTRYWISE: dict[str, Callable[[NodeContext], Converted]] = {
     **{name: _activation(kind()) for name, kind in ACTIVATIONS.items()},
+    "Abs": _absolute,
+    "Cast": _cast,
+    "CastLike": _cast_like,
     "Clip": _clip,
     "Gelu": _gelu,
+    "HardSigmoid": _hard_sigmoid,
     "LeakyRelu": _leaky_relu,
     "PRelu": _prelu,
 }

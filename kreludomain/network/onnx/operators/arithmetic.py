@@ -1,83 +1,18 @@
-"""Arithmetic that is affine: products with constants, sums, normalisation."""
+"""Arithmetic entry by entry: sums, products with constants, normalisation, extremes."""
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 import torch
 
 from kreludomain.errors import InputError
+from kreludomain.network.lowering import Decomposition, at_least, at_most, maximum, minimum
 from kreludomain.network.onnx.operators.context import Converted, NodeContext, compact, fitted, weight
-from kreludomain.network.operators import Linear, Permute, Reshape, Scale, Sum
+from kreludomain.network.operators import Operator, Scale, Shape, Sum
 
 _ONE = torch.ones((), dtype=torch.float64)
-
-
-def _gemm(context: NodeContext) -> Converted:
-    """``alpha A B + beta C`` with ``A`` from the input."""
-    if context.constant(0) is not None or len(context.shape()) != 2:
-        raise InputError("A must depend on the input and have two axes; B and C must be constants")
-    factor = weight(context.required(1, "B")) * context.attribute("alpha", 1.0)
-    factor = (factor if context.attribute("transB", 0) else factor.T).contiguous()
-    rows, columns = context.shape()
-    if context.attribute("transA", 0):
-        context.reshape(compact((rows, columns)), (rows, columns))
-        context.insert_before(Permute((rows, columns), (1, 0)))
-        context.reshape((columns, rows), compact((columns, rows)))
-        rows, columns = columns, rows
-    shape, in_shape = (rows, len(factor)), compact((rows, columns))
-    bias = context.optional(2, "C")
-    if bias is None:
-        return Converted(Linear(factor, None, in_shape), shape)
-    try:
-        added = weight(np.broadcast_to(bias, shape)) * context.attribute("beta", 1.0)
-    except ValueError:
-        raise InputError(f"a bias of shape {bias.shape} does not fit {len(factor)} outputs") from None
-    if rows == 1:
-        return Converted(Linear(factor, added[0], in_shape), shape)
-    context.insert_before(Linear(factor, None, in_shape))
-    return Converted(Scale(_ONE, added, shape), shape)
-
-
-def _matmul(context: NodeContext) -> Converted:
-    """A product with a constant matrix on either side, over the last axes of the value."""
-    if context.constant(1) is not None:
-        return _times_matrix(context, weight(context.required(1, "")))
-    if context.constant(0) is None:
-        raise InputError("one of both factors must be a constant; a product of two values is not affine")
-    factor, shape = weight(context.required(0, "")), context.shape(1)
-    context.inputs.reverse()
-    if len(shape) == 1:
-        return _times_matrix(context, factor.mT)
-    # W x is the transpose of x^T W^T
-    order = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
-    context.reshape(compact(shape), shape)
-    context.insert_before(Permute(shape, order))
-    factor = _matrix(factor)
-    context.insert_before(Linear(factor.contiguous(), None, tuple(shape[axis] for axis in order)))
-    turned = (*(shape[axis] for axis in order[:-1]), len(factor))
-    result = tuple(turned[axis] for axis in order)
-    if compact(result) == result:
-        return Converted(Permute(turned, order), result)
-    context.insert_before(Permute(turned, order))
-    return Converted(Reshape(result, compact(result)), result)
-
-
-def _times_matrix(context: NodeContext, factor: torch.Tensor) -> Converted:
-    shape = context.shape()
-    if factor.dim() == 1:
-        context.insert_before(Linear(factor[None].contiguous(), None, compact(shape)))
-        narrow = (*compact(shape)[:-1], 1)
-        return Converted(Reshape(narrow, compact(shape[:-1])), shape[:-1])
-    factor = _matrix(factor)
-    return Converted(Linear(factor.T.contiguous(), None, compact(shape)), (*shape[:-1], factor.shape[1]))
-
-
-def _matrix(factor: torch.Tensor) -> torch.Tensor:
-    while factor.dim() > 2 and factor.shape[0] == 1:
-        factor = factor[0]
-    if factor.dim() != 2:
-        raise InputError(f"a constant factor of shape {tuple(factor.shape)}; a matrix is supported")
-    return factor
 
 
 def _operands(context: NodeContext) -> tuple[int, np.ndarray | None, tuple[int, ...]]:
@@ -135,13 +70,54 @@ def _batch_normalization(context: NodeContext) -> Converted:
     return Converted(Scale(factor, added, compact(shape)), shape)
 
 
+def _constants(context: NodeContext, combine: np.ufunc) -> tuple[np.ndarray | None, Shape]:
+    """All constants of an operator of several inputs in one, and the shape that all inputs broadcast to; the others
+    have it then."""
+    every = range(len(context.inputs))
+    shape = np.broadcast_shapes(*(context.shape(i) for i in every))
+    for i in context.dependent:
+        context.broadcast(i, shape)
+    constants = [value.astype(np.float64) for i in every if (value := context.constant(i)) is not None]
+    return (functools.reduce(combine, constants) if constants else None), shape
+
+
+def _sum_of_all(context: NodeContext, mean: bool) -> Converted:
+    factor = _ONE / len(context.inputs) if mean else _ONE
+    constant, shape = _constants(context, np.add)
+    count = len(context.dependent)
+    steps: list[Operator | Decomposition] = [Sum((1,) * count, compact(shape))] if count > 1 else []
+    if constant is not None or mean:
+        added = None if constant is None else factor * fitted(constant, shape)
+        steps.append(Scale(factor, added, compact(shape)))
+    return _applied(context, steps, shape)
+
+
+def _extreme(context: NodeContext, greatest: bool) -> Converted:
+    """The largest or the least of several values, constants among them."""
+    constant, shape = _constants(context, np.maximum if greatest else np.minimum)
+    all_of, bounded = (maximum, at_least) if greatest else (minimum, at_most)
+    steps: list[Operator | Decomposition] = [all_of(compact(shape))] if len(context.dependent) > 1 else []
+    if constant is not None:
+        steps.append(bounded(compact(shape), fitted(constant, shape)))
+    return _applied(context, steps, shape)
+
+
+def _applied(context: NodeContext, steps: list[Operator | Decomposition], shape: Shape) -> Converted:
+    """Steps one after the other, the first of all inputs that depend on the network's."""
+    for step in steps[:-1]:
+        context.join(step)
+    return Converted(steps[-1] if steps else None, shape)
+
+
 ARITHMETIC = {
     "Add": lambda context: _sum(context, 1),
     "BatchNormalization": _batch_normalization,
     "Div": _div,
-    "Gemm": _gemm,
-    "MatMul": _matmul,
+    "Max": lambda context: _extreme(context, greatest=True),
+    "Mean": lambda context: _sum_of_all(context, mean=True),
+    "Min": lambda context: _extreme(context, greatest=False),
     "Mul": _mul,
     "Neg": _neg,
     "Sub": lambda context: _sum(context, -1),
+    "Sum": lambda context: _sum_of_all(context, mean=False),
 }

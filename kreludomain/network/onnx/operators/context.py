@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -10,8 +12,8 @@ import torch
 from torch import Tensor
 
 from kreludomain.errors import InputError
-from kreludomain.network.lowering import Decomposition
-from kreludomain.network.operators import Gather, Operator, Reshape, Shape
+from kreludomain.network.lowering import Decomposition, chain
+from kreludomain.network.operators import Concat, Gather, Operator, Permute, Reshape, Scale, Shape
 
 
 def compact(shape: Shape) -> Shape:
@@ -39,19 +41,24 @@ class GraphBuilder(Protocol):
     constants: dict[str, np.ndarray]
     shapes: dict[str, Shape]
 
-    def insert(self, made: Operator | Decomposition, *names: str) -> str:
-        """Appends an operator with the values ``names`` as its inputs; returns the name of the new value."""
+    def insert(self, made: Operator | Decomposition, *names: str, shape: Shape | None = None) -> str:
+        """Appends an operator with the values ``names`` as its inputs; returns the name of the new value, of an ONNX
+        shape that is by default the operator's."""
         ...
 
 
 @dataclass
 class NodeContext:
-    """One ONNX node while it is read; ``inputs`` are names of values, empty for an optional input that is absent."""
+    """One ONNX node while it is read; ``inputs`` are names of values, empty for an optional input that is absent.
+
+    ``outputs``: how many outputs it has.
+    """
 
     op_type: str
     inputs: list[str]
     attributes: dict[str, Any]
     source: GraphBuilder
+    outputs: int = 1
 
     def constant(self, position: int) -> np.ndarray | None:
         """Input ``position`` if it is there and a constant; else ``None``."""
@@ -88,6 +95,21 @@ class NodeContext:
             raise InputError(f"{name} {axis} of a value with {rank} axes")
         return axis % rank
 
+    @property
+    def dependent(self) -> list[int]:
+        """The inputs, by their positions, that depend on the network's input."""
+        return [i for i, name in enumerate(self.inputs) if name in self.source.shapes]
+
+    def join(self, made: Operator | Decomposition) -> None:
+        """Replaces the inputs by one: an operator of all those that depend on the network's input."""
+        self.inputs[:] = [self.source.insert(made, *(self.inputs[i] for i in self.dependent))]
+
+    def replace(self, converted: Converted) -> None:
+        """Replaces the inputs by one: what was made of all those that depend on the network's input."""
+        if converted.made is not None:
+            names = (self.inputs[i] for i in self.dependent)
+            self.inputs[:] = [self.source.insert(converted.made, *names, shape=converted.shape)]
+
     def insert_before(self, made: Operator | Decomposition, position: int = 0) -> None:
         """Inserts an operator of one input between input ``position`` and the node."""
         self.inputs[position] = self.source.insert(made, self.inputs[position])
@@ -102,12 +124,55 @@ class NodeContext:
         given, wanted = compact(self.shape()), compact(shape)
         return Converted(None if given == wanted else Reshape(given, wanted), shape)
 
+    def arrange(self, order: Sequence[int], wanted: Shape, position: int = 0) -> None:
+        """Brings input ``position`` into another order of its ONNX axes, and then into our shape ``wanted``."""
+        for step in rearranged(self.shape(position), order, wanted):
+            self.insert_before(step, position)
+
     def selected(self, index: np.ndarray) -> Converted:
         """Entries of the first input at flat positions ``index``, in the shape of the value, -1 for zeros."""
-        if index.size == self.size() and (index.ravel() == np.arange(index.size)).all():
-            return self.reshaped(index.shape)
-        chosen = torch.from_numpy(np.ascontiguousarray(index, dtype=np.int64).reshape(compact(index.shape)))
-        return Converted(Gather(compact(self.shape()), chosen), index.shape)
+        return self.placed(compact(self.shape()), index, np.zeros(1))
+
+    def assembled(self, which: Sequence[int], combine: Callable[[list[np.ndarray]], np.ndarray]) -> Converted:
+        """Entries of the inputs ``which``, constants among them.
+
+        ``combine`` makes the value from arrays of the inputs' shapes, and does nothing but move entries about: it is
+        applied to positions, and to the constants.
+        """
+        values, start = [i for i in which if self.constant(i) is None], 0
+        positions, constants = [], []
+        for i in which:
+            constant = self.constant(i)
+            if constant is None:
+                positions.append(start + np.arange(self.size(i)).reshape(self.shape(i)))
+                constants.append(np.zeros(self.shape(i)))
+                start += self.size(i)
+            else:
+                positions.append(np.full(constant.shape, -1))
+                constants.append(constant.astype(np.float64))
+        index, shift = combine(positions), combine(constants)
+        if len(values) > 1:
+            for i in values:
+                self.reshape(compact(self.shape(i)), (self.size(i),), i)
+            self.join(Concat(tuple((self.size(i),) for i in values), 0))
+            return self.placed((start,), index, shift)
+        self.inputs[:] = [self.inputs[i] for i in values]
+        return self.placed(compact(self.shape()), index, shift)
+
+    def placed(self, given: Shape, index: np.ndarray, shift: np.ndarray) -> Converted:
+        """Entries of the first input, of our shape ``given``, at flat positions ``index`` (-1: none), plus
+        ``shift``."""
+        if not index.size:
+            raise InputError("nothing of the value is left")
+        shape, made = compact(index.shape), list[Operator]()
+        if index.size != math.prod(given) or (index.ravel() != np.arange(index.size)).any():
+            chosen = np.ascontiguousarray(index, dtype=np.int64).reshape(shape)
+            made.append(Gather(given, torch.from_numpy(chosen)))
+        elif given != shape:
+            made.append(Reshape(given, shape))
+        if shift.any():
+            made.append(Scale(torch.ones((), dtype=torch.float64), fitted(shift, index.shape), shape))
+        return Converted(chain(*made) if made else None, index.shape)
 
     def positions(self) -> np.ndarray:
         """The flat position of every entry of the first input, in its shape."""
@@ -124,6 +189,17 @@ class NodeContext:
         else:
             chosen = torch.from_numpy(np.ascontiguousarray(index).reshape(compact(shape)))
             self.insert_before(Gather(compact(given), chosen), position)
+
+
+def rearranged(shape: Shape, order: Sequence[int], wanted: Shape) -> list[Operator]:
+    """What brings a value of an ONNX shape into another order of its axes, and then into our shape ``wanted``."""
+    given, steps = compact(shape), list[Operator]()
+    longer = [axis for axis in order if shape[axis] != 1]
+    if longer != sorted(longer):  # axes of one entry move nothing
+        offset = len(shape) - len(given)  # compact shapes lack the first axis, of one entry
+        steps.append(Permute(given, tuple(axis - offset for axis in order if axis >= offset)))
+        given = steps[-1].out_shape
+    return steps if given == wanted else [*steps, Reshape(given, wanted)]
 
 
 def weight(value: np.ndarray) -> Tensor:

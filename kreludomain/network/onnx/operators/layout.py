@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from kreludomain.errors import InputError
-from kreludomain.network.onnx.operators.context import Converted, NodeContext, compact, fitted
-from kreludomain.network.operators import Concat, Gather, Pad, Permute, Reshape, Scale, Shape
+from kreludomain.network.lowering import chain
+from kreludomain.network.onnx.operators.context import Converted, NodeContext, compact, rearranged
+from kreludomain.network.operators import Pad
 
 
 def _sized(context: NodeContext, target: list[int]) -> Converted:
@@ -67,16 +67,8 @@ def _transpose(context: NodeContext) -> Converted:
     shape = context.shape()
     order = tuple(context.attribute("perm", tuple(reversed(range(len(shape))))))
     result = tuple(shape[axis] for axis in order)
-    longer = [axis for axis in order if shape[axis] != 1]
-    if longer == sorted(longer):  # axes of one entry move nothing
-        return context.reshaped(result)
-    if shape[0] == 1 and order[0] == 0:
-        return Converted(Permute(compact(shape), tuple(axis - 1 for axis in order[1:])), result)
-    context.reshape(compact(shape), shape)
-    if compact(result) == result:
-        return Converted(Permute(shape, order), result)
-    context.insert_before(Permute(shape, order))
-    return Converted(Reshape(result, compact(result)), result)
+    steps = rearranged(shape, order, compact(result))
+    return Converted(chain(*steps) if steps else None, result)
 
 
 def _slice(context: NodeContext) -> Converted:
@@ -92,53 +84,17 @@ def _slice(context: NodeContext) -> Converted:
     chosen = [slice(None)] * rank
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         chosen[int(axis)] = slice(int(start), int(end), int(step))
-    return _some(context, context.positions()[tuple(chosen)])
+    return context.selected(context.positions()[tuple(chosen)])
 
 
 def _gather(context: NodeContext) -> Converted:
     indices, axis = context.required(1, "the indices"), context.axis("axis", 0, len(context.shape()))
-    return _some(context, np.take(context.positions(), indices.astype(np.int64), axis=axis))
-
-
-def _some(context: NodeContext, index: np.ndarray) -> Converted:
-    if not index.size:
-        raise InputError("nothing of the value is left")
-    return context.selected(index)
+    return context.selected(np.take(context.positions(), indices.astype(np.int64), axis=axis))
 
 
 def _concat(context: NodeContext) -> Converted:
-    """All values flat and one behind the other, then in place; constants are zeros that are shifted."""
-    parts, start = [], 0
-    values = [i for i in range(len(context.inputs)) if context.constant(i) is None]
-    for i in range(len(context.inputs)):
-        if i in values:
-            parts.append(start + np.arange(context.size(i)).reshape(context.shape(i)))
-            start += context.size(i)
-        else:
-            parts.append(np.full(context.shape(i), -1))
-    axis = context.axis("axis", 0, parts[0].ndim)
-    index = np.concatenate(parts, axis)
-    shift = np.concatenate(
-        [parts[i] * 0.0 if (c := context.constant(i)) is None else c for i in range(len(parts))], axis
-    )
-    for i in values:
-        context.reshape(compact(context.shape(i)), (context.size(i),), i)
-    sources = [context.inputs[i] for i in values]
-    joined = Concat(tuple((parts[i].size,) for i in values), 0)
-    context.inputs[:] = [context.source.insert(joined, *sources)] if len(sources) > 1 else sources
-    return _placed(context, (start,), index, shift)
-
-
-def _placed(context: NodeContext, given: Shape, index: np.ndarray, shift: np.ndarray) -> Converted:
-    """Entries of the first input, of our shape ``given``, at flat positions ``index`` (-1: none), plus ``shift``."""
-    shape = compact(index.shape)
-    if index.size == np.prod(given) and (index.ravel() == np.arange(index.size)).all():
-        context.reshape(given, shape)
-    else:
-        context.insert_before(Gather(given, torch.from_numpy(np.ascontiguousarray(index).reshape(shape))))
-    if not shift.any():
-        return Converted(None, index.shape)
-    return Converted(Scale(torch.ones((), dtype=torch.float64), fitted(shift, index.shape), shape), index.shape)
+    axis = context.axis("axis", 0, len(context.shape()))
+    return context.assembled(range(len(context.inputs)), lambda parts: np.concatenate(parts, axis))
 
 
 #: ONNX's modes of padding as numpy's.
@@ -169,11 +125,11 @@ def _pad(context: NodeContext) -> Converted:
     added = [(max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True)]
     kept = tuple(slice(max(-b, 0), n - max(-a, 0)) for b, n, a in zip(before, shape, after, strict=True))
     index = context.positions()[kept]
-    if not index.size:
+    if not index.size:  # numpy does not pad nothing
         raise InputError("nothing of the value is left")
     outside = {"constant_values": -1} if mode == "constant" else {}
     index = np.pad(index, added, mode=_MODES[mode], **outside)  # type: ignore[call-overload]
-    return _placed(context, compact(shape), index, np.where(index < 0, value, 0.0))
+    return context.placed(compact(shape), index, np.where(index < 0, value, 0.0))
 
 
 def _identity(context: NodeContext) -> Converted:

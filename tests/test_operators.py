@@ -1,0 +1,217 @@
+"""Models of one ONNX operator each, over a table of forms: values against onnxruntime, bounds against the matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from networks import inputs
+from onnx import TensorProto, helper
+from test_onnx import CASES, model, op, values
+
+import kreludomain as kd
+from kreludomain.network import Network, Runtime, parse_onnx, to_onnx
+from kreludomain.network.onnx.operators import READERS
+
+IMAGE = (1, 2, 4, 5)
+
+
+def case(
+    kind: str, constants: dict[str, Any] | None = None, shape: Sequence[int] = IMAGE, opset: int = 17, **attributes: Any
+) -> bytes:
+    """One operator: of ``x`` first, then of the constants in their order, unless one of them is ``x`` or empty."""
+    given = constants or {}
+    names = list(given) if "x" in given else ["x", *given]
+    names = ["" if name.startswith("_") else name for name in names]
+    return model([op(kind, *names, **attributes)], {n: v for n, v in given.items() if v is not None}, shape, opset)
+
+
+def split(
+    outputs: int, chosen: int, constants: dict[str, Any] | None = None, opset: int = 17, **attributes: Any
+) -> bytes:
+    """A Split, of whose outputs one is the model's."""
+    names = ["y" if i == chosen else f"other{i}" for i in range(outputs)]
+    node = helper.make_node("Split", ["x", *(constants or {})], names, name="my_split", **attributes)
+    return model([node], constants, IMAGE, opset)
+
+
+def twice(kind: str, *more: str, constants: dict[str, Any] | None = None, opset: int = 17, **attributes: Any) -> bytes:
+    """An operator of ``x``, of the sum of its rows, and of constants."""
+    nodes = [
+        op("ReduceSum", "x", "a", output="s"),
+        op("Sub", "s", "d", output="t"),
+        op(kind, "x", "t", *more, **attributes),
+    ]
+    return model(nodes, {"a": np.array([2]), "d": values(2, 1, 5), **(constants or {})}, IMAGE, opset)
+
+
+def ints(*numbers: int) -> np.ndarray:
+    return np.array(numbers, dtype=np.int64)
+
+
+def reductions() -> Iterator[tuple[str, bytes]]:
+    for kind in ("ReduceL1", "ReduceMax", "ReduceMean", "ReduceMin"):
+        yield kind, case(kind, axes=[2, 3], opset=13)
+        yield kind, case(kind, axes=[1], keepdims=0, opset=11)
+        yield kind, case(kind, {"a": ints(-1, 1)}, opset=18, keepdims=0)
+        yield kind, case(kind, opset=18)
+        yield kind, case(kind, {"a": ints(0, 2)}, opset=20)
+        yield kind, case(kind, {"a": ints(1)}, (1, 7), opset=18, keepdims=0)
+        yield kind, case(kind, {"a": ints()}, (1, 3), opset=18, noop_with_empty_axes=1)
+        yield kind, case(kind, {"a": ints(0)}, (4, 3), opset=18, keepdims=0)
+    yield "ReduceSum", case("ReduceSum", axes=[-1], opset=11)
+    yield "ReduceSum", case("ReduceSum", {"a": ints(1, 2)}, opset=13, keepdims=0)
+    yield "ReduceSum", case("ReduceSum", opset=13)
+    for exclusive in (0, 1):
+        for reverse in (0, 1):
+            yield "CumSum", case("CumSum", {"a": np.array(2)}, exclusive=exclusive, reverse=reverse)
+    yield "CumSum", case("CumSum", {"a": np.array(-1)}, (1, 6))
+
+
+def several() -> Iterator[tuple[str, bytes]]:
+    c, d = values(5), values(2, 1, 1)
+    for kind in ("Max", "Min", "Mean", "Sum"):
+        yield kind, case(kind, {"c": c})
+        yield kind, case(kind, {"c": c, "x": None, "d": d})
+        yield kind, case(kind, {"c": np.float32(0)}, (1, 6))
+        yield kind, case(kind)
+        yield kind, twice(kind, "c", constants={"c": c})
+        yield kind, twice(kind, "x")
+    yield "Max", case("Max", {"c": np.array([0, -np.inf, 1, -np.inf, 0.5])})
+    yield "Clip", case("Clip", {"_": None, "u": np.float32(0)}, opset=13)
+    yield "Clip", case("Clip", {"l": np.float32(0)}, opset=13)
+
+
+def selections() -> Iterator[tuple[str, bytes]]:
+    for chosen in (0, 1):
+        yield "Split", split(2, chosen, axis=2, opset=11)
+        yield "Split", split(2, chosen, axis=-1, split=[4, 1], opset=8)
+        yield "Split", split(2, chosen, {"s": ints(1, 3)}, axis=2, opset=13)
+        yield "Split", split(2, chosen, axis=3, num_outputs=2, opset=18)
+    yield "Expand", case("Expand", {"s": ints(2, 1, 3, 1)}, (1, 3, 4))
+    yield "Expand", case("Expand", {"s": ints(1)}, (2, 3))
+    yield "Tile", case("Tile", {"r": ints(1, 3, 1, 2)})
+    yield "DepthToSpace", case("DepthToSpace", shape=(1, 8, 2, 3), blocksize=2)
+    yield "DepthToSpace", case("DepthToSpace", shape=(1, 8, 2, 3), blocksize=2, mode="CRD", opset=11)
+    yield "SpaceToDepth", case("SpaceToDepth", shape=(1, 2, 4, 6), blocksize=2)
+    yield "GatherElements", case("GatherElements", {"i": np.array([[[[1, -1, 0], [2, 2, 3]]]])}, axis=2)
+    yield "GatherND", case("GatherND", {"i": np.array([[0, 1, -1], [0, 0, 2]])})
+    yield "GatherND", case("GatherND", {"i": np.array([[[1, 0], [3, -4]]])}, batch_dims=1, opset=13, shape=(1, 4, 5))
+    where = np.array([[1, 0, 0, 1, 0]], dtype=bool)
+    yield "Where", case("Where", {"c": where, "x": None, "d": values(2, 1, 5)})
+    yield "Where", case("Where", {"c": where, "d": np.float32(2), "x": None})
+    nodes = [op("Neg", "x", output="n"), op("Where", "c", "x", "n")]
+    yield "Where", model(nodes, {"c": where})
+    index = np.array([[0, 1, 2], [0, 0, -1]])
+    yield "ScatterND", case("ScatterND", {"i": index, "u": values(2, 5)})
+    nodes = [op("Slice", "x", "s", "e", output="part"), op("ScatterND", "x", "i", "t")]
+    nodes.insert(1, op("Reshape", "part", "r", output="t"))
+    yield "ScatterND", model(nodes, {"i": index, "s": ints(0, 0, 0), "e": ints(1, 1, 2), "r": ints(2, 5)})
+    elements = {"i": np.array([[[[0, 3]]]]), "u": values(1, 1, 1, 2)}
+    yield "ScatterElements", case("ScatterElements", elements, axis=3)
+    yield "Scatter", case("Scatter", elements, axis=-1, opset=9)
+    yield "Trilu", case("Trilu", {"k": np.array(1)})
+    yield "Trilu", case("Trilu", upper=0)
+    yield "Compress", case("Compress", {"c": np.array([True, False, True])}, axis=2)
+    yield "Compress", case("Compress", {"c": np.array([True, False, True])}, (2, 3))
+    lengths = {"l": ints(3, 1)}
+    yield "ReverseSequence", case("ReverseSequence", lengths, (2, 4, 3), batch_axis=0, time_axis=1)
+
+
+def images() -> Iterator[tuple[str, bytes]]:
+    line, box = (1, 2, 9), (1, 2, 4, 5, 3)
+    yield "Conv", case("Conv", {"w": values(3, 2, 4), "b": values(3)}, line, pads=[2, 1], strides=[2])
+    yield "Conv", case("Conv", {"w": values(4, 1, 3)}, line, group=2, strides=[2], auto_pad="SAME_LOWER")
+    yield "Conv", case("Conv", {"w": values(3, 2, 2, 3, 2), "b": values(3)}, box, pads=[1, 0, 1, 0, 1, 1])
+    for kind in ("AveragePool", "MaxPool"):
+        yield kind, case(kind, shape=line, kernel_shape=[3], strides=[2], pads=[1, 0])
+        yield kind, case(kind, shape=line, kernel_shape=[4], strides=[3], ceil_mode=1, opset=11)
+        yield kind, case(kind, shape=box, kernel_shape=[2, 3, 1], strides=[1, 2, 2])
+        yield kind, case(kind, shape=line, kernel_shape=[4], auto_pad="SAME_UPPER")
+        yield f"Global{kind}", case(f"Global{kind}", shape=line)
+        yield f"Global{kind}", case(f"Global{kind}", shape=box)
+    yield "AveragePool", case("AveragePool", shape=line, kernel_shape=[3], pads=[1, 2], count_include_pad=1)
+    w, b = values(2, 3, 3, 2), values(3)
+    yield "ConvTranspose", case("ConvTranspose", {"w": w, "b": b})
+    yield "ConvTranspose", case("ConvTranspose", {"w": w}, strides=[2, 3], output_padding=[1, 2])
+    yield "ConvTranspose", case("ConvTranspose", {"w": w, "b": b}, strides=[2, 2], pads=[1, 0, 0, 1])
+    yield "ConvTranspose", case("ConvTranspose", {"w": w}, strides=[2, 3], pads=[1, 1, 1, 1], dilations=[2, 1])
+    yield "ConvTranspose", case("ConvTranspose", {"w": w}, strides=[2, 3], auto_pad="SAME_UPPER")
+    yield "ConvTranspose", case("ConvTranspose", {"w": w}, strides=[2, 3], auto_pad="SAME_LOWER")
+    yield "ConvTranspose", case("ConvTranspose", {"w": w, "b": b}, strides=[3, 3], output_shape=[10, 12])
+    yield "ConvTranspose", case("ConvTranspose", {"w": w, "b": b}, strides=[3, 3], output_shape=[13, 15])
+    yield "ConvTranspose", case("ConvTranspose", {"w": values(2, 2, 3, 1), "b": values(4)}, group=2)
+    yield "ConvTranspose", case("ConvTranspose", {"w": values(2, 3, 4)}, line, strides=[3], dilations=[2])
+    yield "ConvTranspose", case("ConvTranspose", {"w": values(2, 1, 2, 2, 2)}, box, strides=[2, 2, 2])
+
+
+def resizes() -> Iterator[tuple[str, bytes]]:
+    half = {"roi": np.zeros(0, dtype=np.float32), "scales": np.array([1, 1, 1.5, 0.7], dtype=np.float32)}
+    to = {"_": None, "__": None, "sizes": ints(1, 2, 7, 3)}
+    for transform in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric"):
+        for near in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"):
+            options = {"mode": "nearest", "nearest_mode": near, "coordinate_transformation_mode": transform}
+            yield "Resize", case("Resize", half, opset=19, **options)
+        for mode in ("linear", "cubic"):
+            options = {"mode": mode, "coordinate_transformation_mode": transform}
+            yield "Resize", case("Resize", half, opset=19, **options)
+            yield "Resize", case("Resize", to, opset=19, **options)
+    yield "Resize", case("Resize", {"scales": np.array([1, 1, 2, 3], dtype=np.float32)}, opset=10)
+    yield "Resize", case("Resize", half, opset=11, mode="linear")
+    yield "Resize", case("Resize", half, opset=13, mode="cubic", exclude_outside=1, cubic_coeff_a=-0.5)
+    yield "Resize", case("Resize", {"_": None, "scales": np.ones(4, dtype=np.float32)}, opset=13)
+    yield (
+        "Resize",
+        case("Resize", {"_": None, "__": None, "sizes": ints(2, 2)}, opset=18, axes=[2, 3], antialias=1, mode="linear"),
+    )
+    crop = {"roi": np.array([0, 0, 0.2, 0.1, 1, 1, 0.9, 0.8], dtype=np.float32), "_": None, "sizes": ints(1, 2, 3, 4)}
+    yield "Resize", case("Resize", crop, opset=13, mode="linear", coordinate_transformation_mode="tf_crop_and_resize")
+    yield "Upsample", case("Upsample", opset=8, scales=[1.0, 1.0, 2.0, 3.0])
+    yield "Upsample", case("Upsample", {"s": np.array([1, 1, 2, 2], dtype=np.float32)}, opset=9, mode="linear")
+
+
+def entrywise() -> Iterator[tuple[str, bytes]]:
+    yield "Abs", case("Abs")
+    yield "HardSigmoid", case("HardSigmoid")
+    yield "HardSigmoid", case("HardSigmoid", alpha=1 / 6, beta=0.25, opset=8)
+    yield "Cast", case("Cast", to=TensorProto.FLOAT)
+    yield "CastLike", case("CastLike", {"c": np.float32(0)}, opset=15)
+
+
+TABLE = [*reductions(), *several(), *selections(), *images(), *resizes(), *entrywise()]
+#: The operators whose value is not affine.
+CURVED = {"Abs", "Clip", "HardSigmoid", "GlobalMaxPool", "MaxPool", "Max", "Min", "ReduceL1", "ReduceMax", "ReduceMin"}
+
+
+def test_every_reader_has_a_case() -> None:
+    assert {kind for kind, _ in (*CASES, *TABLE)} == set(READERS)
+
+
+def matrix(network: Network) -> torch.Tensor:
+    """The matrix ``(outputs, inputs)`` of an affine network."""
+    size = network.size(network.input.name)
+    units = torch.eye(size, dtype=torch.float64).reshape(size, *network.input.shape)
+    return (network(units) - network(torch.zeros_like(units))).flatten(1).T
+
+
+@pytest.mark.parametrize(("kind", "data"), TABLE, ids=[f"{kind}-{i}" for i, (kind, _) in enumerate(TABLE)])
+def test_operator(kind: str, data: bytes) -> None:
+    """Values are onnxruntime's, as read and as written again; bounds hold, and are exact where all is affine."""
+    network = parse_onnx(data)
+    x = inputs(network, 3)
+    expected = Runtime(network)(x).double()
+    for read in (network, parse_onnx(to_onnx(network))):
+        torch.testing.assert_close(read(x), expected, rtol=1e-4, atol=1e-5)
+    region = kd.ball(x[:1], 0.3)
+    values = network(torch.cat([region.sample(50, torch.Generator().manual_seed(0)), x[:1] - 0.3, x[:1] + 0.3]))
+    for method in ("interval", "deeppoly"):
+        bounds = kd.bounds(network, region, method)[network.output.name]
+        assert (bounds.lower <= values + 1e-12).all()
+        assert (bounds.upper >= values - 1e-12).all()
+    if kind not in CURVED:
+        centre, reach = network(x[:1]).flatten(), matrix(network).abs().sum(1) * 0.3
+        torch.testing.assert_close(bounds.lower.flatten(), centre - reach, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(bounds.upper.flatten(), centre + reach, rtol=1e-9, atol=1e-9)

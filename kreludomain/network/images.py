@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from kreludomain.network.operators import Conv2d, Gather, Pad, Permute, Reshape, Scale
+from kreludomain.network.operators import Convolution, Gather, Pad, Permute, Reshape, Scale
 
 if TYPE_CHECKING:
     from kreludomain.network.graph import Node
@@ -52,7 +52,7 @@ def _at_first_convolution(nodes: Sequence[Node]) -> Tensor | None:
         if node.inputs[0] not in moved:
             continue
         value, operator = moved[node.inputs[0]], node.operator
-        if isinstance(operator, Conv2d):
+        if isinstance(operator, Convolution) and operator.spatial == 2:
             return value[0].long() - 1
         if isinstance(operator, _MOVES):
             moved[node.name] = operator(value)

@@ -173,6 +173,41 @@ def resizes() -> Iterator[tuple[str, bytes]]:
     yield "Upsample", case("Upsample", {"s": np.array([1, 1, 2, 2], dtype=np.float32)}, opset=9, mode="linear")
 
 
+def products() -> Iterator[tuple[str, bytes]]:
+    w, c = values(5, 6), values(3, 6)
+    for trans_a in (0, 1):
+        for trans_b in (0, 1):
+            options = {"transA": trans_a, "transB": trans_b, "alpha": 0.5, "beta": 2.0}
+            right = {"w": w.T if trans_b else w, "c": c}
+            yield "Gemm", case("Gemm", right, (5, 3) if trans_a else (3, 5), **options)
+            left = {"w": w.T if trans_a else w, "x": None, "c": values(5, 1)}
+            yield "Gemm", case("Gemm", left, (3, 6) if trans_b else (6, 3), **options)
+    nodes = [op("Neg", "x", output="n"), op("Gemm", "x", "w", "n", beta=3.0)]
+    yield "Gemm", model(nodes, {"w": values(4, 4)}, (1, 4))
+    yield "MatMul", case("MatMul", {"w": values(2, 5, 3)})
+    yield "MatMul", case("MatMul", {"w": values(3, 1, 5, 3)}, (2, 4, 5))
+    yield "MatMul", case("MatMul", {"w": values(2, 3, 4), "x": None})
+    yield "MatMul", case("MatMul", {"w": values(2, 4, 3)}, (4,))
+    yield "MatMul", case("MatMul", {"w": values(4), "x": None}, (2, 4, 3))
+    for equation, shape in (
+        ("btc,ck->btk", (5, 6)),
+        ("btc,tck->bkt", (4, 5, 6)),
+        ("btc,tc->bt", (4, 5)),
+        ("btc,ck->k", (5, 6)),
+        ("...c,c", (5,)),
+        ("b...c,kc->b...k", (3, 5)),
+        ("btc,t->btc", (4,)),
+        ("btc,t->cbt", (4,)),
+        ("btc,kj->tb", (2, 3)),
+        ("btc,k->bkct", (2,)),
+    ):
+        yield "Einsum", case("Einsum", {"w": values(*shape)}, (2, 4, 5), equation=equation)
+    yield "Einsum", case("Einsum", {"w": values(3, 4), "x": None}, (4, 5), equation="ij, jk -> ik")
+    yield "Einsum", case("Einsum", {"v": values(2, 3), "x": None, "w": values(5)}, (3, 5), equation="ij,jk,k->i")
+    yield "Einsum", case("Einsum", shape=(3, 3, 2), equation="iik->ki")
+    yield "Einsum", case("Einsum", shape=(3, 2), equation="ij->j")
+
+
 def entrywise() -> Iterator[tuple[str, bytes]]:
     yield "Abs", case("Abs")
     yield "HardSigmoid", case("HardSigmoid")
@@ -181,7 +216,7 @@ def entrywise() -> Iterator[tuple[str, bytes]]:
     yield "CastLike", case("CastLike", {"c": np.float32(0)}, opset=15)
 
 
-TABLE = [*reductions(), *several(), *selections(), *images(), *resizes(), *entrywise()]
+TABLE = [*reductions(), *several(), *selections(), *images(), *resizes(), *products(), *entrywise()]
 #: The operators whose value is not affine.
 CURVED = {"Abs", "Clip", "HardSigmoid", "GlobalMaxPool", "MaxPool", "Max", "Min", "ReduceL1", "ReduceMax", "ReduceMin"}
 

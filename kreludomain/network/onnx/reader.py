@@ -12,6 +12,7 @@ import gzip
 import math
 import zlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -100,14 +101,32 @@ class _Reader:
 
     def insert(self, made: Operator | Decomposition, *names: str, shape: Shape | None = None) -> str:
         """Appends an operator with the values ``names`` as its inputs; returns the name of the new value."""
-        name = f"{names[0]}/{len(self.nodes)}"
+        name = f"{names[0]}:{len(self.nodes)}"
+        while name in self._names or name in self._prefixes:
+            name += "'"
         nodes = self._nodes(made, name, *names)
         self._append(nodes, name, nodes[-1].shape if shape is None else shape)
         return name
 
     def _nodes(self, made: Operator | Decomposition, name: str, *names: str) -> tuple[Node, ...]:
         sources = tuple(self.computed_by[n] for n in names)
-        return (Node(name, made, sources),) if isinstance(made, Operator) else made(name, *sources)
+        if isinstance(made, Operator):
+            return (Node(name, made, sources),)
+        inner = name  # a decomposition's nodes are called after it, with a slash
+        while inner in self._prefixes:
+            inner += "'"
+        *before, last = made(inner, *sources)
+        return (*before, Node(name, last.operator, last.inputs))
+
+    @cached_property
+    def _names(self) -> set[str]:
+        """The names of the file's values."""
+        return {name for node in self.model.graph.node for name in (*node.input, *node.output)}
+
+    @cached_property
+    def _prefixes(self) -> set[str]:
+        """What stands before a slash in them."""
+        return {name[:i] for name in self._names for i, letter in enumerate(name) if letter == "/"}
 
     def _append(self, nodes: tuple[Node, ...], name: str, shape: Shape) -> None:
         self.nodes += nodes

@@ -191,13 +191,17 @@ class NodeContext:
             self.insert_before(Gather(compact(given), chosen), position)
 
 
-def rearranged(shape: Shape, order: Sequence[int], wanted: Shape) -> list[Operator]:
-    """What brings a value of an ONNX shape into another order of its axes, and then into our shape ``wanted``."""
-    given, steps = compact(shape), list[Operator]()
-    longer = [axis for axis in order if shape[axis] != 1]
-    if longer != sorted(longer):  # axes of one entry move nothing
-        offset = len(shape) - len(given)  # compact shapes lack the first axis, of one entry
-        steps.append(Permute(given, tuple(axis - offset for axis in order if axis >= offset)))
+def rearranged(shape: Shape, order: Sequence[int], wanted: Shape, given: Shape | None = None) -> list[Operator]:
+    """What brings a value of an ONNX shape into another order of its axes, and then into our shape ``wanted``.
+
+    ``given`` is our shape of it before that, by default the compact one.
+    """
+    given, steps = compact(shape) if given is None else given, list[Operator]()
+    longer = [axis for axis in order if shape[axis] != 1]  # axes of one entry move nothing
+    if longer != sorted(longer):
+        squeezed = tuple(n for n in shape if n != 1)
+        steps += [] if given == squeezed else [Reshape(given, squeezed)]
+        steps.append(Permute(squeezed, tuple(sorted(longer).index(axis) for axis in longer)))
         given = steps[-1].out_shape
     return steps if given == wanted else [*steps, Reshape(given, wanted)]
 

@@ -11,6 +11,7 @@ The whole public API is on this page. A session::
     layers = kd.bounds(network, region, "deeppoly")              # bounds of every layer, by node name
     result = kd.certify(network, region, claim)                  # or method="deeppoly", kd.KReluLP(k=3), ...
     result.verdict, result.lower_bounds
+    found = kd.radius(network, x, claim, clip=(0, 1))            # how far it holds: found.certified, found.attacked
 
     specification = kd.load_vnnlib("property.vnnlib", network)   # the same from a file
     kd.decide(network, specification, timeout_s=60).verdict      # verified if every property is, falsified if one is
@@ -53,7 +54,19 @@ from kreludomain.property import (
     load_vnnlib,
     robustness,
 )
-from kreludomain.verify import METHODS, Answer, Certificate, Complete, Verdict, abstract, bounds, certify, decide
+from kreludomain.verify import (
+    METHODS,
+    Answer,
+    Certificate,
+    Complete,
+    Radius,
+    Verdict,
+    abstract,
+    bounds,
+    certify,
+    decide,
+    radius,
+)
 
 __version__ = "0.1.0"
 
@@ -89,6 +102,7 @@ __all__ = [
     "PriorBounds",
     "Property",
     "Query",
+    "Radius",
     "Refined",
     "Refinement",
     "Region",
@@ -110,6 +124,7 @@ __all__ = [
     "load_vnnlib",
     "octahedra",
     "piece_vertices",
+    "radius",
     "robustness",
     "to_onnx",
 ]

@@ -5,6 +5,7 @@ from kreludomain.property import predict
 from kreludomain.verify.certify import Certificate, Verdict, abstract, bounds, certify, try_on
 from kreludomain.verify.complete import Complete
 from kreludomain.verify.methods import METHODS, make_method
+from kreludomain.verify.radius import Radius, RegionFamily, radius
 from kreludomain.verify.specification import Answer, decide
 
 __all__ = [
@@ -12,6 +13,8 @@ __all__ = [
     "Answer",
     "Certificate",
     "Complete",
+    "Radius",
+    "RegionFamily",
     "Verdict",
     "abstract",
     "bounds",
@@ -21,5 +24,6 @@ __all__ = [
     "decide",
     "make_method",
     "predict",
+    "radius",
     "try_on",
 ]

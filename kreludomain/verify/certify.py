@@ -117,7 +117,7 @@ def certify(
         prior_bounds=prior_bounds or {},
         deadline=deadline,
         runtime=runtime or Runtime(network),
-        attack=_chosen_attack(attack, made),
+        attack=chosen_attack(attack, made),
         tight=tight,
         strict=strict,
     )
@@ -150,7 +150,7 @@ def certify(
     )
 
 
-def _chosen_attack(attack: bool | Attack, method: Method) -> Attack | None:
+def chosen_attack(attack: bool | Attack, method: Method) -> Attack | None:
     """The attack that is given, or else the method's own."""
     if isinstance(attack, Attack):
         return attack

@@ -6,7 +6,7 @@ The whole public API is on this page. A session::
 
     network = kd.load("net.onnx")                                # or kd.from_torch(module, input_shape)
     region = kd.ball(x, 0.02, norm="inf", clip=(0, 1))           # or kd.box(lower, upper)
-    claim = kd.robustness(label=3, classes=10)                   # or kd.claim(C, d): C f(x) + d > 0
+    claim = kd.robustness(label=3, classes=10)                   # or top_k, targeted, within, between, claim(C, d)
 
     layers = kd.bounds(network, region, "deeppoly")              # bounds of every layer, by node name
     result = kd.certify(network, region, claim)                  # or method="deeppoly", kd.KReluLP(k=3), ...
@@ -42,17 +42,30 @@ from kreludomain.groups import ByArea, Grouping, JointRelaxation, joint_hull, oc
 from kreludomain.network import Network, Node, from_torch, load, to_onnx
 from kreludomain.programs import Solver
 from kreludomain.property import (
+    Between,
     Claim,
+    Linear,
     Normalisation,
     Objective,
+    PerLabel,
     Property,
+    Question,
     Region,
+    Robust,
     Specification,
+    Targeted,
+    TopK,
+    Within,
     ball,
+    between,
     box,
     claim,
     load_vnnlib,
+    predict,
     robustness,
+    targeted,
+    top_k,
+    within,
 )
 from kreludomain.verify import (
     METHODS,
@@ -75,6 +88,7 @@ __all__ = [
     "Abstraction",
     "Answer",
     "Attack",
+    "Between",
     "Bounds",
     "Branching",
     "BranchingRule",
@@ -92,6 +106,7 @@ __all__ = [
     "KRelu",
     "KReluLP",
     "LayerBounds",
+    "Linear",
     "LowerBounds",
     "Method",
     "Network",
@@ -99,20 +114,27 @@ __all__ = [
     "Normalisation",
     "Objective",
     "PGDAttack",
+    "PerLabel",
     "PriorBounds",
     "Property",
     "Query",
+    "Question",
     "Radius",
     "Refined",
     "Refinement",
     "Region",
+    "Robust",
     "Solver",
     "Specification",
+    "Targeted",
+    "TopK",
     "TriangleLP",
     "Verdict",
+    "Within",
     "Zonotope",
     "abstract",
     "ball",
+    "between",
     "bounds",
     "box",
     "certify",
@@ -124,7 +146,11 @@ __all__ = [
     "load_vnnlib",
     "octahedra",
     "piece_vertices",
+    "predict",
     "radius",
     "robustness",
+    "targeted",
     "to_onnx",
+    "top_k",
+    "within",
 ]

@@ -53,7 +53,7 @@ class AttackProblem:
     @cached_property
     def batch(self) -> int:
         """How many points are evaluated at once."""
-        return max(1, min(_MOST_POINTS, int(_BATCH_MULTIPLICATIONS / _multiplications(self.network))))
+        return max(1, min(_MOST_POINTS, int(_BATCH_MULTIPLICATIONS / multiplications(self.network))))
 
     def margins(self, x: Tensor) -> Tensor:
         """The claim's margins ``(N, m)`` at points ``(N, *input_shape)``."""
@@ -114,7 +114,7 @@ def _per_point(value: Tensor, like: Tensor) -> Tensor:
     return value.clamp(min=1e-30).reshape(-1, *[1] * (like.dim() - 1))
 
 
-def _multiplications(network: Network) -> int:
+def multiplications(network: Network) -> int:
     """About how many one point takes: a weight of ``(out, ...)`` entries is used once for every place of its output."""
     total = 0
     for node in network.nodes:

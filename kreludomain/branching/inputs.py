@@ -217,7 +217,7 @@ class _InputSearch:
             proved = proved | (lower > 0)
             worst = torch.fmax(worst, lower).masked_fill(proved, torch.inf)
             forms, clause = forms | mixed, torch.cat([clause, torch.arange(self.claim.clause_count)])
-        low, high, proved = _cut(forms, clause, boxes.lower, boxes.upper, proved)
+        low, high, proved = cut(forms, clause, boxes.lower, boxes.upper, proved)
         is_open = ~proved.all(1)
         charged = torch.where(proved[:, self.claim.clauses, None], 0.0, losses).sum(1)
         # A child's bound may come out below its parent's, which holds as well.
@@ -285,7 +285,7 @@ def _widest_margin_first(boxes: _Boxes) -> Tensor:
     return boxes.worst.argsort(descending=True)
 
 
-def _cut(
+def cut(
     forms: LinearForms, clause: Tensor, lower: Tensor, upper: Tensor, proved: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The smallest box, nearly, around the points of each box where all rows of an open clause may be negative or zero.

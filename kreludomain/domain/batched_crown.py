@@ -161,6 +161,11 @@ class BatchedCrown:
         scored = {name: _ScoredRelaxation(step, self.shares[name], losses) for name, step in self.relaxations.items()}
         return self._checked(_forms(self.network, objective, scored, self.region, self.root)), losses
 
+    def shares_of(self, name: str) -> tuple[_WidthShares, ...]:
+        """How the widths of a pre-activation's undecided neurons are shared among the inputs, by each ReLU on it."""
+        relus = (node.name for node in self.network.consumers(name) if node.name in self.shares)
+        return tuple(self.shares[relu] for relu in relus)
+
     def _checked(self, forms: LinearForms) -> LinearForms:
         return LinearForms(forms.coefficients, torch.where(self.finite[:, None], forms.constant, torch.nan))
 

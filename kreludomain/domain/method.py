@@ -23,6 +23,11 @@ class Method(Options, ABC):
         return 1
 
     @property
+    def is_complete(self) -> bool:
+        """Whether it goes on until a claim is decided, instead of ending with its bounds."""
+        return False
+
+    @property
     def own_attack(self) -> Attack | None:
         """The attack that it is put together with; ``None``: that is left to whoever asks it to decide."""
         return None

@@ -5,11 +5,13 @@ from kreludomain.property.ball import Ball, L1Ball, L2Ball
 from kreludomain.property.box import Box
 from kreludomain.property.claim import Claim, claim
 from kreludomain.property.factories import between, robustness, targeted, top_k, within
+from kreludomain.property.monotone import Monotonicity, monotone
 from kreludomain.property.objective import Objective, chunk_rows
 from kreludomain.property.questions import (
     QUESTIONS,
     Between,
     Linear,
+    Monotone,
     Names,
     PerLabel,
     Question,
@@ -33,6 +35,8 @@ __all__ = [
     "L1Ball",
     "L2Ball",
     "Linear",
+    "Monotone",
+    "Monotonicity",
     "Names",
     "NormCone",
     "Normalisation",
@@ -53,6 +57,7 @@ __all__ = [
     "chunk_rows",
     "claim",
     "load_vnnlib",
+    "monotone",
     "norm_name",
     "predict",
     "robustness",

@@ -88,6 +88,14 @@ class Claim:
         start = margins.new_full((len(margins), self.clause_count), float("-inf"))
         return start.scatter_reduce(1, index, margins, "amax")
 
+    def margin(self, lower: Tensor) -> float:
+        """The clause margin of the worst clause, where ``lower`` ``(m,)`` are bounds of the rows."""
+        return float(self.clause_margins(lower[None]).min())
+
+    def require_fit(self, network: Network) -> None:
+        """Raises :class:`InputError` for a network with another number of outputs."""
+        self.objective(network)
+
     def proved(self, lower: Tensor) -> Tensor:
         """Which clauses sound lower bounds of the rows ``(..., m)`` prove: ``(..., c)``; a bound that is NaN proves
         nothing."""

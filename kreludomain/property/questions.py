@@ -15,7 +15,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from kreludomain.options import Options
 from kreludomain.property import factories
 from kreludomain.property.claim import Claim
 from kreludomain.property.claim import claim as linear_claim
+from kreludomain.property.monotone import Monotonicity, monotone
 
 #: A sample's value to regress on: one number, or one an output.
 Target = float | Sequence[float] | None
@@ -56,7 +57,7 @@ class Question(Options, ABC):
     """
 
     @abstractmethod
-    def claim(self, network: Network, label: int | None = None, target: Target = None) -> Claim:
+    def claim(self, network: Network, label: int | None = None, target: Target = None) -> Claim | Monotonicity:
         """The claim about a sample. Raises :class:`InputError` for a label or target that does not fit the network."""
 
     @abstractmethod
@@ -197,8 +198,7 @@ class Within(Question):
         return f"the output is within {', '.join(f'{each:g}' for each in delta)} of {target}"
 
     def answer(self, network: Network, x: Tensor) -> float | None:
-        outputs = _outputs(network, x)[0]
-        return float(outputs) if len(outputs) == 1 else None
+        return _value(network, x)
 
 
 @dataclass(frozen=True)
@@ -220,6 +220,52 @@ class Between(Question):
         sides = (("above", self.above), ("below", self.below))
         said = " and ".join(f"{side} {number:g}" for side, number in sides if number is not None)
         return f"{'the output' if self.output is None else f'output {self.output}'} is {said}"
+
+
+@dataclass(frozen=True)
+class Monotone(Question):
+    """An ``output`` does not fall where one ``feature`` grows alone; ``direction: decreasing``: it does not rise.
+
+    ``feature``: a position in the input, flat, or the data's name for it; or several of them, each on its own.
+    ``output``: its position; the only one if not given; less the output ``minus`` where that is given. ``tolerance``:
+    how far below zero the slope may be, in units of the output for one of the feature.
+    """
+
+    feature: int | str | tuple[int | str, ...]
+    direction: Literal["increasing", "decreasing"] = "increasing"
+    output: int | None = None
+    minus: int | None = None
+    tolerance: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self._features:
+            raise InputError("feature: should have at least one item")
+        if self.tolerance < 0:
+            raise InputError(f"tolerance: {self.tolerance} is not a number from 0 up")
+
+    @property
+    def _features(self) -> tuple[int | str, ...]:
+        return self.feature if isinstance(self.feature, tuple) else (self.feature,)
+
+    def claim(self, network: Network, label: int | None = None, target: Target = None) -> Monotonicity:
+        features = [Names().feature(each) for each in self._features]
+        outputs = network.size(network.output.name)
+        claim = monotone(features, self.direction, self.output, self.minus, outputs, self.tolerance)
+        claim.require_fit(network)
+        return claim
+
+    def words(self, label: str = "the sample's label", target: str = "the sample's target") -> str:
+        said = "the output" if self.output is None else f"output {self.output}"
+        said += "" if self.minus is None else f" minus output {self.minus}"
+        plural = "s" if len(self._features) > 1 else ""
+        return f"{said} is {self.direction} in feature{plural} {_listed(self._features)}"
+
+    def answer(self, network: Network, x: Tensor) -> float | None:
+        return _value(network, x)
+
+    def named(self, names: Names) -> Question:
+        return dataclasses.replace(self, feature=tuple(names.feature(each) for each in self._features))
 
 
 Row = tuple[float, ...]
@@ -268,7 +314,7 @@ class PerLabel(Question):
             raise InputError(f"per_label: there is no claim for label {label}, only for {given}")
         return found
 
-    def claim(self, network: Network, label: int | None = None, target: Target = None) -> Claim:
+    def claim(self, network: Network, label: int | None = None, target: Target = None) -> Claim | Monotonicity:
         return self.of(label).claim(network, label, target)
 
     def words(self, label: str = "the sample's label", target: str = "the sample's target") -> str:
@@ -288,6 +334,7 @@ QUESTIONS: dict[str, type[Question]] = {
     "targeted": Targeted,
     "within": Within,
     "between": Between,
+    "monotone": Monotone,
     "per_label": PerLabel,
 }
 
@@ -318,6 +365,12 @@ def predict(network: Network, x: Tensor, threshold: float | None = None) -> Tens
 def _outputs(network: Network, x: Tensor) -> Tensor:
     with torch.no_grad():
         return network(x[None].to(dtype=network.dtype, device=network.device)).flatten(1).double()
+
+
+def _value(network: Network, x: Tensor) -> float | None:
+    """The value of the only output; ``None`` where there are several."""
+    outputs = _outputs(network, x)[0]
+    return float(outputs) if len(outputs) == 1 else None
 
 
 def _labelled(label: int | None) -> int:

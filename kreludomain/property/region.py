@@ -84,6 +84,10 @@ class Region(ABC):
         """Region ``position`` of the batch, as a batch of one."""
         return self._map(lambda value: value[position : position + 1])
 
+    def repeated(self, count: int) -> Region:
+        """A batch of one, ``count`` times."""
+        return self._map(lambda value: value.expand(count, *value.shape[1:]))
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> Region:
         """The same region with ``change`` applied to each of its tensors."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -17,8 +17,9 @@ from kreludomain.domain import Abstraction, DecisionQuery, LayerBounds, Method, 
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Node, Runtime
 from kreludomain.network.operators import Activation, Input, Linear
-from kreludomain.property import Claim, Region, robustness
+from kreludomain.property import Claim, Monotonicity, Region, robustness
 from kreludomain.verify.methods import make_method
+from kreludomain.verify.monotone import MonotoneResult, decide_monotone
 
 
 class Verdict(StrEnum):
@@ -86,7 +87,7 @@ def bounds(
 def certify(
     network: Network,
     region: Region,
-    claim: Claim,
+    claim: Claim | Monotonicity,
     method: str | Method = "krelu",
     prior_bounds: PriorBounds | None = None,
     timeout_s: float | None = None,
@@ -106,10 +107,18 @@ def certify(
     so; ``strict`` takes none that is not exactly inside. A row that is proved is left at the first positive bound
     unless ``tight`` is set. After ``timeout_s`` seconds the bounds found by then decide. Raises :class:`InputError` for
     what does not fit the network.
+
+    A claim that the network is monotone (:func:`monotone`) is proved by bounds of its slopes, which are then the
+    ``lower_bounds``, and refuted by a pair of inputs, ``(2, *input_shape)``; the method ``complete`` goes on to parts
+    of the region.
     """
     start, deadline = time.monotonic(), Deadline.after(timeout_s)
     network = network.to(dtype=torch.float64)
     made = make_method(method, **options)
+    if isinstance(claim, Monotonicity):
+        about = Query(network, region, prior_bounds=prior_bounds or {}, deadline=deadline, strict=strict)
+        found = decide_monotone(about, claim, made, runtime or Runtime(network), bool(attack))
+        return _monotone_certificate(found, claim, about, start, timeout_s)
     query = DecisionQuery(
         network,
         region,
@@ -148,6 +157,23 @@ def certify(
         tuple(dict.fromkeys((*notes, *decision.notes))),
         decision.seconds,
     )
+
+
+def _monotone_certificate(
+    found: MonotoneResult, claim: Monotonicity, query: Query, start: float, timeout_s: float | None
+) -> Certificate:
+    least = claim.margin(found.lower)
+    if found.pair is not None:
+        verdict, reason = Verdict.FALSIFIED, f"between two inputs it falls: {confirmation(found.pair, query.region)}"
+    elif bool(claim.proved(found.lower).all()):
+        verdict, reason = Verdict.VERIFIED, f"no slope is below {least:.4g}"
+    else:
+        verdict, reason = Verdict.UNKNOWN, f"the slope is at least {least:.4g}"
+        if query.deadline.passed:
+            verdict, reason = Verdict.TIMEOUT, f"time limit of {timeout_s:g} s; {reason}"
+    notes = tuple(dict.fromkeys(found.notes))
+    seconds = time.monotonic() - start
+    return Certificate(verdict, found.lower, seconds, reason, found.bounds, found.pair, notes, found.seconds)
 
 
 def chosen_attack(attack: bool | Attack, method: Method) -> Attack | None:

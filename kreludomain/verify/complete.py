@@ -50,6 +50,10 @@ class Complete(Method):
         return self.bounder.group_size
 
     @property
+    def is_complete(self) -> bool:
+        return True
+
+    @property
     def own_attack(self) -> Attack:
         return self.attack
 

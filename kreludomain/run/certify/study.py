@@ -12,7 +12,7 @@ from rich.console import Console
 
 from kreludomain.data import Sample
 from kreludomain.network import Network, Runtime, load
-from kreludomain.property import Claim, Robust
+from kreludomain.property import Claim, Monotonicity, Robust
 from kreludomain.run.certify.rows import (
     CertifyRow,
     csv_files,
@@ -84,11 +84,11 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
         for sample in study.samples:
             with file.named(f"sample {sample.index}"):
                 config.region.around(sample.x).fit(network)
-                study.claim_of(sample).objective(network)
+                study.claim_of(sample).require_fit(network)
         try_methods(file, config.region, config.methods)
         return study
 
-    def claim_of(self, sample: Sample) -> Claim:
+    def claim_of(self, sample: Sample) -> Claim | Monotonicity:
         """The claim about a sample."""
         return self.config.claim.claim(self.network, sample.label, sample.target)
 
@@ -130,7 +130,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
             row,
             verdict=found.verdict,
             lower_bounds=bounds,
-            margin=None if None in bounds else float(claim.clause_margins(found.lower_bounds[None]).min()),
+            margin=None if None in bounds else claim.margin(found.lower_bounds),
             seconds=found.seconds,
             reason=found.reason,
             notes=found.notes,

@@ -24,7 +24,7 @@ from kreludomain.deadline import Deadline
 from kreludomain.domain import Method
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
-from kreludomain.property import Claim, Normalisation, Region, Robust, ball
+from kreludomain.property import Claim, Monotonicity, Normalisation, Region, Robust, ball
 from kreludomain.property.around import Numbers, number, numbers
 from kreludomain.property.questions import Question
 from kreludomain.verify.certify import Verdict, chosen_attack
@@ -139,6 +139,10 @@ def _claim(given: Claim | Question | int, network: Network) -> Claim:
     if isinstance(given, int):
         given = Robust().claim(network, given)
     claim = given.claim(network) if isinstance(given, Question) else given
+    if isinstance(claim, Monotonicity):
+        raise InputError(
+            "claim: a radius is that of a claim about outputs; certify decides whether slopes are negative"
+        )
     claim.objective(network)  # raises for a claim that does not fit
     return claim
 

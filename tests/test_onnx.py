@@ -238,10 +238,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "garbage": (b"this is no network", "not a valid ONNX model"),
     "empty": (b"", "not a valid ONNX model"),
     "invalid": (model([op("Relu", "nowhere")]), "not a valid ONNX model.*nowhere"),
-    "operator": (model([op("Softmax", "x")]), r"node 'my_softmax' \(Softmax\): operator not supported"),
+    "operator": (model([op("Sin", "x")]), r"node 'my_sin' \(Sin\): operator not supported"),
     "another gelu": (model([op("Gelu", "x", approximate="tanh")], opset=20), r"\(Gelu\): approximate 'tanh'"),
-    "two inputs": (model([op("Add", "x", "z")], names=("x", "z")), "2 inputs and 1 outputs"),
-    "constant output": (model([op("Relu", "c")], {"c": values(2)}), "'y' does not depend on the input"),
+    "two inputs": (model([op("Add", "x", "z")], names=("x", "z")), r"takes 2 inputs, 'x' \(1, 2, 4, 5\), 'z' \(1"),
+    "constant output": (model([op("Relu", "c")], {"c": values(2)}), "'y' does not depend on an input"),
     "shape of a weight": (model([op("MatMul", "x", "w")], W, (1, 7)), r"my_matmul.*\(6, 3\).*\(1, 7\)"),
     "length of a bias": (
         model([op("Gemm", "x", "w", "b")], W | {"b": values(2)}, (1, 6)),
@@ -280,13 +280,8 @@ BAD: dict[str, tuple[bytes, str]] = {
         model([op("Gemm", "x", "w", "b")], W | {"b": np.array([0.0, np.inf, 0.0])}, (1, 6)),
         "node 'y': bias contains NaN",
     ),
-    "free shape": (model([op("Relu", "x")], shape=(1, "n")), "input 'x': only the first dimension"),
-    "no shape": (model([op("Relu", "x")], shape=()), "input 'x': has no shape"),
-    "old opset": (model([op("Relu", "x")], opset=6), "opset 6; from 7"),
-    "images of a batch": (
-        model([op("Conv", "x", "w")], {"w": values(3, 2, 2, 2)}, (2, 2, 4, 5)),
-        "my_conv.*channels, sizes",
-    ),
+    "free shape": (model([op("Relu", "x")], shape=(1, "n")), r"input 'x' \(1, n\): only the first dimension"),
+    "no shape": (model([op("Relu", "x")], shape=()), r"input 'x' \(\): has no shape"),
     "kernel of one dimension": (
         model([op("Conv", "x", "w")], {"w": values(3, 2, 2)}, (1, 2, 4, 4)),
         "my_conv.*kernel of 1 axes",
@@ -297,7 +292,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     ),
     "positions of maxima": (
         model([helper.make_node("MaxPool", ["x"], ["m", "y"], name="pool", kernel_shape=[2, 2])]),
-        "output 'y' does not depend on the input",
+        r"output 'y' .* INT64: FLOAT or DOUBLE",
     ),
     "sides of a clip": (
         model([op("Clip", "x", "l", "u")], {"l": np.float32(1), "u": np.float32(0)}),
@@ -338,8 +333,8 @@ def test_bad_models_are_one_line_that_names_the_node(data: bytes, message: str, 
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    for path in (tmp_path / "missing.onnx", tmp_path):
-        with pytest.raises(InputError, match="no such file") as caught:
+    for path, message in ((tmp_path / "missing.onnx", "no such file"), (tmp_path, "is a folder")):
+        with pytest.raises(InputError, match=message) as caught:
             load(path)
         assert str(path) in str(caught.value)
 
@@ -347,7 +342,9 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def test_packed_files(tmp_path: Path) -> None:
     path, data = tmp_path / "network.onnx.gz", model([op("Relu", "x")])
     path.write_bytes(gzip.compress(data))
-    assert load(path).model == data
+    read = load(path).model
+    assert read is not None
+    assert read.graph == data
     for broken in (data, gzip.compress(data)[:-20]):
         path.write_bytes(broken)
         with pytest.raises(InputError, match=r"network\.onnx\.gz: cannot be unpacked"):
@@ -363,18 +360,11 @@ def test_weights_listed_as_inputs() -> None:
     torch.testing.assert_close(network(x), x @ torch.from_numpy(W["w"]), rtol=1e-5, atol=1e-5)
 
 
-def test_weights_in_another_file_are_named(tmp_path: Path) -> None:
-    made = onnx.load_model_from_string(model([op("MatMul", "x", "w")], W, (1, 6)))
-    onnx.save_model(made, str(tmp_path / "n.onnx"), save_as_external_data=True, location="w.bin", size_threshold=0)
-    with pytest.raises(InputError, match="'w' is in another file"):
-        parse_onnx((tmp_path / "n.onnx").read_bytes())
-
-
-def test_other_numbers_than_float32_are_named() -> None:
-    made = onnx.load_model_from_string(model([op("Relu", "x")]))
-    for value in (made.graph.input[0], made.graph.output[0]):
-        value.type.tensor_type.elem_type = TensorProto.DOUBLE
-    with pytest.raises(InputError, match="input 'x': DOUBLE"):
+@pytest.mark.parametrize("kind", ["FLOAT16", "INT32", "BOOL", "UINT8"])
+def test_inputs_of_other_types_than_float32_and_float64_are_named(kind: str) -> None:
+    made = onnx.load_model_from_string(model([op("Cast", "x", to=TensorProto.FLOAT)]))
+    made.graph.input[0].type.tensor_type.elem_type = TensorProto.DataType.Value(kind)
+    with pytest.raises(InputError, match=f"input 'x': {kind}"):
         parse_onnx(made.SerializeToString())
 
 

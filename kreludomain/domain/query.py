@@ -14,6 +14,7 @@ from kreludomain.domain.bounds import Bounds
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.property import Claim, Objective, Region
+from kreludomain.property.logits import before_head, without_head
 
 #: Sound bounds of nodes by name, ``(*shape)`` or ``(B, *shape)``, that are known before a method begins.
 PriorBounds = Mapping[str, Bounds]
@@ -45,6 +46,9 @@ class Query:
         region = self.region.fit(self.network)
         fitted = {name: _fitted(self.network, region, name, bounds) for name, bounds in self.prior_bounds.items()}
         object.__setattr__(self, "region", region)
+        if self.claim is not None:  # a claim is about the file's outputs, methods answer for the logits
+            object.__setattr__(self, "claim", before_head(self.network, self.claim))
+        object.__setattr__(self, "network", without_head(self.network))
         object.__setattr__(self, "prior_bounds", fitted)
         if self.claim is not None:
             self.claim.objective(self.network)  # raises for a claim that does not fit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kreludomain.network.graph import Network, Node
+from kreludomain.network.head import Head
 from kreludomain.network.joined import with_input
 from kreludomain.network.onnx.reader import parse_onnx, read_onnx
 from kreludomain.network.onnx.writer import to_onnx
@@ -12,6 +13,7 @@ from kreludomain.network.onnxruntime import Runtime, check_against_runtime
 from kreludomain.network.torch_reader import from_torch
 
 __all__ = [
+    "Head",
     "Network",
     "Node",
     "Runtime",
@@ -25,12 +27,16 @@ __all__ = [
 ]
 
 
-def load(path: str | Path) -> Network:
+def load(path: str | Path, output: str | None = None) -> Network:
     """Reads an ONNX file as a float64 network and compares it with onnxruntime on random inputs.
 
+    ``output`` is the name of the output that is meant, where the file has several. A last Softmax, LogSoftmax or ArgMax
+    is left out: the network ends at its logits, and ``network.head`` says so.
+
     Raises :class:`~kreludomain.errors.InputError` for a missing or malformed file, an operator that is not supported
-    (named, with its node), weights that are not finite, or outputs that differ from onnxruntime's.
+    (named, with its node), several outputs (listed), weights that are not finite, or outputs that differ from
+    onnxruntime's.
     """
-    network = read_onnx(path)
+    network = read_onnx(path, output)
     check_against_runtime(network, str(path))
     return network

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from kreludomain.errors import InputError
+from kreludomain.network.head import Head
 from kreludomain.network.images import Layout, input_layout
+from kreludomain.network.onnx.model import OnnxModel
 from kreludomain.network.operators import Activation, Input, Operator, Shape
+from kreludomain.network.sigmoids import SigmoidEnd, sigmoid_end
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,15 @@ class Node:
 class Network:
     """Nodes in topological order: the first is the :class:`Input`, the last is the output.
 
-    ``model`` holds the ONNX bytes the network was read from, if any; counterexamples are replayed on them.
+    ``model`` is the ONNX model the network was read from, if any; counterexamples are replayed on it. ``head`` is what
+    the model has after the network's output, if it was read up to its logits.
 
     Raises :class:`InputError` that names the node when a weight is not finite, or inputs do not fit an operator.
     """
 
     nodes: tuple[Node, ...]
-    model: bytes | None = dataclasses.field(default=None, repr=False)
+    model: OnnxModel | None = dataclasses.field(default=None, repr=False)
+    head: Head | None = None
 
     def __post_init__(self) -> None:
         if not self.nodes or not isinstance(self.nodes[0].operator, Input):
@@ -96,6 +101,11 @@ class Network:
     def input_layout(self) -> Layout | None:
         """How the network takes images: ``"chw"`` or ``"hwc"``; ``None`` where its input is none, or could be both."""
         return input_layout(self.nodes)
+
+    @cached_property
+    def sigmoid_end(self) -> SigmoidEnd | None:
+        """The sigmoids that the network ends in, if it does."""
+        return sigmoid_end(self)
 
     @cached_property
     def activations(self) -> tuple[Node, ...]:

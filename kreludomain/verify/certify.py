@@ -13,11 +13,12 @@ from torch import Tensor
 from kreludomain.activations import Relu
 from kreludomain.attack import Attack, PGDAttack, can_be_confirmed, confirmation, nothing_to_find
 from kreludomain.deadline import Deadline
-from kreludomain.domain import Abstraction, DecisionQuery, LayerBounds, Method, PriorBounds, Query
+from kreludomain.domain import Abstraction, DecisionQuery, Interval, LayerBounds, Method, PriorBounds, Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Node, Runtime
 from kreludomain.network.operators import Activation, Input, Linear
 from kreludomain.property import Claim, Monotonicity, Region, robustness
+from kreludomain.property.logits import at_logits
 from kreludomain.verify.methods import make_method
 from kreludomain.verify.monotone import MonotoneResult, decide_monotone
 
@@ -105,27 +106,31 @@ def certify(
     confirms it (``runtime``: a session to use again), in the network's own type. Where the interval of an input holds
     no number of that type (a feature that is fixed at 0.1), a counterexample has the nearest one, and ``reason`` says
     so; ``strict`` takes none that is not exactly inside. A row that is proved is left at the first positive bound
-    unless ``tight`` is set. After ``timeout_s`` seconds the bounds found by then decide. Raises :class:`InputError` for
-    what does not fit the network.
+    unless ``tight`` is set. After ``timeout_s`` seconds the bounds found by then decide. Of a network that ends in a
+    Softmax or a sigmoid, what compares its outputs is asked of the logits before it, where it is the same. Raises
+    :class:`InputError` for what does not fit the network.
 
     A claim that the network is monotone (:func:`monotone`) is proved by bounds of its slopes, which are then the
     ``lower_bounds``, and refuted by a pair of inputs, ``(2, *input_shape)``; the method ``complete`` goes on to parts
     of the region.
     """
     start, deadline = time.monotonic(), Deadline.after(timeout_s)
-    network = network.to(dtype=torch.float64)
-    made = make_method(method, **options)
+    made, known = make_method(method, **options), prior_bounds or {}
     if isinstance(claim, Monotonicity):
-        about = Query(network, region, prior_bounds=prior_bounds or {}, deadline=deadline, strict=strict)
+        if network.head is not None:
+            raise InputError(f"monotone: {network.head.note}, which need not be monotone where they are")
+        exact = network.to(dtype=torch.float64)
+        about = Query(exact, region, prior_bounds=known, deadline=deadline, strict=strict)
         found = decide_monotone(about, claim, made, runtime or Runtime(network), bool(attack))
         return _monotone_certificate(found, claim, about, start, timeout_s)
+    asked, (claim,) = at_logits(network, (claim,))
     query = DecisionQuery(
-        network,
+        asked.to(dtype=torch.float64),
         region,
         claim,
-        prior_bounds=prior_bounds or {},
+        prior_bounds=_of_same_values(known, network, asked),
         deadline=deadline,
-        runtime=runtime or Runtime(network),
+        runtime=Runtime(asked) if runtime is None else runtime.ending_as(asked),
         attack=chosen_attack(attack, made),
         tight=tight,
         strict=strict,
@@ -152,7 +157,7 @@ def certify(
         decision.lower,
         time.monotonic() - start,
         reason,
-        decision.bounds,
+        _bounds_of(network, asked, region, decision.bounds, known),
         None if counterexample is None else counterexample[0],
         tuple(dict.fromkeys((*notes, *decision.notes))),
         decision.seconds,
@@ -174,6 +179,23 @@ def _monotone_certificate(
     notes = tuple(dict.fromkeys(found.notes))
     seconds = time.monotonic() - start
     return Certificate(verdict, found.lower, seconds, reason, found.bounds, found.pair, notes, found.seconds)
+
+
+def _of_same_values(bounds: PriorBounds, network: Network, asked: Network) -> PriorBounds:
+    """The bounds of nodes that have the same values in the network that is asked, which may end before sigmoids."""
+    end = network.sigmoid_end
+    if end is None or asked is not end.logits:
+        return bounds
+    return {name: found for name, found in bounds.items() if name not in end.changed}
+
+
+def _bounds_of(network: Network, asked: Network, region: Region, found: LayerBounds, known: PriorBounds) -> LayerBounds:
+    """The bounds of a network's nodes from those of the network that was asked in its place."""
+    same = _of_same_values(found, network, asked)
+    if len(same) == len(found):
+        return found
+    query = Query(network.to(dtype=torch.float64), region, prior_bounds={**known, **same})
+    return Interval().abstract(query).bounds
 
 
 def chosen_attack(attack: bool | Attack, method: Method) -> Attack | None:

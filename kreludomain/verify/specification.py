@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from kreludomain.deadline import Deadline
 from kreludomain.domain import Method, Query
 from kreludomain.network import Network, Runtime
 from kreludomain.property import Property, Specification
+from kreludomain.property.logits import at_logits
 from kreludomain.verify.certify import Verdict, certify
 from kreludomain.verify.methods import make_method
 from kreludomain.verify.stages import StageSeconds
@@ -75,12 +76,15 @@ class _SpecificationDecision:
     def __init__(
         self, network: Network, specification: Specification, method: Method, deadline: Deadline, strict: bool
     ) -> None:
-        self.network, self.specification, self.method, self.deadline = network, specification, method, deadline
+        self.network, self.method, self.deadline = network, method, deadline
         self.strict = strict
-        self.about = specification.network.to(dtype=torch.float64)
-        self.runtime = Runtime(specification.network)
         # The network as it was read has the last word, also where a property is about its inputs and outputs together.
         self.joined = specification.network is not network
+        asked, claims = at_logits(specification.network, [prop.claim for prop in specification.properties])
+        pairs = zip(specification.properties, claims, strict=True)
+        self.specification = Specification(asked, tuple(replace(prop, claim=claim) for prop, claim in pairs))
+        self.about = asked.to(dtype=torch.float64)
+        self.runtime = Runtime(asked)
         self.original = Runtime(network) if self.joined else self.runtime
         self.verdicts = [Verdict.TIMEOUT] * len(specification.properties)  # of what is not come to
         self.reasons = ["not come to in the time there was"] * len(specification.properties)
@@ -159,6 +163,8 @@ class _SpecificationDecision:
         compared = torch.cat([x.flatten(1), outputs.flatten(1)], 1) if self.joined else outputs
         if not bool(prop.broken(x, compared).all()):
             return None
+        if self.original.is_cut:
+            outputs = Runtime(self.network, whole=True)(x)
         return _Refutation(x[0], outputs[0], confirmation(x, prop.region.fit(self.about)))
 
     def _share(self, share: float) -> Deadline:

@@ -1,69 +1,141 @@
 """ONNX files to networks.
 
-Each operator's reader is an entry of :data:`~kreludomain.network.onnx.operators.READERS`. Everything whose inputs
-are constants is folded with ONNX's own reference evaluator, so that a reader only meets values that depend on the
-network's input. Values keep their ONNX shapes while they are read; nodes have the same without a leading dimension of
-1.
+Each operator's reader is an entry of :data:`~kreludomain.network.onnx.operators.READERS`. Everything whose inputs are
+constants is evaluated by onnxruntime, so that a reader only meets values that depend on the network's input. Values
+keep their ONNX shapes while they are read; nodes have the same without a leading dimension of 1.
 """
 
 from __future__ import annotations
 
-import gzip
+import dataclasses
 import math
-import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
-from onnx.reference import ReferenceEvaluator
+import onnx.inliner
+import onnx.version_converter
+from onnx import TensorProto
 
 from kreludomain.errors import InputError
 from kreludomain.network.graph import Network, Node, trim
+from kreludomain.network.head import Head
 from kreludomain.network.lowering import Decomposition
+from kreludomain.network.onnx.batch import fixed_batch, take_one_row
+from kreludomain.network.onnx.evaluate import evaluated
+from kreludomain.network.onnx.model import OnnxModel, pass_on, read_model
 from kreludomain.network.onnx.operators import READERS, NodeContext, compact, refusal
+from kreludomain.network.onnx.outputs import Ending, cut_to, described, find_ending, group_numbers
+from kreludomain.network.onnx.precision import of_one_type
+from kreludomain.network.onnx.sklearn import in_standard_operators
+from kreludomain.network.onnxruntime import check_against_runtime
 from kreludomain.network.operators import Input, Operator, Shape
 
 #: The exceptions that arithmetic on a contradictory file raises; all of them become one line that names the node.
-_MALFORMED = (InputError, ArithmeticError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
-#: The first opset whose arithmetic broadcasts as it does today.
+_MALFORMED = (InputError, ArithmeticError, IndexError, KeyError, MemoryError, RuntimeError, TypeError, ValueError)
+#: The first opset whose arithmetic broadcasts as it does today; older models are converted to it.
 _OLDEST = 7
 _RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 
 
-def read_onnx(path: str | Path) -> Network:
-    """Reads an ONNX file, or one packed as ``.gz``; weights become float64.
+def read_onnx(path: str | Path, output: str | None = None) -> Network:
+    """Reads an ONNX file, or one packed with gzip, with its weights in files beside it; they become float64.
 
-    Raises :class:`InputError` with the file and the node.
+    ``output`` is the name of the output that is meant, where there are several. Raises :class:`InputError` with the
+    file and the node.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    data = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path}: cannot be unpacked ({error})") from None
-    return parse_onnx(data, str(path))
+    return parse_onnx(read_model(path), str(path), output)
 
 
-def parse_onnx(data: bytes, source: str = "ONNX model") -> Network:
-    """Reads a serialised ONNX model; ``source`` names it in errors."""
+def parse_onnx(model: bytes | OnnxModel, source: str = "ONNX model", output: str | None = None) -> Network:
+    """Reads an ONNX model, serialised or with weights outside of it; ``source`` names it in errors."""
+    given = model if isinstance(model, OnnxModel) else OnnxModel(model)
     try:
-        model = onnx.load_model_from_string(data)
-        elsewhere = [t.name for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-        if elsewhere:
-            raise InputError(f"{source}: '{elsewhere[0]}' is in another file; weights are read from the model itself")
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        raise InputError(f"{source}: not a valid ONNX model ({str(error).splitlines()[0]})") from None
-    try:
-        return _Reader(model).network(data)
+        return _parsed(given, output)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
+
+
+def _parsed(model: OnnxModel, output: str | None) -> Network:
+    model = of_one_type(_up_to_date(model))
+    standard = model.proto()
+    in_standard_operators(standard.graph)
+    ending = find_ending(standard, output)
+    model = _cut(model, ending)
+    standard = model.proto()
+    pass_on(standard.graph, ending.passed)
+    in_standard_operators(standard.graph)
+    cut_to(standard.graph, ending.value)
+    rows = fixed_batch(standard.graph)
+    if rows > 1:
+        one = onnx.ModelProto()
+        one.CopyFrom(standard)
+        take_one_row(one.graph, rows)
+        try:
+            network = _Reader(one, model.weights).network(model, ending)
+            check_against_runtime(network, "")
+        except InputError:  # rows that depend on each other, or the first axis is no batch
+            return _Reader(standard, model.weights).network(model, ending)
+        return network
+    return _Reader(standard, model.weights).network(model, ending)
+
+
+def _up_to_date(model: OnnxModel) -> OnnxModel:
+    """The model, checked, without functions of its own, in an opset whose arithmetic is today's."""
+    proto = model.proto()
+    _check(proto, model)
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+        model = dataclasses.replace(model, graph=proto.SerializeToString())
+    version = _opset(proto)
+    if version >= _OLDEST:
+        return model
+    try:
+        proto = onnx.version_converter.convert_version(proto, _OLDEST)
+        _check(proto, model)
+    except Exception as error:  # of its own, and of C++
+        why = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise InputError(f"opset {version}, and ONNX's converter cannot bring it to {_OLDEST} ({why})") from None
+    return dataclasses.replace(model, graph=proto.SerializeToString())
+
+
+def _opset(proto: onnx.ModelProto) -> int:
+    return max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=_OLDEST)
+
+
+def _check(proto: onnx.ModelProto, model: OnnxModel) -> None:
+    """ONNX's own check, with the weights outside of the model as inputs, for it would look for their files."""
+    if model.weights:
+        checked = onnx.ModelProto()
+        checked.CopyFrom(proto)
+        declared = {value.name for value in checked.graph.input}
+        for tensor in [t for t in checked.graph.initializer if t.name in model.weights]:
+            checked.graph.initializer.remove(tensor)
+            if tensor.name not in declared:
+                shape = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+                checked.graph.input.append(shape)
+        proto = checked
+    try:
+        onnx.checker.check_model(proto)
+    except Exception as error:  # of its own, and of C++
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"not a valid ONNX model ({why})") from None
+
+
+def _cut(model: OnnxModel, ending: Ending) -> OnnxModel:
+    """The model up to its ending; the same bytes where that is the whole of it."""
+    proto = model.proto()
+    before = len(proto.graph.node), len(proto.graph.input), [value.name for value in proto.graph.output]
+    cut_to(proto.graph, ending.value)
+    after = len(proto.graph.node), len(proto.graph.input), [value.name for value in proto.graph.output]
+    if before == after:
+        return dataclasses.replace(model, passed=ending.passed)
+    left = {tensor.name for tensor in proto.graph.initializer}
+    weights = {name: value for name, value in model.weights.items() if name in left}
+    return OnnxModel(proto.SerializeToString(), weights, ending.passed)
 
 
 @dataclass
@@ -71,21 +143,21 @@ class _Reader:
     """The graph while it is read: values by their ONNX names, their ONNX shapes, and the nodes that compute them."""
 
     model: onnx.ModelProto
+    weights: Mapping[str, np.ndarray]
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
     computed_by: dict[str, str] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
 
-    def network(self, data: bytes) -> Network:
+    def network(self, given: OnnxModel, ending: Ending) -> Network:
         graph = self.model.graph
-        version = max((o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx")), default=_OLDEST)
-        if version < _OLDEST:
-            raise InputError(f"opset {version}; from {_OLDEST} on is supported")
-        for tensor in graph.initializer:
-            self.constants[tensor.name] = onnx.numpy_helper.to_array(tensor)
+        self._take_constants()
         inputs = [value for value in graph.input if value.name not in self.constants]
-        if len(inputs) != 1 or len(graph.output) != 1:
-            raise InputError(f"{len(inputs)} inputs and {len(graph.output)} outputs; one of each is supported")
+        if len(inputs) > 1:
+            listed = ", ".join(map(described, inputs))
+            raise InputError(f"takes {len(inputs)} inputs, {listed}; networks of one input are supported")
+        if not inputs:
+            raise InputError(f"output '{ending.value}' does not depend on an input")
         shape = _input_shape(inputs[0])
         self._append((Node(inputs[0].name, Input(compact(shape))),), inputs[0].name, shape)
         for node in graph.node:
@@ -94,10 +166,36 @@ class _Reader:
             except _MALFORMED as error:
                 text = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise InputError(f"node '{node.name or node.output[0]}' ({node.op_type}): {text}") from None
-        name = graph.output[0].name
-        if name not in self.shapes:
-            raise InputError(f"output '{name}' does not depend on the input")
-        return Network(trim(self.nodes, self.computed_by[name]), data)
+        if ending.value not in self.shapes:
+            raise InputError(f"output '{ending.value}' does not depend on the input")
+        return Network(trim(self.nodes, self.computed_by[ending.value]), given, self._head(ending))
+
+    def _take_constants(self) -> None:
+        """Initializers, wherever their values are."""
+        self.constants |= self.weights
+        for tensor in self.model.graph.initializer:
+            if tensor.name not in self.weights:
+                try:
+                    self.constants[tensor.name] = onnx.numpy_helper.to_array(tensor)
+                except _MALFORMED as error:
+                    raise InputError(f"weights '{tensor.name}': {str(error).splitlines()[0]}") from None
+        for sparse in self.model.graph.sparse_initializer:
+            self.constants[sparse.values.name] = _dense(sparse)
+
+    def _head(self, ending: Ending) -> Head | None:
+        if ending.kind is None:
+            return None
+        try:
+            groups = [
+                group_numbers(self.shapes[part.over[0]], *part.over[1:])
+                for part in (ending, ending.inner)
+                if part is not None
+            ]
+        except InputError as error:
+            raise InputError(f"node '{ending.node}' ({ending.kind}): {error}") from None
+        if any(group != groups[0] for group in groups) or len(groups[0]) != int(np.prod(self.shapes[ending.value])):
+            raise InputError(f"node '{ending.node}' ({ending.kind}): goes along another axis than what is before it")
+        return Head(ending.kind, ending.node, groups[0])
 
     def insert(self, made: Operator | Decomposition, *names: str, shape: Shape | None = None) -> str:
         """Appends an operator with the values ``names`` as its inputs; returns the name of the new value."""
@@ -160,20 +258,36 @@ class _Reader:
 
     def _fold(self, node: onnx.NodeProto) -> None:
         values = {name: self.constants[name] for name in node.input if name}
-        evaluator = ReferenceEvaluator(node, opsets={o.domain: o.version for o in self.model.opset_import})
-        for name, value in zip(node.output, evaluator.run(None, values), strict=True):
-            self.constants[name] = np.asarray(value)
+        for name, value in zip(node.output, evaluated(node, values, self.model), strict=True):
+            if name:
+                self.constants[name] = value
 
 
 def _input_shape(value: onnx.ValueInfoProto) -> Shape:
     """The input's shape in ONNX; a free dimension in front is a batch of one."""
     tensor = value.type.tensor_type
-    if tensor.elem_type != onnx.TensorProto.FLOAT:
-        kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
-        raise InputError(f"input '{value.name}': {kind} values; FLOAT is supported")
-    dims = [d.dim_value for d in tensor.shape.dim]
+    if tensor.elem_type not in (TensorProto.FLOAT, TensorProto.DOUBLE):
+        kind = TensorProto.DataType.Name(tensor.elem_type)
+        raise InputError(
+            f"input '{value.name}': {kind} values; FLOAT and DOUBLE are supported, so convert the network to float32, "
+            "with inputs that are cast before they are given to it"
+        )
+    dims = list(tensor.shape.dim)
     if not dims:
-        raise InputError(f"input '{value.name}': has no shape")
-    if any(d < 1 for d in dims[1:]):
-        raise InputError(f"input '{value.name}': only the first dimension, the batch, may be free")
-    return (max(dims[0], 1), *dims[1:])
+        raise InputError(f"input {described(value)}: has no shape")
+    sizes = [d.dim_value for d in dims]
+    if any(size < 1 for size in sizes[1:]):
+        raise InputError(
+            f"input {described(value)}: only the first dimension, the batch, may be free; export the network with the "
+            "other sizes fixed"
+        )
+    return (max(sizes[0], 1), *sizes[1:])
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> np.ndarray:
+    """A sparse initializer with its zeros; indices are flat positions, or one column an axis."""
+    values, indices = (onnx.numpy_helper.to_array(part) for part in (sparse.values, sparse.indices))
+    dense = np.zeros(tuple(sparse.dims), values.dtype)
+    at = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), dense.shape)
+    dense.reshape(-1)[at] = values
+    return dense

@@ -6,9 +6,7 @@ property. Their negation is the :class:`Specification`: for each box of inputs, 
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import torch
 
 from kreludomain.errors import InputError
 from kreludomain.network import Network, with_input
+from kreludomain.packed import read_packed
 from kreludomain.property.box import Box
 from kreludomain.property.claim import Claim
 from kreludomain.property.specification import Property, Specification
@@ -33,11 +32,7 @@ def load_vnnlib(path: str | Path, network: Network) -> Specification:
     language or not linear, variables that the network has not, and inputs without both bounds.
     """
     try:
-        content = Path(path).read_bytes()
-        text = (gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content).decode()
-    except (OSError, EOFError, zlib.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputError(f"{path}: cannot be read: {reason}") from None
+        text = read_packed(path).decode()
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not a text file") from None
     return parse_vnnlib(text, network, str(path))

@@ -76,8 +76,8 @@ class Record:
 
 
 def network_hash(network: Network) -> str:
-    """The hash of a network: of its ONNX model."""
-    return hashlib.sha256(network.model if network.model is not None else to_onnx(network)).hexdigest()
+    """The hash of a network: of its ONNX model, with the weights in other files."""
+    return network.model.digest() if network.model is not None else hashlib.sha256(to_onnx(network)).hexdigest()
 
 
 def samples_hash(samples: Iterable[Sample]) -> str:

@@ -182,7 +182,7 @@ def solve(method: Method, strict: bool, network: Path, specification: Path, time
     answer = decide(loaded, asked, method, None if timeout_s is None else deadline.remaining, strict)
     text = f"{WORDS[answer.verdict]}\n"
     if answer.counterexample is not None:
-        text = counterexample_text(answer.counterexample[None], Runtime(loaded))
+        text = counterexample_text(answer.counterexample[None], Runtime(loaded, whole=True))
     point = None if answer.counterexample is None else answer.counterexample.cpu().numpy()
     return Finding(answer.verdict, text, answer.reason, answer.seconds, answer.stages, point)
 

@@ -139,12 +139,8 @@ def test_the_specification_is_broken_where_the_assertions_are_true(assertions: l
         at = dict(zip(VARIABLES, point, strict=True))
         inside = all(-1 <= coordinate <= 1 for coordinate in point[:2])
         unsafe.append(inside and all(value(tree, at) for tree in trees))
-    try:
-        question = parse_vnnlib(text, network)
-    except kd.InputError as error:
-        assert str(error).startswith("vnnlib: no input and output satisfy the assertions: ")  # noqa: PT017
-        assert not any(unsafe)
-        return
+    question = parse_vnnlib(text, network)
+    assert bool(question.note) is not bool(question.properties)
     outputs = y if question.network is network else torch.cat([x, y], 1)
     assert question.broken(x, outputs).tolist() == unsafe
 
@@ -333,15 +329,13 @@ BAD = {
     "(declare-const Y_1 Int)": "bad:5: the sort Real is expected, not 'Int'",
     "(set-logic QF_LRA)": "bad:5: (declare-const ...) or (assert ...) is expected, not '(set-logic ...)'",
     "word": "bad:5: (declare-const ...) or (assert ...) is expected, not 'word'",
-    "(assert (<= X_0 -0.5))": (
-        "bad: no input and output satisfy the assertions: "
-        "the lower bound of X_0 (line 4) is above its upper bound (line 5)"
+    "(assert (> X_0 0.5))\n(assert (< X_0 0.5000000000000001))": (
+        "bad:6: no number of float64 is between the bounds of X_0"
     ),
-    "(assert (<= 1 0))": "bad: no input and output satisfy the assertions: line 5 is never true",
-    "(assert (or (>= X_0 2) (> X_0 1)))": (
-        "bad: no input and output satisfy the assertions: "
-        "the lower bound of X_0 (line 5) is above its upper bound (line 3)"
-    ),
+    "(assert (<= Y_0 -1e-400))": "bad:5: '-1e-400' is closer to 0 than float64 can be",
+    "(assert (<= |Y_0| 1))": "bad:5: the character '|' is not one that VNN-LIB has",
+    "(assert (<= Y_0\u00a01))": "bad:5: the character '\\xa0' is not one that VNN-LIB has",
+    "\f(assert (<= Y_0 1))": "bad:5: the character '\\x0c' is not one that VNN-LIB has",
     "(" * 300 + ")" * 300: "bad:5: parentheses are nested more than 200 deep",
 }
 
@@ -351,6 +345,33 @@ def test_what_is_wrong_is_said_with_its_line(text: str, message: str) -> None:
     with pytest.raises(kd.InputError) as caught:
         parse_vnnlib(HEAD + text, plain(1, 2), "bad")
     assert str(caught.value) == message
+
+
+CONTRADICTIONS = {
+    "(assert (<= X_0 -0.5))": "the lower bound of X_0 (line 4) is above its upper bound (line 5)",
+    "(assert (<= 1 0))": "line 5 is never true",
+    "(assert (or (>= X_0 2) (> X_0 1)))": "the lower bound of X_0 (line 5) is above its upper bound (line 3)",
+    "(assert (> X_0 0.5))\n(assert (< X_0 0.5))": "the lower bound of X_0 (line 5) is above its upper bound (line 6)",
+}
+
+
+@pytest.mark.parametrize(("text", "conflict"), CONTRADICTIONS.items(), ids=CONTRADICTIONS.values())
+def test_assertions_that_contradict_each_other_hold_and_say_so(text: str, conflict: str) -> None:
+    network = plain(1, 2)
+    specification = parse_vnnlib(HEAD + text, network)
+    answer = kd.decide(network, specification, "interval")
+    assert answer.verdict == "verified"
+    assert answer.reason == specification.note == f"no input and output satisfy the assertions: {conflict}"
+
+
+@pytest.mark.parametrize("end", ["\f", "\v", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_only_a_line_break_ends_a_comment(end: str) -> None:
+    """A comment that another character ended would become an assertion, and a false claim would hold."""
+    network = plain(1, 1)
+    text = declarations(1, 1) + unit_box(1) + f"; {end}(assert (<= 1 0))"
+    for line_end in ("\n", "\r", "\r\n"):
+        (prop,) = parse_vnnlib(f"{text}{line_end}(assert (<= Y_0 0.5))", network).properties
+        assert prop.claim.d.tolist() == [-0.5]
 
 
 def test_inputs_without_bounds_are_named() -> None:

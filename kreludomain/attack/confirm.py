@@ -36,8 +36,18 @@ def confirmed(x: Tensor, query: Query, runtime: Runtime) -> Tensor | None:
 
 
 def can_be_confirmed(query: Query, runtime: Runtime) -> bool:
-    """Whether a region can have a counterexample: not if it holds no input of the network's type and must (strict)."""
-    return not (query.strict and bool(query.region.unrepresentable(runtime.dtype).any()))
+    """Whether a region can have a counterexample.
+
+    Not if it holds no input of the network's type and must (strict), or is beyond the largest number of that type.
+    """
+    return not bool(_impossible(query, runtime).any())
+
+
+def _impossible(query: Query, runtime: Runtime) -> Tensor:
+    """Which entries of the region, ``(1, *input_shape)``, have no value that a counterexample can have."""
+    region, largest = query.region, torch.finfo(runtime.dtype).max
+    beyond = (region.lower > largest) | (region.upper < -largest)
+    return region.unrepresentable(runtime.dtype) if query.strict else beyond
 
 
 def refuted(query: DecisionQuery, x: Tensor) -> Tensor | None:
@@ -61,10 +71,11 @@ def confirmation(x: Tensor, region: Region) -> str:
     return f"{text}; {_entries(outside)}: no {kind} number is inside, the nearest one is taken"
 
 
-def nothing_to_find(region: Region, dtype: torch.dtype) -> str:
-    """Why a strict search is not begun: which entries of the region hold no number of the network's type."""
-    kind, where = str(dtype).removeprefix("torch."), _entries(region.unrepresentable(dtype).flatten())
-    return f"strict: no counterexample is looked for, since no {kind} number is inside the region at {where}"
+def nothing_to_find(query: Query, runtime: Runtime) -> str:
+    """Why no search is begun where :func:`can_be_confirmed` is false: the entries that hold no number of the type."""
+    kind, where = str(runtime.dtype).removeprefix("torch."), _entries(_impossible(query, runtime).flatten())
+    strict = "strict: " if query.strict else ""
+    return f"{strict}no counterexample is looked for, since no {kind} number is inside the region at {where}"
 
 
 def _entries(chosen: Tensor) -> str:

@@ -18,7 +18,8 @@ def faces(region: Region, count: int, generator: torch.Generator) -> Tensor:
     or uniform. Where a network is piecewise linear, extremes are at bounds more often than not."""
     shape = (count, *region.shape)
     unit = torch.rand(shape, generator=generator, dtype=region.lower.dtype)
-    unit = torch.where(torch.rand(shape, generator=generator) < AT_BOUND, unit.round(), unit).to(region.lower.device)
+    at_bound = torch.rand(shape, generator=generator, dtype=torch.float32) < AT_BOUND
+    unit = torch.where(at_bound, unit.round(), unit).to(region.lower.device)
     return region.project(region.lower + unit * (region.upper - region.lower), region.lower.dtype)
 
 
@@ -37,7 +38,7 @@ def linearised(
         inputs = [values[name] for name in node.inputs]
         if node.is_relu:
             known = bounds[node.inputs[0]]
-            slope = torch.rand((len(rows), *node.shape), generator=generator).to(x)
+            slope = torch.rand((len(rows), *node.shape), generator=generator, dtype=torch.float32).to(x)
             stable = (known.lower >= 0).to(x)
             values[node.name] = inputs[0] * torch.where(known.unstable.to(x.device), slope, stable)
         else:

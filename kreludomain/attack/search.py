@@ -82,7 +82,9 @@ class _PGDSearch:
     def centre(self) -> Tensor | None:
         """The centre, and for every row the region's point where its linearisation at the centre is smallest."""
         problem, region = self.problem, self.problem.float32_region
-        self.clause_margins = torch.full((problem.claim.clause_count,), float("inf"), device=problem.network.device)
+        network = problem.network
+        none = torch.full((problem.claim.clause_count,), float("inf"), dtype=network.dtype, device=network.device)
+        self.clause_margins = none
         self.points = region.center.repeat(len(self.clause_margins), *[1] * len(region.shape))
         found = self._try(region.center)
         for rows in torch.arange(len(problem.claim.C)).split(problem.batch):
@@ -128,7 +130,8 @@ class _PGDSearch:
     def _rows(self, clauses: Tensor) -> Tensor:
         """A random weighting of the rows of each of the clauses ``(N,)``: ``(N, outputs)``."""
         claim = self.problem.claim
-        uniform = torch.rand((len(clauses), len(claim.C)), generator=self.generator).clamp(min=1e-6)
+        uniform = torch.rand((len(clauses), len(claim.C)), generator=self.generator, dtype=torch.float32)
+        uniform = uniform.clamp(min=1e-6)
         weights = uniform.log().neg().to(clauses.device) * (claim.clauses.to(clauses) == clauses[:, None])
         return (weights / weights.sum(1, keepdim=True)) @ claim.C.to(weights)
 

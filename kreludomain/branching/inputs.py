@@ -26,7 +26,7 @@ from kreludomain.errors import InputError
 from kreludomain.network import Runtime
 from kreludomain.options import Options
 from kreludomain.property import Box, Claim, Objective, Region
-from kreludomain.rounding import ROUNDING, gamma
+from kreludomain.rounding import ROUNDING, UNDERFLOW, gamma
 
 #: Boxes are cut by each row in turn, so many times.
 _CUTTING_ROUNDS = 2
@@ -214,7 +214,7 @@ class _InputSearch:
         if self.claim.clause_count < len(clause):
             mixed = relaxation.rows(self._mixed(forms, region))
             lower = mixed.concretise(region)
-            proved = proved | (lower > 0)
+            proved = proved | ((lower >= UNDERFLOW) & lower.isfinite())
             worst = torch.fmax(worst, lower).masked_fill(proved, torch.inf)
             forms, clause = forms | mixed, torch.cat([clause, torch.arange(self.claim.clause_count)])
         low, high, proved = cut(forms, clause, boxes.lower, boxes.upper, proved)
@@ -255,7 +255,7 @@ class _InputSearch:
 
     def attack(self, boxes: _Boxes, runtime: Runtime) -> Tensor | None:
         """A confirmed counterexample near the boxes' centres, if float64 finds one there."""
-        points = ((boxes.lower + boxes.upper) / 2).unflatten(1, self.region.shape)
+        points = (boxes.lower / 2 + boxes.upper / 2).unflatten(1, self.region.shape)
         broken = self.claim.broken(self.claim.margins(self.network(points))).nonzero()[:, 0]
         for position in broken[:_MOST_CONFIRMED].tolist():
             found = confirmed(points[position : position + 1], self.query, runtime)
@@ -272,7 +272,7 @@ class _InputSearch:
         # Where no neuron loses anything, the widest input is as good as any; one without width never is.
         best = scores.nan_to_num() + 1e-12 * share * (1 + scores.nan_to_num().amax(1, keepdim=True))
         axis = best.masked_fill(share < self.options.narrowest, -1.0).argmax(1, keepdim=True)
-        middle = ((boxes.lower + boxes.upper) / 2).gather(1, axis)
+        middle = (boxes.lower / 2 + boxes.upper / 2).gather(1, axis)
         below = replace(boxes, upper=boxes.upper.scatter(1, axis, middle)).tensors()
         above = replace(boxes, lower=boxes.lower.scatter(1, axis, middle)).tensors()
         order = _widest_margin_first(boxes)

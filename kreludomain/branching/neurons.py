@@ -124,7 +124,7 @@ class _NeuronSearch:
         self._replace(self.open.roots, lower, signs, proofs)
         open_ = (~(lower > 0)).nonzero()[:, 0]
         if not len(open_):
-            return torch.zeros(self.dual.neurons)
+            return torch.zeros(self.dual.neurons, dtype=torch.float32)
         candidates = SplitCandidates(
             self.dual, self.objective.select(open_), signs[:, open_], proofs.rows(open_), lower[open_]
         )
@@ -135,7 +135,7 @@ class _NeuronSearch:
         taken = self.open.take(self.options.batch)
         values = self.store.take([each.item for each in taken])
         signs, start = values["signs"].T, _multipliers(values)
-        rows = torch.tensor([each.row for each in taken])
+        rows = torch.tensor([each.row for each in taken], dtype=torch.int64)
         bounds = torch.tensor([each.bound for each in taken], dtype=torch.float64)
         candidates = SplitCandidates(self.dual, self.objective.select(rows), signs, start, bounds)
         scores = masked_scores(self.rule, candidates)

@@ -176,7 +176,9 @@ class _PartSearch:
     def _solved(self, here: DualAbstraction, lower: float) -> tuple[float, bool]:
         """The bound of the row in a part, raised to its minimum if time allows, and whether it was: then there is
         nothing to gain by splits."""
-        trees = MilpAbstraction.over(here).search(self.row, torch.tensor([[lower]]).double(), deadline=self.deadline)
+        trees = MilpAbstraction.over(here).search(
+            self.row, torch.tensor([[lower]], dtype=torch.float64), deadline=self.deadline
+        )
         for tree in trees:  # none at the deadline
             if tree.point is not None and tree.upper <= 0 and self.refute is not None:
                 self.counterexample = self.refute(tree.point)

@@ -16,14 +16,23 @@ from kreludomain.domain.rounding import Rounding
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.property import Objective, Region
+from kreludomain.rounding import UNDERFLOW
 
 
 @dataclass(frozen=True, eq=False)
 class LowerBounds:
-    """Sound lower bounds of objectives, ``(B, m)``, with notes for the user where something went less than ideally."""
+    """Sound lower bounds of objectives, ``(B, m)``, with notes for the user where something went less than ideally.
+
+    A number that is not finite is no bound, and becomes ``-inf``; one above 0 that products may have underflowed for
+    (:data:`~kreludomain.rounding.UNDERFLOW`) becomes 0.
+    """
 
     lower: Tensor
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        lower = torch.where(self.lower.isfinite(), self.lower, -torch.inf)
+        object.__setattr__(self, "lower", torch.where((lower > 0) & (lower < UNDERFLOW), 0.0, lower))
 
     def __or__(self, other: LowerBounds) -> LowerBounds:
         """The better of two sets of bounds of the same objectives, entry by entry."""

@@ -16,6 +16,13 @@ class Bounds:
     lower: Tensor
     upper: Tensor
 
+    @classmethod
+    def computed(cls, lower: Tensor, upper: Tensor) -> Bounds:
+        """What arithmetic came to. A number that is not finite, where float64 overflowed on the way, is no bound: the
+        side is infinite there, so that a neuron with such bounds is unstable."""
+        lower = torch.where(lower.isfinite(), lower, -torch.inf)
+        return cls(lower, torch.where(upper.isfinite(), upper, torch.inf))
+
     @property
     def width(self) -> Tensor:
         """``upper - lower``."""

@@ -57,7 +57,7 @@ class BackwardAbstraction(Abstraction):
             objective = Objective.neurons(self.network, node, part).pulled_back(self.network)
             parts.append((self._through(objective, self.relaxations), -self._through(-objective, self.relaxations)))
         lower, upper = (torch.cat(side, dim=1) for side in zip(*parts, strict=True))
-        return Bounds(lower, upper)
+        return Bounds.computed(lower, upper)
 
     def _through(self, objective: Objective, relaxations: Mapping[str, BackwardRelaxation]) -> Tensor:
         parts = objective.chunks(self._rows_at_once(objective.node))

@@ -27,17 +27,17 @@ def interval(operator: Operator, *inputs: Bounds) -> Bounds:
 
 @interval.register
 def _(operator: AffineOperator, *inputs: Bounds) -> Bounds:
-    middle = operator(*((b.lower + b.upper) / 2 for b in inputs))
-    radius = operator.abs_linear(*(b.width / 2 for b in inputs))
+    middle = operator(*(b.lower / 2 + b.upper / 2 for b in inputs))  # their sum may overflow
+    radius = operator.abs_linear(*(b.upper / 2 - b.lower / 2 for b in inputs))
     reach = operator.abs_linear(*(torch.maximum(b.lower.abs(), b.upper.abs()) for b in inputs))
     reach = reach if operator.offset is None else reach + operator.offset.abs()
     radius = radius + max(ROUNDING, gamma(operator.accumulation_length)) * reach
-    return Bounds(middle - radius, middle + radius)
+    return Bounds.computed(middle - radius, middle + radius)
 
 
 @interval.register
 def _(operator: Activation, *inputs: Bounds) -> Bounds:
-    return Bounds(*operator.function.range(inputs[0].lower, inputs[0].upper))
+    return Bounds.computed(*operator.function.range(inputs[0].lower, inputs[0].upper))
 
 
 @interval.register

@@ -11,6 +11,7 @@ import torch
 
 from kreludomain.deadline import Deadline
 from kreludomain.domain.bounds import Bounds
+from kreludomain.domain.rounding import may_underflow
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.property import Claim, Objective, Region
@@ -52,6 +53,8 @@ class Query:
         object.__setattr__(self, "prior_bounds", fitted)
         if self.claim is not None:
             self.claim.objective(self.network)  # raises for a claim that does not fit
+            if self.claim.non_strict is not None and may_underflow(self.network, region, self.claim):
+                object.__setattr__(self, "claim", replace(self.claim, zero_proves=False))
 
     @cached_property
     def objective(self) -> Objective:
@@ -80,6 +83,6 @@ def _fitted(network: Network, region: Region, name: str, bounds: Bounds) -> Boun
         lower, upper = (v.to(region.lower).expand(shape) for v in (bounds.lower, bounds.upper))
     except RuntimeError:
         raise InputError(f"bounds of '{name}': shape {tuple(bounds.lower.shape)}, the node has {shape}") from None
-    if not bool((lower <= upper).all() and lower.isfinite().all() and upper.isfinite().all()):
-        raise InputError(f"bounds of '{name}': a lower bound is above the upper one, or a bound is not finite")
+    if not bool((lower <= upper).all()):
+        raise InputError(f"bounds of '{name}': a lower bound is above the upper one")
     return Bounds(lower, upper)

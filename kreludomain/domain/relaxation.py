@@ -60,7 +60,7 @@ def maximum_relaxation(a: Bounds, b: Bounds, difference: Bounds) -> MaximumRelax
         return y + chord.upper_slope * (x - y) + chord.intercept
 
     highest = above(a.upper, b.upper)
-    middle = above((a.lower + a.upper) / 2, (b.lower + b.upper) / 2)
+    middle = above(a.lower / 2 + a.upper / 2, b.lower / 2 + b.upper / 2)
     return MaximumRelaxation(cap, difference.unstable & ((highest + middle) / 2 >= cap))
 
 

@@ -21,8 +21,28 @@ from torch import Tensor
 from kreludomain.domain.bounds import Bounds
 from kreludomain.network import Network, Node
 from kreludomain.network.operators import Activation, AffineOperator, Input, PairMaximum
-from kreludomain.property import Objective
+from kreludomain.property import Claim, Objective, Region
 from kreludomain.rounding import gamma
+
+
+def may_underflow(network: Network, region: Region, claim: Claim) -> bool:
+    """Whether a bound of exactly 0 may stand for a number below 0, since products underflowed to it.
+
+    Not if the product of the smallest magnitudes other than 0, of the claim's entries, each node's weights and the
+    region's inputs, is far from where float64 ends: then no product of them along a path underflows.
+    """
+    factors = [
+        claim.C,
+        *(t for node in network.nodes for t in node.operator.tensors().values() if t.is_floating_point()),
+    ]
+    smallest = [_smallest(tensor) for tensor in (region.lower, region.upper)]
+    return sum(math.log10(_smallest(t)) for t in factors) + math.log10(min(smallest)) < -290
+
+
+def _smallest(values: Tensor) -> float:
+    """The smallest magnitude that is not 0, at most 1."""
+    magnitude = values.abs()
+    return float(torch.where(magnitude > 0, magnitude, 1.0).min().clamp(max=1.0)) if magnitude.numel() else 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,7 +56,7 @@ class AffineForm:
         radius = radius + max(ROUNDING, gamma(self.noise.shape[1])) * (self.constant.abs() + radius) + self.error
         lower = region.concretise(rows).reshape(shape)
         upper = -region.concretise(-rows).reshape(shape)
-        return Bounds(self.constant + lower - radius, self.constant + upper + radius)
+        return Bounds.computed(self.constant + lower - radius, self.constant + upper + radius)
 
 
 @singledispatch

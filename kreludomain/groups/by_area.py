@@ -30,7 +30,7 @@ class ByArea(Grouping):
         groups: list[Tensor] = []
         for partition in order.split(self.partition_size) if len(order) else ():
             cover = sparse_cover(len(partition), self.k, self.overlap)
-            groups += [partition.cpu()[torch.tensor(positions)] for positions in cover]
+            groups += [partition.cpu()[torch.tensor(positions, dtype=torch.int64)] for positions in cover]
         return by_size(groups)
 
 

@@ -36,7 +36,7 @@ class ByCorrelation(Grouping):
             return by_area
         scores = self._pair_scores(abstraction, node, unstable)
         chosen = self._best_groups(scores, count=sum(len(same) for same in by_area))
-        return by_size(unstable.cpu()[torch.tensor(group)] for group in chosen)
+        return by_size(unstable.cpu()[torch.tensor(group, dtype=torch.int64)] for group in chosen)
 
     def _pair_scores(self, abstraction: Abstraction, node: str, unstable: Tensor) -> Tensor:
         """The score of each pair of the ``n`` unstable neurons, ``(n, n)``; -1 on the diagonal."""
@@ -56,7 +56,7 @@ class ByCorrelation(Grouping):
         candidates = self._candidates(scores, k)
         pairs = list(itertools.combinations(range(k), 2))
         score = sum(scores[candidates[:, i], candidates[:, j]] for i, j in pairs)
-        order = torch.as_tensor(score).argsort(descending=True, stable=True)
+        order = torch.as_tensor(score, dtype=scores.dtype).argsort(descending=True, stable=True)
         limit = -(-count * k // n) + 2  # groups of one neuron: the average, rounded up, and two
         used, taken, chosen = [0] * n, set[tuple[int, ...]](), list[tuple[int, ...]]()
         for group in map(tuple, candidates[order].tolist()):
@@ -75,7 +75,7 @@ class ByCorrelation(Grouping):
         """Each neuron with ``k - 1`` of its best partners, in every combination: distinct sorted rows ``(C, k)``."""
         n = len(scores)
         best = scores.topk(min(self.partners, n - 1), dim=1).indices
-        subsets = torch.tensor(list(itertools.combinations(range(best.shape[1]), k - 1)))
+        subsets = torch.tensor(list(itertools.combinations(range(best.shape[1]), k - 1)), dtype=torch.int64)
         neurons = torch.arange(n)[:, None, None].expand(-1, len(subsets), 1)
         result: Tensor = torch.cat([neurons, best[:, subsets]], dim=2).flatten(0, 1).sort(1).values.unique(dim=0)
         return result

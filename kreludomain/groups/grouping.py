@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,7 +69,7 @@ def check_groups(groups: Sequence[Tensor], size: int, node: str) -> list[Tensor]
     """
     checked = []
     for group in groups:
-        group = torch.as_tensor(group)
+        group = group if isinstance(group, Tensor) else torch.from_numpy(np.array(group))
         if group.dim() != 2 or group.is_floating_point():
             raise InputError(f"grouping of '{node}': integer tensors of shape (groups, k) are expected")
         group = group.long().cpu()

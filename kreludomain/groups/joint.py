@@ -39,10 +39,12 @@ def relax_jointly(
 ) -> tuple[JointRelaxation, ...]:
     """The joint relaxations that ``grouping`` chooses at a pre-activation node, one a group size.
 
-    There are none where no ReLU takes the node.
+    There are none where no ReLU takes the node, and no group has a neuron whose bounds are not finite.
     """
     if not abstraction.network.feeds_relu(node):
         return ()
     groups = check_groups(grouping.groups(abstraction, node), abstraction.network.size(node), node)
-    found = (octahedra(abstraction, node, same, memory_mb, deadline) for same in groups)
+    finite = abstraction.bounds[node].width.isfinite().all(0).flatten().cpu()
+    groups = [same[finite[same].all(1)] for same in groups]
+    found = (octahedra(abstraction, node, same, memory_mb, deadline) for same in groups if len(same))
     return tuple(JointRelaxation(o, piece_vertices(o)) for o in found)

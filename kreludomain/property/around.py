@@ -61,7 +61,7 @@ def numbers(values: object) -> Tensor:
     if hasattr(values, "to_numpy"):  # of pandas
         values = values.to_numpy()
     if isinstance(values, Tensor | np.ndarray):
-        given = torch.as_tensor(values)
+        given = values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
         if given.is_complex() or given.dtype == torch.bool:
             raise InputError(f"an array of {str(given.dtype).removeprefix('torch.')} is not one of numbers")
         return given.detach().to("cpu", torch.float64)
@@ -227,7 +227,7 @@ def _kept(fixed: object, mask: object, shape: Sequence[int]) -> Tensor:
 def _entries(given: Any, wrong: str) -> Tensor:
     """A tensor of what ``torch`` takes for one; for anything else :class:`InputError` with the text ``wrong``."""
     try:
-        return torch.as_tensor(given).cpu()
+        return given.cpu() if isinstance(given, Tensor) else torch.from_numpy(np.array(given))
     except (TypeError, ValueError, RuntimeError):
         raise InputError(wrong) from None
 

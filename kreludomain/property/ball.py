@@ -37,7 +37,7 @@ class Ball(Region):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        given = torch.as_tensor(self.radius).to(self.lower)
+        given = torch.as_tensor(self.radius, dtype=self.lower.dtype, device=self.lower.device)
         if given.dim() and given.shape != self.lower.shape:
             raise InputError(f"region: radius is {tuple(given.shape)}, lower is {tuple(self.lower.shape)}")
         if not bool(((given >= 0) & torch.isfinite(given)).all()):

@@ -25,12 +25,12 @@ class Box(Region):
 
     def concretise(self, coefficients: Tensor) -> Tensor:
         a = coefficients.flatten(2)
-        radius = ((self.upper - self.lower) / 2).flatten(1) + self._slack
+        radius = (self.upper / 2 - self.lower / 2).flatten(1) + self._slack
         return dot(a, self.center.flatten(1)) - dot(a.abs(), radius)
 
     def minimiser(self, coefficients: Tensor) -> Tensor:
         middle = self.center[:, None]
-        return middle - coefficients.sign() * ((self.upper - self.lower) / 2)[:, None]
+        return middle - coefficients.sign() * (self.upper / 2 - self.lower / 2)[:, None]
 
     def contains(self, x: Tensor) -> Tensor:
         return ((x >= self.lower) & (x <= self.upper)).flatten(1).all(1)

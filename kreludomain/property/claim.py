@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.property.objective import Objective
+from kreludomain.rounding import UNDERFLOW
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,9 @@ class Claim:
     ``C`` is ``(m, outputs)``, ``d`` ``(m,)``. ``clause`` ``(m,)``, integers: the clause of each row, 0 to c - 1, each
     with a row; ``None``: each row is its own clause. ``non_strict`` ``(m,)``, booleans: the row counts as true at 0
     too; ``None``: no row does. ``needed`` ``(c,)``, integers: how many rows of each clause have to be true at once;
-    ``None``: one. Without it the claim is a conjunction of disjunctions: a clause is broken where all of its rows are.
+    ``None``: one. ``zero_proves``: whether a lower bound of exactly 0 proves a non-strict row; not where products may
+    have underflowed to it. Without ``needed`` the claim is a conjunction of disjunctions: a clause is broken where all
+    of its rows are.
 
     Raises :class:`InputError` for shapes that do not fit each other, entries that are not finite, clauses without rows,
     and clauses that need more rows than they have.
@@ -33,6 +37,7 @@ class Claim:
     clause: Tensor | None = None
     non_strict: Tensor | None = None
     needed: Tensor | None = None
+    zero_proves: bool = True
 
     def __post_init__(self) -> None:
         if self.C.dim() != 2 or self.d.shape != self.C.shape[:1]:
@@ -97,14 +102,19 @@ class Claim:
         self.objective(network)
 
     def proved(self, lower: Tensor) -> Tensor:
-        """Which clauses sound lower bounds of the rows ``(..., m)`` prove: ``(..., c)``; a bound that is NaN proves
-        nothing."""
-        true = self._true(lower)
-        return self._rows_of_clauses(true) >= (1 if self.needed is None else self.needed.to(true.device))
+        """Which clauses sound lower bounds of the rows ``(..., m)`` prove: ``(..., c)``.
+
+        A bound that is not finite proves nothing, nor does one above 0 that underflow can have made
+        (:data:`~kreludomain.rounding.UNDERFLOW`). A bound of exactly 0 proves a non-strict row if ``zero_proves``.
+        """
+        return self._enough(self._proved_rows(lower))
 
     def holds(self, margins: Tensor) -> Tensor:
         """Whether the claim is true at points with these margins ``(N, m)``: ``(N,)``."""
-        return self.proved(margins).all(-1)
+        true = margins > 0
+        if self.non_strict is not None:
+            true |= (margins >= 0) & self.non_strict.to(margins.device)
+        return self._enough(true).all(-1)
 
     def broken(self, margins: Tensor) -> Tensor:
         """Whether the claim is false at points with these margins ``(N, m)``: ``(N,)``.
@@ -126,7 +136,10 @@ class Claim:
         clause = torch.cat([torch.full_like(row, position) for position, row in enumerate(rows)])
         non_strict = None if self.non_strict is None else self.non_strict[chosen]
         needed = None if self.needed is None else self.needed[clauses.to(self.needed.device)]
-        return Claim(self.C[chosen], self.d[chosen], None if self.clause is None else clause, non_strict, needed)
+        clause_of_each = None if self.clause is None else clause
+        return replace(
+            self, C=self.C[chosen], d=self.d[chosen], clause=clause_of_each, non_strict=non_strict, needed=needed
+        )
 
     def disjunctions(self, lower: Tensor, most: int) -> Claim | None:
         """What is left to prove as a conjunction of disjunctions, where ``lower`` ``(m,)`` are bounds of the rows.
@@ -135,7 +148,7 @@ class Claim:
         out, so few are wanted of those that are left: that is ``C(r, t - 1)`` clauses. ``None`` if these are more than
         ``most`` rows in all. Raises :class:`InputError` where nothing is left to prove.
         """
-        true = self._true(lower)
+        true = self._proved_rows(lower)
         parts = list[tuple[tuple[int, ...], ...]]()
         total = 0
         for rows, needed in self._parts():
@@ -149,21 +162,26 @@ class Claim:
         clauses = [clause for part in parts for clause in part]
         if not clauses:
             raise InputError("claim: every clause is proved")
-        chosen = torch.tensor([row for clause in clauses for row in clause])
-        clause = torch.tensor([number for number, rows in enumerate(clauses) for _ in rows])
+        chosen = torch.tensor([row for clause in clauses for row in clause], dtype=torch.int64)
+        clause = torch.tensor([number for number, rows in enumerate(clauses) for _ in rows], dtype=torch.int64)
         non_strict = None if self.non_strict is None else self.non_strict[chosen]
-        return Claim(self.C[chosen], self.d[chosen], clause, non_strict)
+        return replace(self, C=self.C[chosen], d=self.d[chosen], clause=clause, non_strict=non_strict, needed=None)
 
     def _parts(self) -> list[tuple[Tensor, int]]:
         """The rows of each clause, and how many of them are needed."""
         needed = [1] * self.clause_count if self.needed is None else self.needed.tolist()
         return [((self.clauses == number).nonzero()[:, 0], t) for number, t in enumerate(needed)]
 
-    def _true(self, lower: Tensor) -> Tensor:
+    def _proved_rows(self, lower: Tensor) -> Tensor:
         """Which rows sound lower bounds ``(..., m)`` prove."""
-        return (
-            (lower > 0) if self.non_strict is None else (lower > 0) | ((lower >= 0) & self.non_strict.to(lower.device))
-        )
+        proved = (lower >= UNDERFLOW) & lower.isfinite()
+        if self.non_strict is not None and self.zero_proves:
+            proved |= (lower >= 0) & lower.isfinite() & self.non_strict.to(lower.device)
+        return proved
+
+    def _enough(self, true: Tensor) -> Tensor:
+        """Which clauses are true where these rows ``(..., m)`` are: ``(..., c)``."""
+        return self._rows_of_clauses(true) >= (1 if self.needed is None else self.needed.to(true.device))
 
     def _rows_of_clauses(self, chosen: Tensor) -> Tensor:
         """How many of the chosen rows ``(..., m)`` each clause has, ``(..., c)``."""
@@ -180,10 +198,27 @@ def claim(
 ) -> Claim:
     """The claim that in every clause a row of ``C f(x) + d`` is positive; ``d`` is zero if not given.
 
-    Without ``clause``, all rows are; ``clause``, ``non_strict`` and ``needed`` are as in :class:`Claim`.
+    Without ``clause``, all rows are; ``clause``, ``non_strict`` and ``needed`` are as in :class:`Claim`. Raises
+    :class:`InputError` for numbers in float32 that are not those that their shortest decimals say, such as
+    ``torch.tensor([0.1])``.
     """
-    C = torch.as_tensor(C, dtype=torch.float64)
-    d = torch.zeros(len(C), dtype=torch.float64) if d is None else torch.as_tensor(d, dtype=torch.float64)
-    clause = None if clause is None else torch.as_tensor(clause)
-    rest = (None if value is None else torch.as_tensor(value) for value in (non_strict, needed))
-    return Claim(C, d, clause, *rest)
+    C, d = _float64("C", C), None if d is None else _float64("d", d)
+    d = torch.zeros(len(C), dtype=torch.float64) if d is None else d
+    clause, non_strict, needed = (
+        v if v is None or isinstance(v, Tensor) else torch.from_numpy(np.array(v)) for v in (clause, non_strict, needed)
+    )
+    return Claim(C, d, clause, non_strict, needed)
+
+
+def _float64(name: str, value: Tensor) -> Tensor:
+    """Numbers in float64. Raises :class:`InputError` where float32 has most likely changed what was written."""
+    found = torch.as_tensor(value, dtype=torch.float64)
+    if getattr(value, "dtype", None) in (torch.float32, np.float32):
+        for number in found[found.isfinite()].unique().tolist():
+            written = float(str(np.float32(number)))
+            if written != number:
+                raise InputError(
+                    f"claim: {name} is float32, in which {written:g} is {number!r}; make it with dtype=torch.float64, "
+                    f"or give {name}.double() if these are the numbers"
+                )
+    return found

@@ -34,7 +34,7 @@ def one_output(label: int, threshold: float = 0.0) -> Claim:
             "is a number to predict, ask 'within: DELTA' of its target"
         )
     sign = 1.0 if label == 1 else -1.0
-    return claim(torch.tensor([[sign]]), torch.tensor([-sign * threshold], dtype=torch.float64))
+    return claim(torch.tensor([[sign]], dtype=torch.float64), torch.tensor([-sign * threshold], dtype=torch.float64))
 
 
 def targeted(label: int, targets: Iterable[int], classes: int) -> Claim:
@@ -63,7 +63,7 @@ def top_k(label: int, k: int, classes: int) -> Claim:
         raise InputError(f"top_k: {k} is not a number from 1 to {classes - 1}, one less than there are outputs")
     rows = robustness(label, classes).C
     clause = torch.zeros(len(rows), dtype=torch.int64)
-    return claim(rows, clause=clause, needed=torch.tensor([classes - k]))
+    return claim(rows, clause=clause, needed=torch.tensor([classes - k], dtype=torch.int64))
 
 
 def within(target: float | Sequence[float] | Tensor, delta: float | Sequence[float] | Tensor) -> Claim:

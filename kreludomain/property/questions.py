@@ -158,7 +158,7 @@ class Targeted(Question):
         targets = [Names().label(each) for each in self._targets]
         if {_labelled(label)} == set(targets):
             factories.require_classes(targets, classes, "target")
-            return linear_claim(torch.zeros(1, classes), torch.ones(1))
+            return linear_claim(torch.zeros(1, classes, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
         return factories.targeted(_labelled(label), targets, classes)
 
     def words(self, label: str = "the sample's label", target: str = "the sample's target") -> str:

@@ -23,7 +23,7 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import Shape
 from kreludomain.property.region_rows import RegionRows
-from kreludomain.rounding import ROUNDING, gamma
+from kreludomain.rounding import ROUNDING, gamma, saturated
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +62,7 @@ class Region(ABC):
     @property
     def center(self) -> Tensor:
         """A point of every region, ``(B, *shape)``."""
-        return (self.lower + self.upper) / 2
+        return self.lower / 2 + self.upper / 2  # their sum may overflow
 
     def fit(self, network: Network) -> Region:
         """The region in the network's dtype, on its device, with a batch dimension (added where it is missing).
@@ -77,8 +77,9 @@ class Region(ABC):
         return region._map(lambda value: value.to(dtype=network.dtype, device=network.device))
 
     def to(self, dtype: torch.dtype, device: torch.device) -> Region:
-        """The region in another dtype, on another device; rounded to nearest, so for estimates only."""
-        return self._map(lambda value: value.to(dtype=dtype, device=device))
+        """The region in another dtype, on another device, so far as that reaches; rounded to nearest, so for estimates
+        only."""
+        return self._map(lambda value: saturated(value, dtype).to(device))
 
     def __getitem__(self, position: int) -> Region:
         """Region ``position`` of the batch, as a batch of one."""
@@ -165,7 +166,7 @@ class Region(ABC):
 
     def _nearest(self, dtype: torch.dtype) -> Tensor:
         """The number of ``dtype`` nearest to the middle of each entry's interval, ``(B, *shape)``."""
-        return (self.lower + (self.upper - self.lower) / 2).to(dtype)
+        return (self.lower / 2 + self.upper / 2).to(dtype)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``count`` random points of a batch of one (:meth:`fit`), ``(count, *shape)``: drawn in the box, projected."""

@@ -31,7 +31,7 @@ class Property:
 
 @dataclass(frozen=True, eq=False)
 class Specification:
-    """Every property's claim holds over its region.
+    """Every property's claim holds over its region. Without any, it holds, and ``note`` says why there is none.
 
     ``network`` is the one that the claims are about: the given network, or its :func:`with_input` where a claim
     relates outputs to inputs.
@@ -39,7 +39,9 @@ class Specification:
 
     network: Network
     properties: tuple[Property, ...]
+    note: str = ""
 
     def broken(self, x: Tensor, outputs: Tensor) -> Tensor:
         """Which points ``(N, *input_shape)``, with ``network``'s outputs there, are counterexamples to a property."""
-        return torch.stack([prop.broken(x, outputs) for prop in self.properties]).any(0)
+        none = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        return torch.stack([none, *(prop.broken(x, outputs) for prop in self.properties)]).any(0)

@@ -137,9 +137,9 @@ def certify(
     )
     notes: tuple[str, ...] = ()
     if not can_be_confirmed(query, query.runtime):
-        query, notes = replace(query, attack=None), (nothing_to_find(query.region, query.runtime.dtype),)
+        query, notes = replace(query, attack=None), (nothing_to_find(query, query.runtime),)
     decision = made.decide(query)
-    proved, counterexample = claim.proved(decision.lower), decision.counterexample
+    proved, counterexample = query.claim.proved(decision.lower), decision.counterexample
     if counterexample is not None:
         verdict, reason = Verdict.FALSIFIED, confirmation(counterexample, query.region)
     elif bool(proved.all()):
@@ -147,9 +147,7 @@ def certify(
     elif decision.proved:
         verdict, reason = Verdict.VERIFIED, "every clause is proved in every part of the region"
     else:
-        worst = float(claim.clause_margins(decision.lower[None]).min())
-        verdict = Verdict.UNKNOWN
-        reason = f"{int((~proved).sum())} of {len(proved)} clauses not proved, the worst is {worst:.4g}"
+        verdict, reason = Verdict.UNKNOWN, open_clauses(query.claim, decision.lower)
         if deadline.passed:
             verdict, reason = Verdict.TIMEOUT, f"time limit of {timeout_s:g} s; {reason}"
     return Certificate(
@@ -196,6 +194,12 @@ def _bounds_of(network: Network, asked: Network, region: Region, found: LayerBou
         return found
     query = Query(network.to(dtype=torch.float64), region, prior_bounds={**known, **same})
     return Interval().abstract(query).bounds
+
+
+def open_clauses(claim: Claim, lower: Tensor) -> str:
+    """How many clauses bounds of the rows ``(m,)`` do not prove, and what the worst of them lacks."""
+    proved, worst = claim.proved(lower), float(claim.clause_margins(lower[None]).min())
+    return f"{int((~proved).sum())} of {len(proved)} clauses not proved, the worst is {worst:.4g}"
 
 
 def chosen_attack(attack: bool | Attack, method: Method) -> Attack | None:

@@ -166,7 +166,7 @@ class _NeuronDecision(_Decision):
                 result = self._branched(reached, result)
                 known = reached.lower_bounds
                 reached = replace(reached, lower_bounds=LowerBounds(result.lower[None].to(known.lower), known.notes))
-        if reached.dual is not None:
+        if reached.dual is not None and query.network.activations:
             result = self._clause_by_clause(reached.dual, result)
         return replace(result, seconds=self.seconds)
 
@@ -192,7 +192,7 @@ class _NeuronDecision(_Decision):
         most = min(_EARLY_SEARCH_SECONDS, query.deadline.remaining / 2) if reached.stages_left else _SEARCH_SECONDS
         each = [rows_of(query.claim, clause) for clause in open_clauses(query.claim, result.lower)]
         rows = torch.cat([rows for rows in each if len(rows) == 1] or [torch.zeros(0, dtype=torch.long)])
-        if not len(rows) or reached.dual is None:
+        if not len(rows) or reached.dual is None or not query.network.activations:
             return result
         objective = query.objective.select(rows).pulled_back(query.network)
         dual = SplitDual.of(reached.dual.problem(objective.node), reached.dual.compute)

@@ -16,7 +16,7 @@ from kreludomain.domain import Method, Query
 from kreludomain.network import Network, Runtime
 from kreludomain.property import Property, Specification
 from kreludomain.property.logits import at_logits
-from kreludomain.verify.certify import Verdict, certify
+from kreludomain.verify.certify import Verdict, certify, open_clauses
 from kreludomain.verify.methods import make_method
 from kreludomain.verify.stages import StageSeconds
 
@@ -149,6 +149,8 @@ class _SpecificationDecision:
         for stage, spent in certificate.stages.items():
             self.stages.add(stage, spent)
         self.verdicts[position], self.reasons[position] = certificate.verdict, certificate.reason
+        if certificate.verdict == Verdict.TIMEOUT:  # the limit is a share of the user's, which would only confuse
+            self.reasons[position] = f"out of time; {open_clauses(prop.claim, certificate.lower_bounds)}"
         if certificate.counterexample is None:
             return None
         found = self._confirmed(prop, certificate.counterexample[None])
@@ -178,7 +180,7 @@ class _SpecificationDecision:
 
     def _undecided_or_verified(self) -> Answer:
         open_ = [position for position, verdict in enumerate(self.verdicts) if verdict != Verdict.VERIFIED]
-        verdict, reason = Verdict.VERIFIED, "every property is proved"
+        verdict, reason = Verdict.VERIFIED, self.specification.note or "every property is proved"
         if open_:
             late = self.deadline.passed and any(self.verdicts[position] == Verdict.TIMEOUT for position in open_)
             verdict = Verdict.TIMEOUT if late else Verdict.UNKNOWN

@@ -141,7 +141,7 @@ class BallSearch:
 def check_pair(question: InvertibilityQuestion, ball: BoundedBall, proposed: Sequence[Tensor]) -> Witness | None:
     """The pair that a program proposes, polished and measured in the network; ``None`` if it is no pair."""
     network, onto = question.networks[0], question.networks[1] if len(question.networks) == 2 else None
-    free = torch.tensor([True, len(proposed) == 2])
+    free = torch.tensor([True, len(proposed) == 2], dtype=torch.bool)
     raw = torch.stack([proposed[0], proposed[1] if len(proposed) == 2 else ball.center])
     for points in (newton_polished(network, onto, raw, free, ball.region), raw):
         residual, apart = largest_difference(network, points), largest_difference(onto, points)

@@ -82,7 +82,7 @@ def _backwards(network: Network, bounds: Mapping[str, Bounds], rows: Tensor, bat
             pending[name] = (c, r)
     centre, radius = (value.flatten(2) for value in pending[network.input.name])
     radius = radius + ROUNDING * (centre.abs() + radius)
-    return Bounds(centre - radius, centre + radius)
+    return Bounds.computed(centre - radius, centre + radius)
 
 
 def _through_slopes(bounds: Bounds, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:

@@ -141,7 +141,10 @@ def certified_radius(
     at radii far above.
     """
     made, claim = make_method(method), robustness(label, network.size(network.output.name))
-    found, parts = margins(network, x, label), [claim.select(torch.tensor([row])) for row in range(len(claim.C))]
+    found, parts = (
+        margins(network, x, label),
+        [claim.select(torch.tensor([row], dtype=torch.int64)) for row in range(len(claim.C))],
+    )
     order = found.argsort().tolist()  # the nearest class first: one row that fails is enough
     notes: list[str] = []
 

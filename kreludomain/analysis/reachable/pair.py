@@ -75,7 +75,7 @@ class NeuronPair:
         low, high = (torch.tensor([list(v)], dtype=torch.float64) for v in (lower, upper))
         if low.shape != (1, 2) or high.shape != (1, 2):
             raise InputError("group: two lower and two upper bounds are expected")
-        implied = implied_by_box(torch.tensor([[0, 1]]), low, high)
+        implied = implied_by_box(torch.tensor([[0, 1]], dtype=torch.int64), low, high)
         sides = [list(zip(implied.lower[0].tolist(), implied.upper[0].tolist(), strict=True))[i] for i in (2, 3)]
         given = [side if own is None else tuple(own) for side, own in zip(sides, (total, difference), strict=True)]
         if any(len(side) != 2 or not side[0] < side[1] for side in given):
@@ -101,7 +101,7 @@ class NeuronPair:
         size = network.size(node)
         if first == second or not (0 <= first < size and 0 <= second < size):
             raise InputError(f"group: neurons {first} and {second}: two different ones below {size} are expected")
-        found = octahedra(abstraction, node, torch.tensor([[first, second]]))
+        found = octahedra(abstraction, node, torch.tensor([[first, second]], dtype=torch.int64))
         return cls(Octahedra(found.groups, found.lower.cpu().double(), found.upper.cpu().double()))
 
     @property

@@ -124,9 +124,13 @@ def sampled_inputs(network: Network, region: Region, plane: Plane, samples: int,
     generator = torch.Generator().manual_seed(seed)
     inner, outer = region.sample(samples - samples // 2, generator), region.sample(samples // 2, generator)
     # On the boundary: a random share of the entries goes to the ends of their interval, with share 1 to a corner.
-    share = torch.rand((len(outer), *[1] * (outer.dim() - 1)), generator=generator).to(outer.device)
-    pinned = torch.rand(outer.shape, generator=generator).to(outer.device) < 1.5 * share
-    high = torch.rand(outer.shape, generator=generator).to(outer.device) < 0.5
+
+    def random(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float32).to(outer.device)
+
+    share = random(len(outer), *[1] * (outer.dim() - 1))
+    pinned = random(*outer.shape) < 1.5 * share
+    high = random(*outer.shape) < 0.5
     outer = region.project(torch.where(pinned, torch.where(high, region.upper, region.lower), outer))
     starts = torch.cat([region.center, inner[:1], outer[:1]])
     return torch.cat([region.center, inner, outer, _gradient_ascent(network, region, plane, starts)])

@@ -85,7 +85,7 @@ class DualAbstraction(Abstraction):
         objective = Objective(node, coefficients, constant).pulled_back(self.network)
         problem = self.problem_under(output_constraints, objective.node)
         lower, multipliers = bound(problem, objective, self.ascent, self.compute, stop_rule, deadline, block=2)
-        return Bounds(lower[None, 0::2], -lower[None, 1::2]), multipliers
+        return Bounds.computed(lower[None, 0::2], -lower[None, 1::2]), multipliers
 
     def _by_dual(self, objective: Objective, stop_rule: StopRule | None, deadline: Deadline) -> LowerBounds:
         objective = objective.pulled_back(self.network)

@@ -38,7 +38,7 @@ class ComputeOptions(Options):
         if self.memory_mb < 1:
             raise InputError(f"memory_mb: {self.memory_mb} is not a number from 1 up")
         try:
-            torch.empty(0, device=self.device)
+            torch.empty(0, dtype=torch.float32, device=self.device)
         except (RuntimeError, AssertionError) as error:  # which of them depends on how torch was built
             reason = str(error).splitlines()[0]
             raise InputError(f"device: '{self.device}' cannot be used: {reason}") from None

@@ -45,7 +45,7 @@ class CombinedMultipliers(Abstraction):
     ) -> CombinedMultipliers:
         """``base`` with the ``multipliers`` that ``dual.neurons(node, neurons)`` returned."""
         network = base.network
-        columns = torch.full((network.size(node),), -1, device=neurons.device)
+        columns = torch.full((network.size(node),), -1, dtype=torch.int64, device=neurons.device)
         columns[neurons] = torch.arange(len(neurons), device=neurons.device)
         pulled = Objective.neurons(network, node, neurons[:1]).pulled_back(network)
         return cls(

@@ -202,7 +202,7 @@ def grouped_curve(function: ActivationFunction, bounds: Bounds) -> GroupedActiva
     magnitude = torch.maximum(x.abs(), y.abs()).amax(0)
     scale = torch.maximum((upper - lower) / 2, _LEAST_CURVE_SCALE * magnitude).clamp(min=_LEAST_SCALE)
     groups = torch.arange(len(lower), device=lower.device)[:, None]
-    no_sides = torch.zeros(len(lower), len(x), 2, device=lower.device)
+    no_sides = torch.zeros(len(lower), len(x), 2, dtype=torch.float32, device=lower.device)
     block = _block(groups, x.T[:, :, None], y.T[:, :, None], scale, no_sides)
     band = function.lines(lower, upper)
     return GroupedActivation(

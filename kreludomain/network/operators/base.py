@@ -17,6 +17,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from kreludomain.rounding import saturated
+
 Shape = tuple[int, ...]
 
 
@@ -44,11 +46,16 @@ class Operator(ABC):
         """The value, ``(N, *out_shape)``, for inputs ``(N, *in_shape)``."""
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Operator:
-        """The same operator with its tensors in another dtype (positions stay integers) or on another device."""
-        moved = {
-            name: value.to(dtype=dtype if value.is_floating_point() else None, device=device)
-            for name, value in self.tensors().items()
-        }
+        """The same operator with its tensors in another dtype (positions stay integers) or on another device.
+
+        Numbers beyond the dtype become its largest: what is computed with it is an estimate.
+        """
+
+        def moved_one(value: Tensor) -> Tensor:
+            narrowed = value if dtype is None or not value.is_floating_point() else saturated(value, dtype)
+            return narrowed.to(device=device)
+
+        moved = {name: moved_one(value) for name, value in self.tensors().items()}
         return dataclasses.replace(self, **moved)
 
     def tensors(self) -> dict[str, Tensor]:

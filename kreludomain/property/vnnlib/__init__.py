@@ -43,7 +43,8 @@ def parse_vnnlib(text: str, network: Network, source: str = "vnnlib") -> Specifi
     try:
         formula, declared = read(parse(text))
         _check_declared(declared, network)
-        return _specification(normal_form(formula), network)
+        found = normal_form(formula)
+        return _specification(found.parts, network, found.conflict)
     except MalformedError as error:
         place = f"{source}:{error.line}" if error.line else source
         raise InputError(f"{place}: {error}") from None
@@ -58,8 +59,8 @@ def _check_declared(declared: Mapping[Variable, int], network: Network) -> None:
             raise MalformedError(line, f"{variable}: the network has {size} {word}, {kind}_0 to {kind}_{size - 1}")
 
 
-def _specification(conjuncts: list[Conjunct], network: Network) -> Specification:
-    """One property for each box; a clause is the negation of a conjunction."""
+def _specification(conjuncts: list[Conjunct], network: Network, conflict: str) -> Specification:
+    """One property for each box; a clause is the negation of a conjunction. Without any, ``conflict`` says why."""
     atoms = (atom for conjunct in conjuncts for atom in conjunct.atoms)
     joined = any(variable.kind == "X" for atom in atoms for variable in atom.linear.terms)
     about = with_input(network) if joined else network
@@ -73,7 +74,8 @@ def _specification(conjuncts: list[Conjunct], network: Network) -> Specification
     for bounds, clauses in by_box.items():
         lower, upper = (part.reshape(shape) for part in torch.tensor(bounds, dtype=torch.float64).split(inputs))
         properties.append(Property(Box(lower, upper), _claim(clauses, outputs, first_output)))
-    return Specification(about, tuple(properties))
+    note = "" if properties else f"no input and output satisfy the assertions: {conflict}"
+    return Specification(about, tuple(properties), note)
 
 
 def _bounds(conjunct: Conjunct, inputs: int) -> tuple[float, ...]:
@@ -103,6 +105,6 @@ def _claim(clauses: list[tuple[Atom, ...]], outputs: int, first_output: int) -> 
         for variable, coefficient in atom.linear.terms.items():
             column = variable.entry + (first_output if variable.kind == "Y" else 0)
             C[row, column] = number(coefficient, atom.line)
-    clause = torch.tensor([position for position, _ in rows])
-    non_strict = torch.tensor([atom is not None and atom.strict for _, atom in rows])
+    clause = torch.tensor([position for position, _ in rows], dtype=torch.int64)
+    non_strict = torch.tensor([atom is not None and atom.strict for _, atom in rows], dtype=torch.bool)
     return Claim(C, d, clause, non_strict)

@@ -1,4 +1,8 @@
-"""S-expressions, the syntax of SMT-LIB files, each with the line that it begins on."""
+"""S-expressions, the syntax of SMT-LIB files, each with the line that it begins on.
+
+As the SMT-LIB standard (version 2.6, section 3.1) has it, only a line feed or a carriage return ends a line, and with
+it a comment: a form feed or a Unicode line separator does not, or what is written behind it would become an assertion.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,14 @@ from dataclasses import dataclass
 
 from kreludomain.errors import InputError
 
+#: What ends a line.
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
 #: A parenthesis or a symbol; the rest of a line after a semicolon is a comment.
-TOKEN = re.compile(r"[()]|[^\s();]+")
+_TOKEN = re.compile(r"[()]|[^ \t();]+")
+
+#: What no token has: quotes, and characters that the standard does not have outside of quotes and comments.
+_NO_TOKEN = re.compile(r"[^\t -~]|[|\"]")
 
 #: How deep parentheses may be nested.
 DEEPEST = 200
@@ -56,8 +66,12 @@ def parse(text: str) -> list[Expression]:
     """The expressions of a text. Raises :class:`MalformedError` for parentheses that do not match."""
     done: list[Expression] = []
     opened: list[tuple[int, list[Expression]]] = []  # open parentheses: the line, and the items of the enclosing list
-    for line, content in enumerate(text.splitlines(), 1):
-        for token in TOKEN.findall(content.partition(";")[0]):
+    for line, content in enumerate(_LINE_END.split(text), 1):
+        code = content.partition(";")[0]
+        strange = _NO_TOKEN.search(code)
+        if strange is not None:
+            raise MalformedError(line, f"the character {strange[0]!a} is not one that VNN-LIB has")
+        for token in _TOKEN.findall(code):
             if token == "(":
                 opened.append((line, done))
                 done = []

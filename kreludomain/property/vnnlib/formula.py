@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from kreludomain.property.vnnlib.expressions import Expression, Group, MalformedError, Symbol
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NOT_ZERO = re.compile(r"[+-]?[0.]*[1-9]")
 VARIABLE = re.compile(r"([XY])_(0|[1-9]\d{0,8})")
 
 
@@ -144,6 +145,8 @@ def _leaf(symbol: Symbol, declared: Mapping[Variable, int]) -> LinearExpression:
         value = float(symbol.text)
         if value in (float("inf"), float("-inf")):
             raise MalformedError(symbol.line, f"{symbol} is beyond float64")
+        if value == 0 and _NOT_ZERO.match(symbol.text):
+            raise MalformedError(symbol.line, f"{symbol} is closer to 0 than float64 can be")
         return LinearExpression({}, Fraction(value))
     matched = VARIABLE.fullmatch(symbol.text)
     variable = Variable("X" if matched[1] == "X" else "Y", int(matched[2])) if matched else None

@@ -20,21 +20,31 @@ MOST = 20_000
 
 
 class InputBounds(NamedTuple):
-    """Bounds of an input, and the lines they are from (0: there is none)."""
+    """Bounds of an input, and the inequalities they are from (``None``: there is none)."""
 
     lower: float = -math.inf
     upper: float = math.inf
-    lower_line: int = 0
-    upper_line: int = 0
+    below: Atom | None = None
+    above: Atom | None = None
 
     def __and__(self, other: InputBounds) -> InputBounds:
-        lower, lower_line = (
-            (self.lower, self.lower_line) if self.lower >= other.lower else (other.lower, other.lower_line)
-        )
-        upper, upper_line = (
-            (self.upper, self.upper_line) if self.upper <= other.upper else (other.upper, other.upper_line)
-        )
-        return InputBounds(lower, upper, lower_line, upper_line)
+        lower, below = (self.lower, self.below) if self.lower >= other.lower else (other.lower, other.below)
+        upper, above = (self.upper, self.above) if self.upper <= other.upper else (other.upper, other.above)
+        return InputBounds(lower, upper, below, above)
+
+    def conflict(self, index: int) -> str:
+        """Which two lines contradict each other about input ``index``; empty if none do.
+
+        In exact numbers: the bounds of a strict inequality are moved by a rounding, so that none may be left between
+        two that do not contradict each other. Raises :class:`MalformedError` there.
+        """
+        if self.lower <= self.upper or self.below is None or self.above is None:
+            return ""
+        least, most = _limit(self.below), _limit(self.above)
+        where = f"X_{index} (line {self.below.line}) is above its upper bound (line {self.above.line})"
+        if least > most or (least == most and (self.below.strict or self.above.strict)):
+            return f"the lower bound of {where}"
+        raise MalformedError(self.above.line, f"no number of float64 is between the bounds of X_{index}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +56,16 @@ class Conjunct:
 
 
 @dataclass(frozen=True, slots=True)
-class _Disjunction:
-    """Any of the conjunctions; if there are none, ``conflict`` names the two lines that contradict each other."""
+class Disjunction:
+    """Any of the conjunctions; if there are none, ``conflict`` says which lines contradict each other."""
 
     parts: list[Conjunct]
     conflict: str = ""
 
 
-def normal_form(formula: Formula) -> list[Conjunct]:
-    """The formula as a disjunction of conjunctions.
-
-    Raises :class:`MalformedError` if none of them has a box that is not empty, or if there are too many.
-    """
-    found = _normal(formula)
-    if not found.parts:
-        raise MalformedError(0, f"no input and output satisfy the assertions: {found.conflict}")
-    return found.parts
+def normal_form(formula: Formula) -> Disjunction:
+    """The formula as a disjunction of conjunctions. Raises :class:`MalformedError` if there are too many."""
+    return _normal(formula)
 
 
 def number(value: Fraction, line: int) -> float:
@@ -72,25 +76,25 @@ def number(value: Fraction, line: int) -> float:
         raise MalformedError(line, "a number beyond float64") from None
 
 
-def _normal(formula: Formula) -> _Disjunction:
+def _normal(formula: Formula) -> Disjunction:
     if isinstance(formula, Atom):
         return _atom(formula)
     children = [_normal(part) for part in formula.parts]
     if isinstance(formula, Or):
         parts = [conjunct for child in children for conjunct in child.parts]
         _check(len(parts))
-        return _Disjunction(parts, next((child.conflict for child in children if child.conflict), ""))
+        return Disjunction(parts, next((child.conflict for child in children if child.conflict), ""))
     return _product(children)
 
 
-def _product(children: list[_Disjunction]) -> _Disjunction:
+def _product(children: list[Disjunction]) -> Disjunction:
     """The conjunction of disjunctions: those of one part first, then the shortest first."""
     for child in children:
         if not child.parts:
             return child
     single = _meet(child.parts[0] for child in children if len(child.parts) == 1)
     if isinstance(single, str):
-        return _Disjunction([], single)
+        return Disjunction([], single)
     current = [single]
     for choices in sorted((child.parts for child in children if len(child.parts) > 1), key=len):
         following, conflict = [], ""
@@ -103,9 +107,9 @@ def _product(children: list[_Disjunction]) -> _Disjunction:
                     following.append(both)
             _check(len(following))
         if not following:
-            return _Disjunction([], conflict)
+            return Disjunction([], conflict)
         current = following
-    return _Disjunction(current)
+    return Disjunction(current)
 
 
 def _check(count: int) -> None:
@@ -125,27 +129,32 @@ def _meet(conjuncts: Iterable[Conjunct]) -> Conjunct | str:
         for index, interval in conjunct.box.items():
             known = box.get(index)
             box[index] = interval = interval if known is None else known & interval
-            if interval.lower > interval.upper:
-                lower, upper = (f"line {line}" for line in (interval.lower_line, interval.upper_line))
-                return f"the lower bound of X_{index} ({lower}) is above its upper bound ({upper})"
+            conflict = interval.conflict(index)
+            if conflict:
+                return conflict
     return Conjunct(box, tuple(atoms))
 
 
-def _atom(atom: Atom) -> _Disjunction:
+def _atom(atom: Atom) -> Disjunction:
     terms = atom.linear.terms
     if not terms:
         constant = atom.linear.constant
         true = constant < 0 if atom.strict else constant <= 0
-        return _Disjunction([Conjunct({}, ())]) if true else _Disjunction([], f"line {atom.line} is never true")
+        return Disjunction([Conjunct({}, ())]) if true else Disjunction([], f"line {atom.line} is never true")
     variable, coefficient = next(iter(terms.items()))
     if len(terms) > 1 or variable.kind != "X":
-        return _Disjunction([Conjunct({}, (atom,))])
-    value = -atom.linear.constant / coefficient
+        return Disjunction([Conjunct({}, (atom,))])
     if coefficient > 0:
-        interval = InputBounds(upper=_above(value, atom), upper_line=atom.line)
+        interval = InputBounds(upper=_above(_limit(atom), atom), above=atom)
     else:
-        interval = InputBounds(lower=-_above(-value, atom), lower_line=atom.line)
-    return _Disjunction([Conjunct({variable.entry: interval}, ())])
+        interval = InputBounds(lower=-_above(-_limit(atom), atom), below=atom)
+    return Disjunction([Conjunct({variable.entry: interval}, ())])
+
+
+def _limit(atom: Atom) -> Fraction:
+    """The number that an inequality of one variable holds it against."""
+    (coefficient,) = atom.linear.terms.values()
+    return -atom.linear.constant / coefficient
 
 
 def _above(value: Fraction, atom: Atom) -> float:

@@ -24,6 +24,7 @@ To put in something of your own, derive from :class:`Region`, :class:`Grouping`,
 from kreludomain.attack import Attack, PGDAttack
 from kreludomain.bounding import KRelu, KReluLP, Refined, Refinement, TriangleLP
 from kreludomain.branching import Branching, BranchingRule, InputSplitting
+from kreludomain.data import Sample, samples
 from kreludomain.deadline import Deadline
 from kreludomain.domain import (
     Abstraction,
@@ -129,6 +130,7 @@ __all__ = [
     "Refinement",
     "Region",
     "Robust",
+    "Sample",
     "Solver",
     "Specification",
     "Targeted",
@@ -155,6 +157,7 @@ __all__ = [
     "predict",
     "radius",
     "robustness",
+    "samples",
     "targeted",
     "to_onnx",
     "top_k",

@@ -25,7 +25,10 @@ from pydantic import (
     AllowInfNan,
     BaseModel,
     ConfigDict,
+    Field,
+    PlainSerializer,
     PlainValidator,
+    SerializationInfo,
     Strict,
     ValidationError,
     WrapValidator,
@@ -40,6 +43,16 @@ Path = tuple[str | int, ...]
 
 #: A number that may be infinite, which other numbers of options may not.
 Unlimited = Annotated[float, AllowInfNan(True)]
+
+
+def _moved(path: str, info: SerializationInfo) -> str:
+    return path if info.context is None else info.context(path)  # a function that says where it is from elsewhere
+
+
+#: Text that is not empty.
+Text = Annotated[str, Field(min_length=1)]
+#: A file's path; in a configuration it is relative to the configuration's file.
+FilePath = Annotated[Text, PlainSerializer(_moved)]
 
 
 class Keys(BaseModel):
@@ -91,6 +104,17 @@ _TEXTS = {
     "too_short": "should have at least {min_length} items, not {actual_length}",
     "too_long": "should have at most {max_length} items, not {actual_length}",
 }
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def check(model: type[Model], value: Any, source: str) -> Model:
+    """``value`` as a model. Raises :class:`InputError`: one line that names ``source``, the key and the mistake."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise InputError(f"{source}: {explain(error)}") from None
 
 
 def explain(error: ValidationError) -> str:

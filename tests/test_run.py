@@ -14,10 +14,10 @@ import yaml
 from networks import conv, dense
 
 from kreludomain import InputError, Interval, Network, Verdict, to_onnx
+from kreludomain.options import check
 from kreludomain.run.certify.rows import CertifyRow, joint_gains, margins_table, summarise, summary_table
 from kreludomain.run.certify.study import Certify, CertifyConfig, Compare
-from kreludomain.run.config.data import load_csv, load_digits
-from kreludomain.run.config.files import CsvData, DigitsData, check, load_config
+from kreludomain.run.config.files import load_config
 from kreludomain.run.config.methods import named_method
 from kreludomain.run.config.yaml_text import parse_yaml
 from kreludomain.run.engine.folder import Folder, json_line
@@ -148,16 +148,20 @@ def test_yaml_errors_name_the_file_and_the_line(text: str | bytes, message: str)
         ({"netwrok": "x"}, "netwrok: unknown key; known are network, data, region, claim, methods, attack, "),
         ({"network": None}, "network: input should be text, not None"),
         ({"network": ""}, "network: should not be empty"),
-        ({"data": "mnist"}, "data: give {csv: FILE, ...} or {name: digits, ...}"),
+        ({"data": "mnist"}, "data: give a mapping of keys: {csv: mnist}"),
+        (
+            {"data": {}},
+            "data: give one of {csv: FILE, ...}, {npy: FILE, ...}, {npz: FILE, ...}, {pt: FILE, ...} or {name: d",
+        ),
         ({"data": {"name": "cifar"}}, "data.name: 'cifar' is not 'digits'"),
         ({"data": {"name": "digits", "count": 0}}, "data.count: input should be 1 or more, not 0"),
         (
             {"data": {"name": "digits", "csv": "a"}},
-            "data.name: unknown key; known are csv, scale, layout, first, count",
+            "data: give one of {csv: FILE, ...}, ",
         ),
         ({"data": {"csv": "a", "scale": 0}}, "data.scale: input should be greater than 0, not 0"),
         ({"data": {"csv": "a", "first": 1.5}}, "data.first: input should be a whole number, not 1.5"),
-        ({"data": {"csv": "a", "layout": "hcw"}}, "data.layout: 'hcw' is not 'hwc' or 'chw'"),
+        ({"data": {"csv": "a", "layout": "hcw"}}, "data.layout: 'hcw' is not 'chw', 'hwc' or 'flat'"),
         ({"methods": []}, "methods: should have at least one item"),
         ({"methods": "deeppoly"}, "methods: input should be a list, not 'deeppoly'"),
         ({"methods": ["deeppoli"]}, "methods[0]: 'deeppoli' is not one of interval, "),
@@ -288,68 +292,6 @@ class Toy(Interval):
             raise InputError(f"steps: {self.steps} is below zero")
 
 
-# Samples --------------------------------------------------------------------------------------------------------------
-
-
-def test_hwc_images_become_chw(tmp_path: Path) -> None:
-    image = torch.arange(2 * 3 * 4, dtype=torch.float64).reshape(2, 3, 4)  # channel, height, width
-    (tmp_path / "a.csv").write_text(",".join(map(str, [1, *image.permute(1, 2, 0).flatten().tolist()])))
-    (tmp_path / "b.csv").write_text(",".join(map(str, [1, *image.flatten().tolist()])))
-    hwc, chw = CsvData(csv="a.csv", scale=2, layout="hwc"), CsvData(csv="b.csv", scale=2)
-    assert torch.equal(load_csv(tmp_path / "a.csv", hwc, (2, 3, 4))[0].x, image / 2)
-    assert torch.equal(load_csv(tmp_path / "b.csv", chw, (2, 3, 4))[0].x, image / 2)
-    assert torch.equal(load_csv(tmp_path / "b.csv", hwc, (24,))[0].x, image.flatten() / 2)
-
-
-def test_csv_rows(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("\ufeff7, 1 ,2\n\n3.0,3,4e0\r\n,\n2,5,6\n", encoding="utf-8")
-    samples = load_csv(path, CsvData(csv="a.csv"), (2,))
-    assert [(s.index, s.label, s.x.tolist()) for s in samples] == [(0, 7, [1, 2]), (1, 3, [3, 4]), (2, 2, [5, 6])]
-    assert [s.index for s in load_csv(path, CsvData(csv="a.csv", first=1, count=2), (2,))] == [1, 2]
-
-
-@pytest.mark.parametrize(
-    ("text", "data", "message"),
-    [
-        ("", {}, "there are 0 rows (from 0), row 0 do not exist"),
-        ("1,2,3\n", {"first": 1}, "there are 1 rows (from 0), row 1 do not exist"),
-        ("1,2,3\n1,2,3", {"count": 3}, "there are 2 rows (from 0), rows 0 to 2 do not exist"),
-        ("1,2,3\n1,2", {}, "line 2: 1 values after the label, the network takes 2"),
-        ("1,2,3\n1,2,3,4", {}, "line 2: 3 values after the label, the network takes 2"),
-        ("1,2,3\n\n1,2,x", {}, "line 3: 'x' in column 3 is not a finite number"),
-        ("label,a,b\n1,2,3", {}, "line 1: 'label' in column 1 is not a finite number"),
-        ("1,nan,2", {}, "line 1: 'nan' in column 2 is not a finite number"),
-        ("1,,2", {}, "line 1: '' in column 2 is not a finite number"),
-        ("1.5,1,2", {}, "line 1: the label '1.5' is not a whole number"),
-        (b"1,2,\xff\xfe", {}, "not a text file"),
-    ],
-)
-def test_csv_errors_name_the_file_and_the_line(
-    tmp_path: Path, text: str | bytes, data: dict[str, Any], message: str
-) -> None:
-    path = tmp_path / "a.csv"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(InputError) as error:
-        load_csv(path, CsvData(csv="a.csv", **data), (2,))
-    assert str(error.value) in (f"{path}: {message}", f"{path}: {message}")
-
-
-def test_digits_splits() -> None:
-    whole = load_digits(DigitsData(name="digits", split="all"), (64,))
-    test = load_digits(DigitsData(name="digits", first=2, count=3), (1, 8, 8))
-    train = load_digits(DigitsData(name="digits", split="train"), (64,))
-    assert (len(whole), len(train)) == (1797, 1437)
-    assert [s.index for s in test] == [2, 3, 4]
-    assert torch.equal(test[0].x.flatten(), whole[1439].x)
-    assert test[0].label == whole[1439].label
-    assert (float(whole[0].x.min()), float(torch.stack([s.x for s in whole]).max())) == (0.0, 1.0)
-    with pytest.raises(InputError, match=r"digits, split test: there are 360 rows \(from 0\), rows 350 to 360 do not"):
-        load_digits(DigitsData(name="digits", first=350, count=11), (64,))
-    with pytest.raises(InputError, match="digits: 64 values, the network takes 65"):
-        load_digits(DigitsData(name="digits"), (65,))
-
-
 # Runs -----------------------------------------------------------------------------------------------------------------
 
 
@@ -416,7 +358,7 @@ def test_a_time_limit_is_kept_and_said(tmp_path: Path) -> None:
         ({"network": "no.onnx"}, r"no.onnx: no such file"),
         ({"network": "data.csv"}, r"data.csv: not a valid ONNX model"),
         ({"data": {"csv": "no.csv"}}, r"no.csv: no such file"),
-        ({"data": {"name": "digits"}}, r"digits: 64 values, the network takes 4"),
+        ({"data": {"name": "digits"}}, r"digits, test: rows of 64 values, the network takes 4"),
         ({"data": {"csv": "labels.csv"}}, r"sample 0: label 9 is not one of the 3 classes 0..2"),
         ({"region": {"norm": 1, "epsilon": 0.1, "clip": [2, 3]}}, r"sample 0: region: the middle of an l_1 ball lies"),
         ({"region": {"epsilon": 0.1, "clip": [2, 3]}}, r"sample 0: region: empty"),

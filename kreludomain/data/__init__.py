@@ -1,5 +1,11 @@
-"""Samples: inputs with what is known about them."""
+"""Data: samples from files, arrays and data frames, as inputs of a network.
 
+Every kind of source is read into :class:`Rows`, and rows become samples in one place, by the keys that all data has.
+"""
+
+from kreludomain.data.given import samples
+from kreludomain.data.keys import DataKeys
 from kreludomain.data.sample import Sample
+from kreludomain.data.sources import data_keys, read_samples
 
-__all__ = ["Sample"]
+__all__ = ["DataKeys", "Sample", "data_keys", "read_samples", "samples"]

@@ -9,14 +9,16 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from kreludomain.data import samples
+from kreludomain.data.arrays import read_array
 from kreludomain.domain import LayerBounds
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
+from kreludomain.options import check
 from kreludomain.property import Region
 from kreludomain.property import box as box_region
-from kreludomain.run.config.data import load_csv, load_digits, read_array
-from kreludomain.run.config.files import CsvData, DigitsData, RegionConfig, check
-from kreludomain.run.config.methods import method_from_arguments
+from kreludomain.run.config.files import RegionConfig
+from kreludomain.run.config.methods import key_values, method_from_arguments
 from kreludomain.run.output.screen import screen
 from kreludomain.run.output.tables import plain_table, shown
 from kreludomain.verify import bounds as layer_bounds
@@ -24,10 +26,14 @@ from kreludomain.verify import bounds as layer_bounds
 
 def bounds(
     network: Annotated[Path, typer.Argument(metavar="NETWORK", help="An ONNX file.")],
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="A CSV file with a row a sample.")] = None,
-    row: Annotated[int, typer.Option(min=0, help="The row of --csv, from 0.")] = 0,
-    scale: Annotated[float, typer.Option(help="The number that values of --csv are divided by.")] = 1.0,
-    layout: Annotated[str, typer.Option(help="hwc or chw: the order of the values of --csv.")] = "chw",
+    file: Annotated[
+        Path | None, typer.Option("--data", "--csv", metavar="FILE", help="Samples: a .csv, .npy, .npz or .pt file.")
+    ] = None,
+    row: Annotated[int, typer.Option(min=0, help="The row of --data, from 0.")] = 0,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="KEY=VALUE", help="A key of the data, as in a configuration: header=true."),
+    ] = None,
     digits: Annotated[
         int | None, typer.Option(metavar="I", min=0, help="One of scikit-learn's digits, from 0.")
     ] = None,
@@ -47,8 +53,9 @@ def bounds(
     output: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write all bounds to a file.")] = None,
 ) -> None:
     """Show the bounds of all layers of NETWORK around one input."""
+    keys = key_values("--key", key or [], ("first", "count"))
     named, loaded = method_from_arguments(method, option or []), load(network)
-    sources = {"--csv": csv, "--digits": digits, "--input": array, "--box": box}
+    sources = {"--data": file, "--digits": digits, "--input": array, "--box": box}
     given = [name for name, value in sources.items() if value is not None]
     if len(given) != 1:
         raise InputError(f"give one of {', '.join(sources)}, not {' and '.join(given) or 'none'}")
@@ -59,19 +66,17 @@ def bounds(
         region = box_region(*map(read_array, box))
     else:
         around = check(RegionConfig, {"norm": norm, "epsilon": epsilon, "clip": clip}, "region")
-        shape, first = loaded.input.shape, {"first": row if digits is None else digits, "count": 1}
         if array is not None:
             x = read_array(array)
-        elif csv is not None:
-            rows = {"csv": str(csv), "scale": scale, "layout": layout, **first}
-            x = load_csv(csv, check(CsvData, rows, "--csv"), shape)[0].x
+        elif file is not None:
+            x = samples(file, loaded, first=row, count=1, **keys)[0].x
         else:
-            x = load_digits(check(DigitsData, {"name": "digits", "split": split, **first}, "--digits"), shape)[0].x
+            x = samples("digits", loaded, split=split, first=digits, count=1)[0].x
         region = around.around(x)
     found = layer_bounds(loaded, region, named.method)
     if output is not None:
-        with output.open("wb") as file:
-            np.savez(file, **arrays(found))
+        with output.open("wb") as written:
+            np.savez(written, **arrays(found))
     console = screen()
     console.print(layers_table(loaded, found))
     console.print(outputs_table(loaded, found))

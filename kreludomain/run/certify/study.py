@@ -12,6 +12,7 @@ from rich.console import Console
 
 from kreludomain.data import Sample
 from kreludomain.network import Network, Runtime, load
+from kreludomain.options import FilePath
 from kreludomain.property import Claim, Monotonicity, Robust
 from kreludomain.run.certify.rows import (
     CertifyRow,
@@ -23,7 +24,7 @@ from kreludomain.run.certify.rows import (
     widths_table,
 )
 from kreludomain.run.config.data import load_samples
-from kreludomain.run.config.files import ConfigFile, Data, FilePath, RegionConfig, RunKeys
+from kreludomain.run.config.files import ConfigFile, Data, RegionConfig, RunKeys
 from kreludomain.run.config.methods import AttackItem, Methods, NamedMethod, try_methods
 from kreludomain.run.config.questions import QuestionItem
 from kreludomain.run.engine.folder import Folder, array_file, file_name
@@ -80,7 +81,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
     def prepare(cls, file: ConfigFile[CertifyConfig]) -> Certify:
         config = file.config
         network = load(file.path(config.network))
-        study = cls(config, network, tuple(load_samples(file, config.data, network)))
+        study = cls(config, network, load_samples(file, config.data, network))
         for sample in study.samples:
             with file.named(f"sample {sample.index}"):
                 config.region.around(sample.x).fit(network)

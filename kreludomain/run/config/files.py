@@ -15,30 +15,18 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     Field,
-    PlainSerializer,
-    SerializationInfo,
+    SerializeAsAny,
     Strict,
-    ValidationError,
 )
 from torch import Tensor
 
+from kreludomain.data import DataKeys, data_keys
 from kreludomain.errors import InputError
-from kreludomain.options import Keys, explain, wrong
+from kreludomain.options import Keys, Text, check, wrong
 from kreludomain.property import Region, ball
 from kreludomain.run.config.yaml_text import read_yaml
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def check(model: type[Model], value: Any, source: str) -> Model:
-    """``value`` as a model. Raises :class:`InputError`: one line that names ``source``, the key and the mistake."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise InputError(f"{source}: {explain(error)}") from None
 
 
 def require_distinct(names: Sequence[str], *path: str | int) -> None:
@@ -49,19 +37,12 @@ def require_distinct(names: Sequence[str], *path: str | int) -> None:
             raise wrong({(*path, position): f"'{name}' is the label of item {first} too; give it another label"})
 
 
-def _moved(path: str, info: SerializationInfo) -> str:
-    return path if info.context is None else info.context(path)  # from ConfigFile.resolved
-
-
 def _not_empty(interval: tuple[float, float]) -> tuple[float, float]:
     if interval[0] > interval[1]:
         raise wrong({(): f"[{interval[0]:g}, {interval[1]:g}] is empty"})
     return interval
 
 
-Text = Annotated[str, Field(min_length=1)]
-#: A file's path, relative to the configuration's file.
-FilePath = Annotated[Text, PlainSerializer(_moved)]
 Numbers = Annotated[tuple[float, ...], Strict(False)]
 Interval = Annotated[tuple[float, float], Strict(False)]
 #: The values that an input's entries can have.
@@ -69,32 +50,8 @@ Clip = Annotated[Interval, AfterValidator(_not_empty)]
 Norm = Annotated[Literal["inf", "1", "2"], BeforeValidator(lambda v: {"1.0": "1", "2.0": "2"}.get(str(v), str(v)))]
 
 
-class CsvData(Keys):
-    """A CSV file with a row a sample: label, values. Values are divided by ``scale``."""
-
-    csv: FilePath
-    scale: float = Field(1.0, gt=0)
-    layout: Literal["hwc", "chw"] = "chw"
-    first: int = Field(0, ge=0)
-    count: int | None = Field(None, ge=1)
-
-
-class DigitsData(Keys):
-    """The handwritten digits that ship with scikit-learn: the first 1,437 images are ``train``, the others ``test``."""
-
-    name: Literal["digits"]
-    split: Literal["train", "test", "all"] = "test"
-    first: int = Field(0, ge=0)
-    count: int | None = Field(None, ge=1)
-
-
-def _data(value: Any) -> CsvData | DigitsData:
-    if not isinstance(value, dict) or not {"csv", "name"} & value.keys():
-        raise wrong({(): "give {csv: FILE, ...} or {name: digits, ...}"})
-    return (CsvData if "csv" in value else DigitsData).model_validate(value)
-
-
-Data = Annotated[CsvData | DigitsData, BeforeValidator(_data)]
+#: The keys of data, by the source that one of them names.
+Data = Annotated[SerializeAsAny[DataKeys], BeforeValidator(data_keys)]
 
 
 class RegionConfig(Keys):

@@ -157,13 +157,19 @@ def named_method(value: Any, source: str) -> NamedMethod:
 
 def method_from_arguments(name: str, options: Sequence[str], **more: Any) -> NamedMethod:
     """A method from ``--method NAME`` and ``--option KEY=VALUE``s, the values as in YAML; ``more`` options besides."""
-    given = dict(more)
-    for text in options:
-        key, equals, value = text.partition("=")
-        if not equals or key in {"", "name", "label", *given}:
-            raise InputError(f"--option {text}: give KEY=VALUE, each key once")
-        given[key] = parse_yaml(value, f"--option {text}")
+    given = {**more, **key_values("--option", options, {"name", "label", *more})}
     return named_method({"name": name, **given}, f"--method {name}")
+
+
+def key_values(option: str, given: Sequence[str], taken: Iterable[str] = ()) -> dict[str, Any]:
+    """The keys that an option of the command line gives as ``KEY=VALUE``, each once and none that is ``taken``."""
+    found: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or key in {"", *taken, *found}:
+            raise InputError(f"{option} {text}: give KEY=VALUE, each key once")
+        found[key] = parse_yaml(value, f"{option} {text}")
+    return found
 
 
 def _keys(kind: type[Method]) -> type[Keys]:

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, model_validator
 
-from kreludomain.options import Keys, wrong
-from kreludomain.run.config.files import Clip, Data, FilePath, Interval, Norm, Numbers, RunKeys, Text
+from kreludomain.options import FilePath, Keys, Text, wrong
+from kreludomain.run.config.files import Clip, Data, Interval, Norm, Numbers, RunKeys
 from kreludomain.run.config.methods import Methods, parse_method
 
 Question = Literal["r", "R", "transformation"]

@@ -66,7 +66,7 @@ class Invert(Study[InvertConfig, RadiusTask, RadiusRow]):
         network, others = named[0][1], [other for _, other in named[1:]]
         window = config.plane
         curve = None if window is None or window.curve is None else read_curve(file.path(window.curve.csv))
-        data = [] if config.data is None else load_samples(file, config.data, network)
+        data = () if config.data is None else load_samples(file, config.data, network)
         with file.named():
             twice = [name for name, count in Counter(name for name, _ in named).items() if count > 1]
             if twice:

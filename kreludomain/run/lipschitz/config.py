@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from kreludomain.analysis.lipschitz import ALIASES, INITIALISATIONS, Architecture, Conv, Dense
 from kreludomain.errors import InputError
-from kreludomain.options import Keys, wrong
-from kreludomain.run.config.files import Data, FilePath, RegionConfig, RunKeys, Text, require_distinct
+from kreludomain.options import FilePath, Keys, Text, wrong
+from kreludomain.run.config.files import Data, RegionConfig, RunKeys, require_distinct
 from kreludomain.run.config.methods import AnyMethods, MethodItem, parse_method
 
 Count = Annotated[int, Field(ge=1)]

@@ -23,14 +23,14 @@ from kreludomain.analysis.lipschitz import (
     sampled_slope,
     sampled_slope_anywhere,
 )
-from kreludomain.data import Sample
+from kreludomain.data import DataKeys, Sample
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime, load
 from kreludomain.property import robustness
 from kreludomain.run.config.data import load_samples
-from kreludomain.run.config.files import ConfigFile, CsvData, DigitsData, RegionConfig
+from kreludomain.run.config.files import ConfigFile, RegionConfig
 from kreludomain.run.config.methods import try_method, try_methods
 from kreludomain.run.engine.folder import Folder
 from kreludomain.run.engine.record import network_hash, samples_hash
@@ -69,13 +69,11 @@ class Case:
         return Runtime(self.network)
 
     @classmethod
-    def load(
-        cls, file: ConfigFile[LipschitzConfig], keys: NetworkKeys, data: CsvData | DigitsData, region: RegionConfig
-    ) -> Case:
+    def load(cls, file: ConfigFile[LipschitzConfig], keys: NetworkKeys, data: DataKeys, region: RegionConfig) -> Case:
         """Raises :class:`InputError` for a file or a sample that does not fit."""
         network = load(file.path(keys.file))
         Runtime(network)  # raises for a model that onnxruntime cannot run
-        samples = tuple(load_samples(file, data, network))
+        samples = load_samples(file, data, network)
         for sample in samples:
             with file.named(f"sample {sample.index}"):
                 region.around(sample.x).fit(network)

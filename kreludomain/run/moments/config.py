@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
-from kreludomain.options import Keys, wrong
-from kreludomain.run.config.files import Clip, Data, FilePath, RunKeys, Text, require_distinct
+from kreludomain.options import FilePath, Keys, Text, wrong
+from kreludomain.run.config.files import Clip, Data, RunKeys, require_distinct
 
 
 def _listed(value: Any) -> Any:

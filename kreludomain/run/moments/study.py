@@ -36,12 +36,13 @@ from kreludomain.analysis.moments import (
     sparse_attack,
 )
 from kreludomain.data import Sample
+from kreludomain.data.arrays import read_array
 from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
 from kreludomain.network.operators import Shape
 from kreludomain.property import robustness
-from kreludomain.run.config.data import load_samples, read_array
+from kreludomain.run.config.data import load_samples
 from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.engine.folder import Folder, arrays_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash
@@ -246,7 +247,7 @@ class MomentsStudy(Study[MomentsConfig, MomentsTask, AnyRow]):
         for sample in samples if config.attacks else ():
             with file.named(f"sample {sample.index}"):
                 robustness(sample.known_label, network.size(network.output.name))
-        return cls(config, network, tuple(samples), shape, _noises(file, shape), tuple(layers))
+        return cls(config, network, samples, shape, _noises(file, shape), tuple(layers))
 
     def contents(self) -> Mapping[str, str]:
         noises = hashlib.sha256()

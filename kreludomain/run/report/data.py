@@ -15,7 +15,7 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.run.certify.rows import CertifyRow, Summary, in_order, summarise
 from kreludomain.run.certify.study import Certify, CertifyConfig
-from kreludomain.run.config.files import ConfigFile, CsvData, RegionConfig, load_config
+from kreludomain.run.config.files import ConfigFile, RegionConfig, load_config
 from kreludomain.run.config.methods import NamedMethod
 from kreludomain.run.engine.folder import CONFIG, ROWS, read_rows
 from kreludomain.run.engine.record import Record
@@ -185,9 +185,7 @@ def _network(network: Network) -> str:
 
 
 def _samples(config: CertifyConfig, rows: Sequence[CertifyRow]) -> str:
-    data = config.data
-    source = Path(data.csv).name if isinstance(data, CsvData) else f"{data.name}, {data.split}"
-    return f"{len({row.index for row in rows})} of {source}, from {data.first}"
+    return f"{len({row.index for row in rows})} of {config.data.source}, from {config.data.first}"
 
 
 def _region(region: RegionConfig) -> str:
@@ -201,24 +199,22 @@ def _limits(config: CertifyConfig) -> str:
     return f"{seconds}, {memory} for a sample and method"
 
 
-def as_image(x: np.ndarray, layout: str = "chw") -> np.ndarray | None:
+def as_image(x: np.ndarray, layout: str | None = "chw") -> np.ndarray | None:
     """An input as an image ``(height, width, channels)`` with 1 or 3 channels, or ``None`` if it is none.
 
-    A flat input is taken for a square image if it has the right length and is at least 7 x 7; with three channels its
-    values are in the order of ``layout``.
+    ``layout``: how it lies, ``chw`` or ``hwc``; ``None`` if that is not known. A flat input is taken for a square image
+    if it has the right length and is at least 7 x 7.
     """
-    shape = tuple(size for size in x.shape if size != 1)
-    values = x.reshape(shape)
-    if len(shape) == 3 and shape[0] == 3:
-        return values.transpose(1, 2, 0)
-    if len(shape) == 2:
-        return values[:, :, None]
-    if len(shape) != 1:
-        return None
+    sizes = [size for size in x.shape if size != 1]
+    if len(sizes) == 2:
+        return x.reshape(*sizes, 1)
+    if len(sizes) == 3 and layout is not None:
+        image = x.reshape(sizes) if layout == "hwc" else np.moveaxis(x.reshape(sizes), 0, 2)
+        return image if image.shape[2] == 3 else None
     for channels in (1, 3):
-        side = math.isqrt(len(values) // channels)
-        if side >= 7 and side * side * channels == len(values):
+        side = math.isqrt(x.size // channels)
+        if len(sizes) == 1 and side >= 7 and side * side * channels == x.size:
             if layout == "hwc":
-                return values.reshape(side, side, channels)
-            return values.reshape(channels, side, side).transpose(1, 2, 0)
+                return x.reshape(side, side, channels)
+            return np.moveaxis(x.reshape(channels, side, side), 0, 2)
     return None

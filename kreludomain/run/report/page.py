@@ -21,7 +21,6 @@ from matplotlib.ticker import MaxNLocator
 
 from kreludomain.run.certify.plots import draw_margins, draw_widths
 from kreludomain.run.certify.rows import CertifyRow, Summary, all_layers, csv_files
-from kreludomain.run.config.files import CsvData
 from kreludomain.run.output.screen import screen
 from kreludomain.run.output.tables import shown
 from kreludomain.run.report import data as data
@@ -186,8 +185,10 @@ def _pictures(item: NotableSample, inputs: Mapping[str, np.ndarray]) -> tuple[Pi
 
 
 def _image(item: NotableSample, x: np.ndarray) -> np.ndarray | None:
-    source = item.run.file.config.data
-    return data.as_image(x, source.layout if isinstance(source, CsvData) else "chw")
+    layout, study = item.run.file.config.data.layout, item.run.study
+    if layout == "flat" or study is None:
+        return None
+    return data.as_image(x, study.network.input_layout if x.ndim == 3 else layout or "chw")
 
 
 def plots(summaries: Sequence[Summary], rows: Sequence[CertifyRow]) -> dict[str, str]:

@@ -14,10 +14,10 @@ from kreludomain.analysis.reachable import RELAXATIONS
 from kreludomain.data import Sample
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load
-from kreludomain.options import Keys, wrong
+from kreludomain.options import FilePath, Keys, Text, wrong
 from kreludomain.property import Region, box
 from kreludomain.run.config.data import load_samples
-from kreludomain.run.config.files import ConfigFile, Data, FilePath, Interval, Numbers, RegionConfig, RunKeys, Text
+from kreludomain.run.config.files import ConfigFile, Data, Interval, Numbers, RegionConfig, RunKeys
 from kreludomain.run.config.methods import MethodItem, Methods, parse_method
 from kreludomain.run.engine.record import network_hash, samples_hash
 
@@ -175,7 +175,7 @@ class Scene:
     def load(cls, file: ConfigFile[RunKeys], config: SceneConfig) -> Scene:
         """Raises :class:`InputError` for a file that cannot be read and for what does not fit the network."""
         network = load(file.path(config.network))
-        shape, given, samples = network.input.shape, config.region, list[Sample]()
+        shape, given, samples = network.input.shape, config.region, tuple[Sample, ...]()
         if config.data is not None:
             samples = load_samples(file, config.data.model_copy(update={"count": 1}), network)
         with file.named():
@@ -184,7 +184,7 @@ class Scene:
                 region = box(*(_reshaped(values, shape, "region") for values in (given.lower, given.upper)))
             else:
                 region = given.around(samples[0].x if samples else _reshaped(config.input or (), shape, "input"))
-            return cls(network, region.fit(network), tuple(samples))
+            return cls(network, region.fit(network), samples)
 
     def contents(self) -> Mapping[str, str]:
         """The hashes of the network and of the data."""

@@ -19,12 +19,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from kreludomain.data.csv_file import csv_rows
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Method
 from kreludomain.errors import InputError
 from kreludomain.network import Runtime, load
 from kreludomain.property import load_vnnlib
-from kreludomain.run.config.data import csv_rows
 from kreludomain.run.config.methods import NamedMethod, method_from_arguments
 from kreludomain.run.engine import machine
 from kreludomain.run.engine.folder import INTERRUPTED

@@ -12,7 +12,8 @@ import typer
 from rich.console import Console
 
 from kreludomain.errors import InputError
-from kreludomain.run.config.files import ConfigFile, FilePath, RunKeys
+from kreludomain.options import FilePath
+from kreludomain.run.config.files import ConfigFile, RunKeys
 from kreludomain.run.config.methods import MethodItem
 from kreludomain.run.engine.folder import Folder, array_file, file_name
 from kreludomain.run.engine.record import files_hash

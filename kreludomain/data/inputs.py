@@ -1,0 +1,46 @@
+"""Rows of any source as samples: the one place where values become inputs of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from kreludomain.data.keys import DataKeys
+from kreludomain.data.labels import numbered
+from kreludomain.data.layout import arranged
+from kreludomain.data.rows import Rows
+from kreludomain.data.sample import Sample
+from kreludomain.errors import InputError
+from kreludomain.network import Network
+
+
+def as_samples(rows: Rows, keys: DataKeys, network: Network) -> tuple[Sample, ...]:
+    """Rows as inputs of a network, by the keys that all data has."""
+    _require_finite(rows, "values", rows.inputs)
+    _require_finite(rows, "target", rows.targets)
+    _require_finite(rows, "epsilon", rows.epsilon)
+    values = arranged(rows.inputs / keys.scale, network, keys.layout, rows.source)
+    labels: Sequence[tuple[int | None, str | None]] = [(None, None)] * len(values)
+    if rows.labels is not None:
+        labels = numbered(rows, keys.classes, network)
+    return tuple(
+        Sample(
+            index=rows.first + row,
+            label=label,
+            x=torch.from_numpy(values[row]),
+            target=None if rows.targets is None else float(rows.targets[row]),
+            name=name,
+            epsilon=None if rows.epsilon is None else torch.tensor(rows.epsilon[row], dtype=torch.float64),
+        )
+        for row, (label, name) in enumerate(labels)
+    )
+
+
+def _require_finite(rows: Rows, what: str, values: np.ndarray | None) -> None:
+    if values is None or np.isfinite(values).all():
+        return
+    row, *entry = (int(axis) for axis in np.argwhere(~np.isfinite(values))[0])
+    at = f"{what}[{', '.join(map(str, entry))}]" if entry else what
+    raise InputError(f"{rows.source}: {rows.places[row]}: {at}: {values[(row, *entry)]} is not a finite number")

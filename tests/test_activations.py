@@ -308,9 +308,9 @@ def test_torch_modules_and_functions_are_read(function: ActivationFunction) -> N
 
 def test_softplus_with_a_factor_is_scaled() -> None:
     for made in (nn.Sequential(nn.Softplus(beta=2.5)), Functional(functional.softplus, beta=0.3)):
-        network = from_torch(made, (3,))
+        network = from_torch(made.double(), (3,))
         x = 3 * inputs(network, 50)
-        torch.testing.assert_close(network(x), made.double()(x), rtol=1e-9, atol=1e-8)
+        torch.testing.assert_close(network(x), made(x), rtol=1e-9, atol=1e-8)
 
 
 def test_functions_of_the_same_name_that_are_others_are_refused() -> None:

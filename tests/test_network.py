@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -308,109 +307,6 @@ def test_functions_of_a_forward() -> None:
     torch.testing.assert_close(network(x), module.double().eval()(x))
 
 
-def test_module_is_left_as_it_was() -> None:
-    module = nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.BatchNorm1d(2)).train()
-    from_torch(module, (2,))
-    assert module.training
-    assert module[1].training
-    assert module[0].weight.dtype == torch.float32
-
-
-class Product(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * x
-
-
-class Branch(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x if x.sum() > 0 else -x
-
-
-class TwoInputs(nn.Module):
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return x + y
-
-
-class ScaledAdd(nn.Module):
-    """The factor is easy to overlook: a network without it must not be returned."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.dense = nn.Linear(2, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.add(x, self.dense(x), alpha=2)
-
-
-class InPlace(nn.Module):
-    """``y`` is changed after it was computed: a graph without that must not be returned."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.dense = nn.Linear(2, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.dense(x)
-        z = torch.nn.functional.relu(y, inplace=True)
-        return y + z
-
-
-@pytest.mark.parametrize(
-    ("module", "shape", "message"),
-    [
-        (nn.Sequential(nn.Linear(2, 2), nn.Mish()), (2,), r"'_1' \(Mish\).*not supported.*Linear"),
-        (nn.Sequential(nn.Linear(2, 2), nn.GELU("tanh")), (2,), r"'_1' \(GELU\): approximate 'tanh'"),
-        (nn.Sequential(nn.Softplus(threshold=1)), (2,), r"'_0' \(Softplus\): threshold 1;"),
-        (nn.Sequential(nn.MaxPool2d(2, return_indices=True)), (1, 4, 4), r"MaxPool2d.*return_indices"),
-        (nn.Sequential(nn.AdaptiveAvgPool2d(2)), (1, 4, 4), "output_size 2"),
-        (nn.Sequential(nn.MaxPool2d(5)), (1, 4, 4), r"MaxPool2d.*larger"),
-        (nn.Sequential(nn.Linear(3, 2)), (4,), r"'_0' \(Linear\).*\(2, 3\).*\(4,\)"),
-        (nn.Sequential(nn.Conv2d(2, 2, 1)), (3, 4, 4), r"'_0' \(Conv2d\).*\(2, 2, 1, 1\).*\(3, 4, 4\)"),
-        (nn.Sequential(nn.Conv2d(1, 1, 3, padding="same")), (1, 4, 4), "padding"),
-        (nn.Sequential(nn.BatchNorm1d(2, track_running_stats=False)), (2,), "running statistics"),
-        (nn.Sequential(nn.AvgPool2d(2, divisor_override=3)), (1, 5, 5), "divisor_override"),
-        (nn.Sequential(nn.Flatten(2)), (1, 4, 4), "start_dim"),
-        (Product(), (2,), r"mul.*not supported"),
-        (Branch(), (2,), "cannot be traced"),
-        (TwoInputs(), (2,), "'y'.*one input"),
-        (ScaledAdd(), (2,), "something else"),
-        (InPlace(), (2,), "something else"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
-)
-def test_unsupported_modules_are_named(module: nn.Module, shape: Shape, message: str) -> None:
-    with pytest.raises(InputError, match=message) as caught:
-        from_torch(module, shape)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("module", "shape"),
-    [
-        (nn.Sequential(nn.BatchNorm2d(5)), (5,)),
-        (nn.Sequential(nn.AvgPool2d(2)), (5, 6)),
-        (nn.Sequential(nn.Conv2d(1, 1, 5)), (1, 3, 3)),
-    ],
-)
-def test_shapes_that_do_not_fit_name_the_node(module: nn.Module, shape: Shape) -> None:
-    with pytest.raises(InputError, match="node '_0'"):
-        from_torch(module, shape)
-
-
-def test_a_layer_alone_is_a_network() -> None:
-    layer = nn.Linear(2, 3)
-    x = draw(4, 2)
-    torch.testing.assert_close(from_torch(layer, (2,))(x), copy.deepcopy(layer).double()(x))
-    assert layer.weight.dtype == torch.float32
-
-
-def test_weights_that_are_not_finite_name_the_node() -> None:
-    module = dense_module(2, 3, 1)
-    module[2].get_parameter("weight").data[0, 1] = torch.nan
-    with pytest.raises(InputError, match="node '_2': weight contains NaN"):
-        from_torch(module, (2,))
-
-
 # ---- ONNX: round trip -----------------------------------------------------------------------------------------------
 
 
@@ -454,7 +350,7 @@ def test_round_trip_through_onnx(module: nn.Module, shape: Shape, tmp_path: Path
     assert again.model.graph == path.read_bytes()
     torch.testing.assert_close(again(x), network(x), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(Runtime(again)(x).double(), again(x), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(Runtime(network)(x), Runtime(again)(x))
+    torch.testing.assert_close(Runtime(network)(x).float(), Runtime(again)(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -10,7 +10,7 @@ from kreludomain.network.joined import with_input
 from kreludomain.network.onnx.reader import parse_onnx, read_onnx
 from kreludomain.network.onnx.writer import to_onnx
 from kreludomain.network.onnxruntime import Runtime, check_against_runtime
-from kreludomain.network.torch_reader import from_torch
+from kreludomain.network.torch import from_torch
 
 __all__ = [
     "Head",

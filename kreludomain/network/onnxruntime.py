@@ -107,6 +107,15 @@ def session(model: OnnxModel) -> tuple[onnxruntime.InferenceSession, list[onnxru
         raise InputError(f"onnxruntime cannot run the network: {str(error).splitlines()[0]}") from None
 
 
+def returned(model: OnnxModel, x: Tensor) -> Tensor:
+    """What a whole model returns, its last Softmax or ArgMax too: ``(N, m)``, float64, for inputs ``(N, ...)``."""
+    made, _weights = session(model)
+    declared = made.get_inputs()[0]
+    rows = x.detach().cpu().to(_TYPES.get(declared.type, torch.float32)).numpy()
+    outputs = [_run(made, {declared.name: row.reshape(declared.shape)}) for row in rows]
+    return torch.from_numpy(np.stack([output.reshape(-1) for output in outputs])).double()
+
+
 def _run(made: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray]) -> np.ndarray:
     try:
         found: np.ndarray = made.run(None, inputs)[0]

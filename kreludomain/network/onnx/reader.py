@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import onnx
@@ -38,6 +39,9 @@ from kreludomain.network.operators import Input, Operator, Shape
 _MALFORMED = (InputError, ArithmeticError, IndexError, KeyError, MemoryError, RuntimeError, TypeError, ValueError)
 #: The first opset whose arithmetic broadcasts as it does today; older models are converted to it.
 _OLDEST = 7
+#: The entry of a node's metadata in which torch's exporter notes the Python lines that called it, innermost last.
+STACK_TRACE = "pkg.torch.onnx.stack_trace"
+_FRAME = re.compile(r'File "(?P<file>[^"\n]*)", line (?P<number>\d+), in .*\n\s*(?P<code>.*)')
 _RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 
 
@@ -165,7 +169,8 @@ class _Reader:
                 self._read(node)
             except _MALFORMED as error:
                 text = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise InputError(f"node '{node.name or node.output[0]}' ({node.op_type}): {text}") from None
+                where = f"'{node.name or node.output[0]}' ({node.op_type}{_line(node)})"
+                raise InputError(f"node {where}: {text}") from None
         if ending.value not in self.shapes:
             raise InputError(f"output '{ending.value}' does not depend on the input")
         return Network(trim(self.nodes, self.computed_by[ending.value]), given, self._head(ending))
@@ -261,6 +266,16 @@ class _Reader:
         for name, value in zip(node.output, evaluated(node, values, self.model), strict=True):
             if name:
                 self.constants[name] = value
+
+
+def _line(node: onnx.NodeProto) -> str:
+    """The line of a torch module that a node comes from, where torch's exporter or ``from_torch`` noted it."""
+    trace = next((entry.value for entry in node.metadata_props if entry.key == STACK_TRACE), "")
+    lines = [found.groups() for found in _FRAME.finditer(trace) if "/torch/nn/" not in found["file"].replace("\\", "/")]
+    if not lines:
+        return ""
+    file, number, code = lines[-1]
+    return f', {PurePath(file).name} line {number}: "{code}"'
 
 
 def _input_shape(value: onnx.ValueInfoProto) -> Shape:

@@ -239,7 +239,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "not a valid ONNX model"),
     "invalid": (model([op("Relu", "nowhere")]), "not a valid ONNX model.*nowhere"),
     "operator": (model([op("Sin", "x")]), r"node 'my_sin' \(Sin\): operator not supported"),
-    "another gelu": (model([op("Gelu", "x", approximate="tanh")], opset=20), r"\(Gelu\): approximate 'tanh'"),
+    "another gelu": (model([op("Gelu", "x", approximate="sine")], opset=20), r"\(Gelu\): approximate 'sine'"),
     "two inputs": (model([op("Add", "x", "z")], names=("x", "z")), r"takes 2 inputs, 'x' \(1, 2, 4, 5\), 'z' \(1"),
     "constant output": (model([op("Relu", "c")], {"c": values(2)}), "'y' does not depend on an input"),
     "shape of a weight": (model([op("MatMul", "x", "w")], W, (1, 7)), r"my_matmul.*\(6, 3\).*\(1, 7\)"),

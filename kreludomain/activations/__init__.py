@@ -10,15 +10,20 @@ from kreludomain.activations.base import (
     Tangents,
 )
 from kreludomain.activations.curve import Curve
+from kreludomain.activations.elu import Elu
+from kreludomain.activations.erf import Erf
 from kreludomain.activations.gelu import Gelu
 from kreludomain.activations.hardswish import HardSwish
+from kreludomain.activations.mish import Mish
 from kreludomain.activations.relu import LOWER_SLOPES, Relu, ReluRelaxation
+from kreludomain.activations.silu import Silu
 from kreludomain.activations.softplus import Softplus
+from kreludomain.activations.softsign import Softsign
 from kreludomain.activations.sshaped import Sigmoid, SShaped, Tanh
 
 #: All activations, by the ONNX operator that computes each.
 ACTIVATIONS: dict[str, type[ActivationFunction]] = {
-    kind.onnx_name: kind for kind in (Gelu, HardSwish, Relu, Sigmoid, Softplus, Tanh)
+    kind.onnx_name: kind for kind in (Elu, Erf, Gelu, HardSwish, Mish, Relu, Sigmoid, Silu, Softplus, Softsign, Tanh)
 }
 
 __all__ = [
@@ -29,15 +34,20 @@ __all__ = [
     "BackwardRelaxation",
     "Band",
     "Curve",
+    "Elu",
+    "Erf",
     "Gelu",
     "HardSwish",
     "Line",
     "LinearRelaxation",
+    "Mish",
     "Relu",
     "ReluRelaxation",
     "SShaped",
     "Sigmoid",
+    "Silu",
     "Softplus",
+    "Softsign",
     "Tangents",
     "Tanh",
 ]

@@ -84,17 +84,24 @@ class LinearRelaxation:
 
 @dataclass(frozen=True)
 class ActivationFunction(ABC):
-    """A function of one number. Subclasses are frozen dataclasses whose fields are the function's parameters."""
+    """A function of one number.
+
+    Subclasses are frozen dataclasses. Their fields are the function's parameters, and the attributes of its ONNX
+    operator: of the same names, with the same defaults.
+    """
 
     #: The ONNX operator that computes the function, and the first opset that has it.
     onnx_name: ClassVar[str]
     onnx_opset: ClassVar[int] = 7
-    #: The largest magnitude of the derivative. No line that is given out is steeper.
-    lipschitz: ClassVar[float] = 1.0
     #: Whether the function is linear on either side of zero, so that nothing but the input's sign matters to it.
     linear_by_sign: ClassVar[bool] = False
     #: Whether the function is ``max(x, 0)``: joint relaxations, splits of neurons, and exact analyses are about it.
     is_relu: ClassVar[bool] = False
+
+    @property
+    def lipschitz(self) -> float:
+        """The largest magnitude of the derivative. No line that is given out is steeper."""
+        return 1.0
 
     @abstractmethod
     def __call__(self, x: Tensor) -> Tensor:

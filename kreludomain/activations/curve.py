@@ -33,10 +33,13 @@ _EXACT, _ROUGH, _SLOPES = 50, 16, 20
 class Curve(ActivationFunction):
     """A function that is convex or concave between ``breakpoints``; where it has a kink, there is one of them."""
 
-    #: Where pieces meet, in order; and which of them, one more than breakpoints, are convex (a line may be called
-    #: concave, which is quicker).
-    breakpoints: ClassVar[tuple[float, ...]] = ()
+    #: Which of the pieces, one more than breakpoints, are convex (a line may be called concave, which is quicker).
     convex: ClassVar[tuple[bool, ...]]
+
+    @property
+    def breakpoints(self) -> tuple[float, ...]:
+        """Where pieces meet, in order."""
+        return ()
 
     @abstractmethod
     def derivative(self, x: Tensor) -> Tensor:

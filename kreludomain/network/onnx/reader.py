@@ -28,7 +28,7 @@ from kreludomain.network.lowering import Decomposition
 from kreludomain.network.onnx.batch import fixed_batch, take_one_row
 from kreludomain.network.onnx.evaluate import evaluated
 from kreludomain.network.onnx.model import OnnxModel, pass_on, read_model
-from kreludomain.network.onnx.operators import READERS, NodeContext, compact, refusal
+from kreludomain.network.onnx.operators import READERS, TAKE_CONDITIONS, NodeContext, compact, refusal
 from kreludomain.network.onnx.outputs import Ending, cut_to, described, find_ending, group_numbers
 from kreludomain.network.onnx.precision import of_one_type
 from kreludomain.network.onnx.sklearn import in_standard_operators
@@ -151,7 +151,8 @@ class _Reader:
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
     computed_by: dict[str, str] = field(default_factory=dict)
-    nodes: list[Node] = field(default_factory=list)
+    conditions: set[str] = field(default_factory=set)
+    nodes_by_name: dict[str, Node] = field(default_factory=dict)
 
     def network(self, given: OnnxModel, ending: Ending) -> Network:
         graph = self.model.graph
@@ -173,7 +174,9 @@ class _Reader:
                 raise InputError(f"node {where}: {text}") from None
         if ending.value not in self.shapes:
             raise InputError(f"output '{ending.value}' does not depend on the input")
-        return Network(trim(self.nodes, self.computed_by[ending.value]), given, self._head(ending))
+        if ending.value in self.conditions:
+            raise InputError(f"output '{ending.value}' is a condition on the input, which jumps where it changes")
+        return Network(trim(self.nodes_by_name.values(), self.computed_by[ending.value]), given, self._head(ending))
 
     def _take_constants(self) -> None:
         """Initializers, wherever their values are."""
@@ -204,11 +207,23 @@ class _Reader:
 
     def insert(self, made: Operator | Decomposition, *names: str, shape: Shape | None = None) -> str:
         """Appends an operator with the values ``names`` as its inputs; returns the name of the new value."""
-        name = f"{names[0]}:{len(self.nodes)}"
+        name = f"{names[0]}:{len(self.nodes_by_name)}"
         while name in self._names or name in self._prefixes:
             name += "'"
         nodes = self._nodes(made, name, *names)
         self._append(nodes, name, nodes[-1].shape if shape is None else shape)
+        return name
+
+    def value_of(self, node: str, shape: Shape) -> str:
+        """A name for the value of a node, under an ONNX shape."""
+
+        def other(name: str) -> bool:
+            return (self.computed_by.get(name, node), self.shapes.get(name, shape)) != (node, shape)
+
+        name = node
+        while other(name) or name in self.constants:
+            name += "'"
+        self.shapes[name], self.computed_by[name] = shape, node
         return name
 
     def _nodes(self, made: Operator | Decomposition, name: str, *names: str) -> tuple[Node, ...]:
@@ -232,7 +247,10 @@ class _Reader:
         return {name[:i] for name in self._names for i, letter in enumerate(name) if letter == "/"}
 
     def _append(self, nodes: tuple[Node, ...], name: str, shape: Shape) -> None:
-        self.nodes += nodes
+        for node in nodes:
+            if node.name in self.nodes_by_name:
+                raise InputError(f"there are two nodes '{node.name}'")
+            self.nodes_by_name[node.name] = node
         self.shapes[name], self.computed_by[name] = shape, nodes[-1].name
 
     def _read(self, node: onnx.NodeProto) -> None:
@@ -249,17 +267,22 @@ class _Reader:
             known = math.prod(shape) if node.op_type == "Size" else shape[limits.get("start", 0) : limits.get("end")]
             self.constants[node.output[0]] = np.array(known, dtype=np.int64)
             return
+        for position, name in enumerate(node.input):
+            if name in self.conditions and position not in TAKE_CONDITIONS.get(node.op_type, ()):
+                raise InputError(f"takes '{name}', a condition on the input, as a number that jumps where it changes")
         if node.op_type not in READERS:
             raise InputError(refusal(node.op_type))
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         context = NodeContext(node.op_type, list(node.input), attributes, self, len(node.output))
         read = READERS[node.op_type](context)
         values = [n for n in context.inputs if n in self.shapes]
-        for name, (made, shape) in zip(node.output, read if isinstance(read, list) else [read], strict=False):
-            if made is None:
-                self.shapes[name], self.computed_by[name] = shape, self.computed_by[values[0]]
+        for name, converted in zip(node.output, read if isinstance(read, list) else [read], strict=False):
+            if converted.condition:
+                self.conditions.add(name)
+            if converted.made is None:
+                self.shapes[name], self.computed_by[name] = converted.shape, self.computed_by[values[0]]
             else:
-                self._append(self._nodes(made, name, *values), name, shape)
+                self._append(self._nodes(converted.made, name, *values), name, converted.shape)
 
     def _fold(self, node: onnx.NodeProto) -> None:
         values = {name: self.constants[name] for name in node.input if name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
+from kreludomain.activations import ActivationFunction, Silu
 from kreludomain.network.graph import Network, Node
 from kreludomain.network.operators import (
     Activation,
@@ -171,8 +173,21 @@ def _pair_maximum(writer: _Writer, node: Node, operator: PairMaximum) -> None:
 
 
 def _activation(writer: _Writer, node: Node, operator: Activation) -> None:
-    writer.add(operator.function.onnx_name, [node.inputs[0]], node.name)
-    writer.opset = max(writer.opset, operator.function.onnx_opset)
+    function = operator.function
+    if type(function) in SPELLED_OUT:
+        SPELLED_OUT[type(function)](writer, node)
+        return
+    writer.add(function.onnx_name, [node.inputs[0]], node.name, **dataclasses.asdict(function))
+    writer.opset = max(writer.opset, function.onnx_opset)
+
+
+def _silu(writer: _Writer, node: Node) -> None:
+    writer.add("Sigmoid", [node.inputs[0]], f"{node.name}/sigmoid")
+    writer.add("Mul", [node.inputs[0], f"{node.name}/sigmoid"], node.name)
+
+
+#: Activations that are written with older operators, since their own is too new for most programs.
+SPELLED_OUT: dict[type[ActivationFunction], Callable[[_Writer, Node], None]] = {Silu: _silu}
 
 
 WRITERS: dict[type[Operator], Callable[[_Writer, Node, Any], None]] = {

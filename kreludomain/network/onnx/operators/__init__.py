@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from kreludomain.network.onnx.operators.activation import ENTRYWISE
 from kreludomain.network.onnx.operators.arithmetic import ARITHMETIC
+from kreludomain.network.onnx.operators.condition import CONDITIONS, TAKE_CONDITIONS
 from kreludomain.network.onnx.operators.context import Converted, NodeContext, compact
 from kreludomain.network.onnx.operators.image import IMAGES
 from kreludomain.network.onnx.operators.layout import LAYOUT
@@ -18,6 +19,7 @@ from kreludomain.network.onnx.operators.selection import SELECTIONS
 #: A reader returns what its node's output is, or a list with an entry for each of several outputs.
 READERS: dict[str, Callable[[NodeContext], Converted | list[Converted]]] = {
     **ARITHMETIC,
+    **CONDITIONS,
     **ENTRYWISE,
     **IMAGES,
     **LAYOUT,
@@ -27,4 +29,4 @@ READERS: dict[str, Callable[[NodeContext], Converted | list[Converted]]] = {
     **SELECTIONS,
 }
 
-__all__ = ["READERS", "Converted", "NodeContext", "compact", "refusal"]
+__all__ = ["READERS", "TAKE_CONDITIONS", "Converted", "NodeContext", "compact", "refusal"]

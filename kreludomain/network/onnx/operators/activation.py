@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from onnx import TensorProto
 
-from kreludomain.activations import ACTIVATIONS, ActivationFunction, Gelu
+from kreludomain.activations import ACTIVATIONS, ActivationFunction, Elu, Silu
 from kreludomain.errors import InputError
 from kreludomain.network.lowering import absolute, chain, clip, leaky_relu
 from kreludomain.network.onnx.operators.context import Converted, NodeContext, compact, fitted, weight
+from kreludomain.network.onnx.operators.expression import logarithm
 from kreludomain.network.operators import Activation, Scale
 
 
-def _activation(function: ActivationFunction) -> Callable[[NodeContext], Converted]:
-    return lambda context: Converted(Activation(function, compact(context.shape())), context.shape())
+def _activation(kind: type[ActivationFunction]) -> Callable[[NodeContext], Converted]:
+    """An activation whose fields are the operator's attributes."""
+
+    def read(context: NodeContext) -> Converted:
+        given = {f.name: context.attribute(f.name, f.default) for f in dataclasses.fields(kind)}
+        function = kind(**{name: v.decode() if isinstance(v, bytes) else v for name, v in given.items()})
+        return Converted(Activation(function, compact(context.shape())), context.shape())
+
+    return read
 
 
-def _gelu(context: NodeContext) -> Converted:
-    approximate = bytes(context.attribute("approximate", b"none")).decode()
-    if approximate != "none":
-        raise InputError(f"approximate '{approximate}' is another function; 'none' is supported")
-    return _activation(Gelu())(context)
+def _scaled(context: NodeContext, inner: float, function: ActivationFunction, outer: float) -> Converted:
+    """``outer * function(inner * x)``."""
+    shape = compact(context.shape())
+    factors = (torch.tensor(factor, dtype=torch.float64) for factor in (inner, outer))
+    first, last = (Scale(factor, None, shape) for factor in factors)
+    steps = [Activation(function, shape), *([] if outer == 1 else [last])]
+    return Converted(chain(*([] if inner == 1 else [first]), *steps), context.shape())
+
+
+def _celu(context: NodeContext) -> Converted:
+    """``alpha ELU(x / alpha)``."""
+    alpha = float(context.attribute("alpha", 1.0))
+    if not alpha > 0:
+        raise InputError(f"alpha {alpha:g}; a positive one is supported")
+    return _scaled(context, 1 / alpha, Elu(), alpha)
+
+
+def _selu(context: NodeContext) -> Converted:
+    """``gamma ELU(x)``; the defaults are of Klambauer et al., NeurIPS 2017."""
+    alpha = float(context.attribute("alpha", 1.67326319217681884765625))
+    return _scaled(context, 1.0, Elu(alpha), float(context.attribute("gamma", 1.05070102214813232421875)))
+
+
+def _swish(context: NodeContext) -> Converted:
+    """``x sigmoid(alpha x)``, which is ``SiLU(alpha x) / alpha``."""
+    alpha = float(context.attribute("alpha", 1.0))
+    if not alpha:
+        raise InputError("alpha is zero")
+    return _scaled(context, alpha, Silu(), 1 / alpha)
 
 
 def _leaky_relu(context: NodeContext) -> Converted:
@@ -66,6 +100,8 @@ def _hard_sigmoid(context: NodeContext) -> Converted:
 
 def _cast(context: NodeContext) -> Converted:
     """From one kind of floating-point numbers to another: numbers are real here."""
+    if context.is_condition():  # 1 where it holds, 0 elsewhere: only a product can do with that
+        return Converted(None, context.shape(), condition=True)
     to = context.attribute("to")
     to = TensorProto.DataType.Value(to.decode()) if isinstance(to, bytes) else int(to)  # a name in opsets before 6
     if to not in (TensorProto.FLOAT, TensorProto.DOUBLE):
@@ -82,13 +118,16 @@ def _cast_like(context: NodeContext) -> Converted:
 
 
 ENTRYWISE: dict[str, Callable[[NodeContext], Converted]] = {
-    **{name: _activation(kind()) for name, kind in ACTIVATIONS.items()},
+    **{name: _activation(kind) for name, kind in ACTIVATIONS.items()},
     "Abs": _absolute,
     "Cast": _cast,
     "CastLike": _cast_like,
+    "Celu": _celu,
     "Clip": _clip,
-    "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
     "LeakyRelu": _leaky_relu,
+    "Log": logarithm,
     "PRelu": _prelu,
+    "Selu": _selu,
+    "Swish": _swish,
 }

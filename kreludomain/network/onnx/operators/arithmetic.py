@@ -10,6 +10,7 @@ import torch
 from kreludomain.errors import InputError
 from kreludomain.network.lowering import Decomposition, at_least, at_most, maximum, minimum
 from kreludomain.network.onnx.operators.context import Converted, NodeContext, compact, fitted, weight
+from kreludomain.network.onnx.operators.expression import chosen, gated, quotient
 from kreludomain.network.operators import Operator, Scale, Shape, Sum
 
 _ONE = torch.ones((), dtype=torch.float64)
@@ -30,7 +31,7 @@ def _operands(context: NodeContext) -> tuple[int, np.ndarray | None, tuple[int, 
     return value, other, shape
 
 
-def _sum(context: NodeContext, sign: int) -> Converted:
+def added(context: NodeContext, sign: int) -> Converted:
     """``a + sign * b``."""
     value, constant, shape = _operands(context)
     if constant is None:
@@ -40,13 +41,24 @@ def _sum(context: NodeContext, sign: int) -> Converted:
 
 
 def _mul(context: NodeContext) -> Converted:
+    for condition in context.dependent:
+        if context.is_condition(condition):  # a mask
+            return chosen(context, condition, 1 - condition, None)
+    if len(context.dependent) == 2:
+        made = gated(context) if context.shape(0) == context.shape(1) else None
+        if made is None:
+            raise InputError("a product of two values that depend on the input is not affine")
+        return made
     _, constant, shape = _operands(context)
     if constant is None:
-        raise InputError("a product of two values that depend on the input is not affine")
+        raise InputError("no operand depends on the input")
     return Converted(Scale(fitted(constant, shape), None, compact(shape)), shape)
 
 
 def _div(context: NodeContext) -> Converted:
+    made = quotient(context) if len(context.dependent) == 2 and context.shape(0) == context.shape(1) else None
+    if made is not None:
+        return made
     divisor = context.required(1, "the divisor")
     _, _, shape = _operands(context)
     return Converted(Scale(1.0 / fitted(divisor, shape), None, compact(shape)), shape)
@@ -66,8 +78,8 @@ def _batch_normalization(context: NodeContext) -> Converted:
     if len(multiplier) != channels:
         raise InputError(f"{len(multiplier)} factors for {channels} channels")
     form = (channels,) + (1,) * (len(shape) - 2)
-    factor, added = (fitted(v.reshape(form).numpy(), shape) for v in (multiplier, bias - mean * multiplier))
-    return Converted(Scale(factor, added, compact(shape)), shape)
+    factor, shift = (fitted(v.reshape(form).numpy(), shape) for v in (multiplier, bias - mean * multiplier))
+    return Converted(Scale(factor, shift, compact(shape)), shape)
 
 
 def _constants(context: NodeContext, combine: np.ufunc) -> tuple[np.ndarray | None, Shape]:
@@ -110,7 +122,7 @@ def _applied(context: NodeContext, steps: list[Operator | Decomposition], shape:
 
 
 ARITHMETIC = {
-    "Add": lambda context: _sum(context, 1),
+    "Add": lambda context: added(context, 1),
     "BatchNormalization": _batch_normalization,
     "Div": _div,
     "Max": lambda context: _extreme(context, greatest=True),
@@ -118,6 +130,6 @@ ARITHMETIC = {
     "Min": lambda context: _extreme(context, greatest=False),
     "Mul": _mul,
     "Neg": _neg,
-    "Sub": lambda context: _sum(context, -1),
+    "Sub": lambda context: added(context, -1),
     "Sum": lambda context: _sum_of_all(context, mean=False),
 }

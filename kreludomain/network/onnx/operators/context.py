@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kreludomain.errors import InputError
+from kreludomain.network.graph import Node
 from kreludomain.network.lowering import Decomposition, chain
 from kreludomain.network.operators import Concat, Gather, Operator, Permute, Reshape, Scale, Shape
 
@@ -28,18 +29,27 @@ class Converted(NamedTuple):
     """An ONNX node, converted.
 
     ``made``: its operator, or the decomposition into several; ``None`` where the value is the first input's, unchanged.
-    ``shape``: the value's shape in ONNX, batch included.
+    ``shape``: the value's shape in ONNX, batch included. ``condition``: the node's value is whether that is positive.
     """
 
     made: Operator | Decomposition | None
     shape: Shape
+    condition: bool = False
 
 
 class GraphBuilder(Protocol):
-    """The graph that precedes a node: its constants and the ONNX shapes of its values, by name."""
+    """The graph that precedes a node: its constants, the ONNX shapes of its values and the names of the nodes that
+    compute them, by the values' names; those of them that are conditions; and the nodes by their names."""
 
     constants: dict[str, np.ndarray]
     shapes: dict[str, Shape]
+    computed_by: dict[str, str]
+    conditions: set[str]
+    nodes_by_name: dict[str, Node]
+
+    def value_of(self, node: str, shape: Shape) -> str:
+        """A name for the value of a node, under an ONNX shape."""
+        ...
 
     def insert(self, made: Operator | Decomposition, *names: str, shape: Shape | None = None) -> str:
         """Appends an operator with the values ``names`` as its inputs; returns the name of the new value, of an ONNX
@@ -94,6 +104,10 @@ class NodeContext:
         if not -rank <= axis < rank:
             raise InputError(f"{name} {axis} of a value with {rank} axes")
         return axis % rank
+
+    def is_condition(self, position: int = 0) -> bool:
+        """Whether an input is a condition that depends on the network's input."""
+        return self.inputs[position] in self.source.conditions
 
     @property
     def dependent(self) -> list[int]:

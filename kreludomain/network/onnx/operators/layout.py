@@ -133,7 +133,7 @@ def _pad(context: NodeContext) -> Converted:
 
 
 def _identity(context: NodeContext) -> Converted:
-    return Converted(None, context.shape())
+    return Converted(None, context.shape(), context.is_condition())
 
 
 def _dropout(context: NodeContext) -> Converted:

@@ -8,6 +8,7 @@ import numpy as np
 
 from kreludomain.errors import InputError
 from kreludomain.network.onnx.operators.context import Converted, NodeContext
+from kreludomain.network.onnx.operators.expression import chosen
 
 
 def _split(context: NodeContext) -> list[Converted]:
@@ -30,7 +31,7 @@ def _split(context: NodeContext) -> list[Converted]:
 def _where(context: NodeContext) -> Converted:
     condition = context.constant(0)
     if condition is None:
-        raise InputError("its condition depends on the input, and the value jumps where the condition changes")
+        return chosen(context, 0, 1, 2)
     return context.assembled([1, 2], lambda parts: np.where(condition, *parts))
 
 

@@ -278,6 +278,8 @@ def _union(parts: Sequence[Any], nested: _Nested | None) -> Any:
         checks = [_checked(part, nested) for part in objects]
         return Union[(*checks, *scalars)]
     checked: Any = Union[tuple(_checked(part, None) for part in scalars)]  # noqa: UP007
+    if len([part for part in scalars if part is not types.NoneType]) > 1:
+        checked = Annotated[checked, WrapValidator(functools.partial(_one_of, scalars))]
     options = [part for part in objects if _is_options(part)]
 
     def let_through(value: Any, handler: Callable[[Any], Any]) -> Any:
@@ -290,6 +292,23 @@ def _union(parts: Sequence[Any], nested: _Nested | None) -> Any:
         return handler(value)
 
     return Annotated[checked, WrapValidator(let_through)] if objects else checked
+
+
+#: What a value of a type is called where one of several is expected.
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _one_of(parts: Sequence[Any], value: Any, handler: Callable[[Any], Any]) -> Any:
+    """A union with one error, not one for each of its types: of a list, what is wrong with its items."""
+    try:
+        return handler(value)
+    except ValidationError as error:
+        items = [item for item in error.errors(include_url=False) if len(item["loc"]) > 1]
+        if isinstance(value, list | tuple) and items:
+            raise wrong({item["loc"][1:2]: explain_item(item) for item in items}) from None
+        kinds = [_KINDS.get(part, "a list") for part in parts if part is not types.NoneType]
+        said = f"{', '.join(kinds[:-1])} or {kinds[-1]}"
+        raise wrong({(): f"input should be {said}, not {shown(value)}"}) from None
 
 
 def _options(kind: type[Options], nested: _Nested | None, value: Any) -> Options:

@@ -42,6 +42,22 @@ def exact_merits(network: kd.Network, region: kd.Region, claim: kd.Claim) -> Ten
     return torch.from_numpy(best)
 
 
+def exact_slopes(network: kd.Network, region: kd.Region) -> Tensor:
+    """The Jacobians of the pieces that have an inside in a box, ``(pieces, outputs, inputs)``."""
+    box, found = _sides(region), []
+    for a, b, slope, _ in _pieces(network, region):
+        within = np.hstack([a, np.linalg.norm(a, axis=1, keepdims=True)])
+        cost = np.append(np.zeros(len(box)), -1.0)  # the last variable is how deep inside a point is
+        deepest = linprog(cost, within, b, bounds=[*_inner(box), (None, None)])
+        if deepest.status == 0 and deepest.fun < -1e-9:
+            found.append(torch.from_numpy(slope))
+    return torch.stack(found)
+
+
+def _inner(sides: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(low + 1e-9 * (high - low), high - 1e-9 * (high - low)) for low, high in sides]
+
+
 def _sides(region: kd.Region) -> list[tuple[float, float]]:
     return list(zip(region.lower.flatten().tolist(), region.upper.flatten().tolist(), strict=True))
 

@@ -58,9 +58,11 @@ def top_k(label: int, k: int, classes: int) -> Claim:
 
     Rows as those of :func:`robustness`. Raises :class:`InputError` for ``k`` that is not from 1 to ``classes - 1``.
     """
-    require_classes([label], classes, "label")
+    if classes == 1:
+        raise InputError("top_k: the network has one output; ask for the side that it is on, 'robust'")
     if not 1 <= k < classes:
         raise InputError(f"top_k: {k} is not a number from 1 to {classes - 1}, one less than there are outputs")
+    require_classes([label], classes, "label")
     rows = robustness(label, classes).C
     clause = torch.zeros(len(rows), dtype=torch.int64)
     return claim(rows, clause=clause, needed=torch.tensor([classes - k], dtype=torch.int64))
@@ -95,9 +97,9 @@ def between(
     """
     position = which_output(output, outputs)
     if above is None and below is None:
-        raise InputError("between: give above, below, or both")
+        raise InputError("give above, below, or both")
     if above is not None and below is not None and above >= below:
-        raise InputError(f"between: no number is above {above:g} and below {below:g}")
+        raise InputError(f"no number is above {above:g} and below {below:g}")
     sides = [(1.0, -above)] if above is not None else []
     sides += [(-1.0, below)] if below is not None else []
     C = torch.zeros(len(sides), outputs, dtype=torch.float64)

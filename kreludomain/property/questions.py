@@ -36,18 +36,18 @@ Target = float | Sequence[float] | None
 
 @dataclass(frozen=True)
 class Names:
-    """What the data calls the features of an input and the classes, by their positions; empty where it does not."""
+    """What the data calls the features of an input, in their order, and its classes; empty where it has no names."""
 
     features: tuple[str, ...] = ()
-    classes: tuple[str, ...] = ()
+    classes: Mapping[str, int] = field(default_factory=dict)
 
     def feature(self, given: int | str) -> int:
         """A feature's position. Raises :class:`InputError` for a name that the data does not have."""
-        return _position(given, self.features, "feature")
+        return _number(given, {name: position for position, name in enumerate(self.features)}, "feature")
 
     def label(self, given: int | str) -> int:
         """A class's number. Raises :class:`InputError` for a name that the data does not have."""
-        return _position(given, self.classes, "class")
+        return _number(given, self.classes, "class")
 
 
 class Question(Options, ABC):
@@ -383,10 +383,10 @@ def _listed(values: Sequence[Any]) -> str:
     return " and ".join(filter(None, [", ".join(map(str, values[:-1])), str(values[-1])]))
 
 
-def _position(given: int | str, names: Sequence[str], what: str) -> int:
+def _number(given: int | str, names: Mapping[str, int], what: str) -> int:
     if isinstance(given, int):
         return given
     if given not in names:
-        known = f"; it has {', '.join(names)}" if names else "; its position is expected, a number from 0"
+        known = f"; it has {', '.join(names)}" if names else ", which has none; give its number, from 0"
         raise InputError(f"{what} '{given}' is not a name in the data{known}")
-    return names.index(given)
+    return names[given]

@@ -32,6 +32,8 @@ def parse_question(value: Any) -> Question:
     if not isinstance(name, str) or name not in QUESTIONS:
         raise wrong({(): f"{shown(name)} is not {_FORMS}"})
     kind = QUESTIONS[name]
+    if not isinstance(value, Mapping) and _is_required(kind):
+        raise wrong({(name,): f"give {{{name}: {_first_option(kind).upper()}}}"})
     if kind is PerLabel:
         return PerLabel(_per_label(options))
     if isinstance(options, Mapping):
@@ -80,6 +82,11 @@ def question_item(question: Question) -> Any:
 
 def _first_option(kind: type[Question]) -> str:
     return next(iter(option_fields(kind)))
+
+
+def _is_required(kind: type[Question]) -> bool:
+    """Whether the first option has no default."""
+    return option_fields(kind)[_first_option(kind)][1] is ...
 
 
 #: A key that holds a question.

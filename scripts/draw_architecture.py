@@ -45,6 +45,7 @@ PACKAGES = {
         Package("attack", "PGD, replay in\nonnxruntime", 16.5, 2.0, ORANGE),
         Package("verify", "certify, decide,\ncomplete", 20.7, 3.0, GREEN),
         Package("analysis", "Lipschitz, invert,\nmoments, reachable", 12.4, 0.2, GREEN),
+        Package("data", "tables, arrays,\nsamples", 16.5, -1.4, GREY),
         Package("run", "studies: tasks,\nrows, reports", 20.7, 0.2, GREEN),
     )
 }
@@ -65,6 +66,7 @@ ARROWS = (
     ("verify", "run", "Certificate", 0.0),
     ("bounding", "analysis", "LayerBounds", 0.0),
     ("analysis", "run", "rows", 0.0),
+    ("data", "run", "Sample", 0.0),
 )
 
 
@@ -98,13 +100,13 @@ def draw_arrow(axes: Axes, start: Package, end: Package, label: str, bend: float
 
 def draw(path: Path) -> None:
     """The whole picture, as an SVG file that is the same whenever it is drawn."""
-    figure = Figure(figsize=(11.6, 3.6), layout="constrained")
+    figure = Figure(figsize=(11.6, 4.4), layout="constrained")
     axes = figure.subplots()
     for start, end, label, bend in ARROWS:
         draw_arrow(axes, PACKAGES[start], PACKAGES[end], label, bend)
     for package in PACKAGES.values():
         draw_box(axes, package)
-    axes.set(xlim=(-0.2, 23.2), ylim=(0.0, 6.3))
+    axes.set(xlim=(-0.2, 23.2), ylim=(-1.6, 6.3))
     axes.set_axis_off()
     figure.savefig(path, metadata={"Date": None}, facecolor="white")
 

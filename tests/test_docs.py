@@ -21,7 +21,7 @@ from kreludomain.run.certify.study import Certify
 
 #: The packages whose public names the reference describes.
 ROOMS = (
-    *("network", "activations", "property", "domain", "groups", "programs", "bounding"),
+    *("network", "data", "activations", "property", "domain", "groups", "programs", "bounding"),
     *("branching", "attack", "verify"),
     *(f"analysis.{name}" for name in ("lipschitz", "invert", "moments", "reachable")),
 )

@@ -44,7 +44,7 @@ from kreludomain.analysis.lipschitz import (
 )
 from kreludomain.analysis.lipschitz.semidefinite import certified_constant, chain_weights
 from kreludomain.network import Runtime
-from kreludomain.network.operators import Convolution, Linear, Scale, Sum
+from kreludomain.network.operators import Convolution, Linear, Scale, Sum, TransposedConvolution
 from kreludomain.run.lipschitz.rows import NetworkRow, Report, SampleRow
 from kreludomain.run.lipschitz.study import LipschitzStudy
 
@@ -164,13 +164,18 @@ def test_the_torus_bounds_every_convolution(size: tuple[int, int], options: tupl
     generator = torch.Generator().manual_seed(sum(options))
     weight = torch.randn(4, 2 // groups, 3, 2, generator=generator, dtype=torch.float64)
     steps = (stride, max(1, stride - 1))
-    operator = Convolution(weight, None, (2, *size), steps, (padding, padding // 2), (dilation, 1), groups)
+    how = (steps, (padding, padding // 2), (dilation, 1), groups)
+    operator = Convolution(weight, None, (2, *size), *how)
+    transposed = TransposedConvolution(weight, None, operator.out_shape, size, *how)
     true = float(torch.linalg.matrix_norm(matrix(operator.linear, operator.in_shape), 2))
+    assert operator_norm(transposed, 2) == operator_norm(operator, 2)
     upper = operator_norm(operator, 2)
     assert true <= upper <= 1.35 * true
     for p in ("1", "inf"):
         exact = float(torch.linalg.matrix_norm(matrix(operator.linear, operator.in_shape), ORDER[p]))
         assert operator_norm(operator, ORDER[p]) == pytest.approx(exact)
+        exact = float(torch.linalg.matrix_norm(matrix(operator.linear, operator.in_shape).T, ORDER[p]))
+        assert operator_norm(transposed, ORDER[p]) == pytest.approx(exact)
 
 
 def test_large_maps_are_certified_without_their_matrix(monkeypatch: pytest.MonkeyPatch) -> None:

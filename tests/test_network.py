@@ -33,6 +33,7 @@ from kreludomain.network.operators import (
     Scale,
     Shape,
     Sum,
+    TransposedConvolution,
 )
 
 
@@ -51,6 +52,10 @@ OPERATORS: dict[str, AffineOperator] = {
     "conv, dilated": Convolution(draw(3, 2, 2, 3), draw(3), (2, 7, 9), dilation=(2, 3), padding=(1, 2)),
     "conv, groups": Convolution(draw(6, 2, 3, 3), draw(6), (4, 5, 5), stride=(2, 1), padding=(1, 0), groups=2),
     "conv, everything odd": Convolution(draw(4, 1, 3, 2), draw(4), (2, 11, 8), (3, 2), (2, 1), (2, 1), 2),
+    "conv of signals": Convolution(draw(4, 1, 3), draw(4), (2, 9), (2,), (1,), (2,), 2),
+    "conv of volumes": Convolution(draw(2, 2, 2, 1, 2), None, (2, 3, 4, 3), (1, 2, 1), (1, 0, 0), (1, 1, 1)),
+    "transposed conv": TransposedConvolution(draw(3, 2, 2, 3), draw(2), (3, 3, 2), (6, 9), (2, 3), (0, 0), (1, 2)),
+    "transposed conv, groups": TransposedConvolution(draw(4, 1, 3), draw(2), (4, 5), (10,), (2,), (1,), (1,), 2),
     "scale": Scale(draw(3, 1, 1), draw(1, 4, 2), (3, 4, 2)),
     "shift by a scalar": Scale(torch.tensor(-1.0, dtype=torch.float64), draw(2), (3, 2)),
     "sum": Sum((1, -1, 1), (2, 3)),

@@ -226,6 +226,26 @@ def test_constants_are_folded() -> None:
     torch.testing.assert_close(network(x), x @ torch.from_numpy(2 * values(3, 6)).T, rtol=1e-5, atol=1e-5)
 
 
+def test_a_branch_that_a_constant_chooses_is_read() -> None:
+    """As exporters write ``squeeze`` of a shape that might be free."""
+
+    def branch(kind: str, name: str) -> onnx.GraphProto:
+        return helper.make_graph([op(kind, "x", output=name)], name, [], [onnx.ValueInfoProto(name=name)])
+
+    branches = {"then_branch": branch("Relu", "t"), "else_branch": branch("Neg", "e")}
+    nodes = [
+        op("Size", "x", output="n"),
+        op("Greater", "n", "limit", output="c"),
+        helper.make_node("If", ["c"], ["i"], name="my_if", **branches),
+        op("Identity", "i"),
+    ]
+    for limit, kind in ((5, "Relu"), (6, "Scale")):
+        network = parse_onnx(model(nodes, {"limit": np.array(limit)}, (1, 6)))
+        assert [node.operator.kind for node in network.nodes] == ["Input", kind]
+        x = inputs(network, 4)
+        torch.testing.assert_close(network(x).float(), Runtime(network)(x))
+
+
 def test_what_the_output_does_not_need_is_dropped() -> None:
     network = parse_onnx(model([op("Relu", "x", output="unused"), op("Flatten", "x")]))
     assert [node.name for node in network.nodes] == ["x", "y"]

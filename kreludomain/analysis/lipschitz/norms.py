@@ -34,6 +34,7 @@ from kreludomain.network.operators import (
     Reshape,
     Scale,
     Sum,
+    TransposedConvolution,
 )
 
 #: ``p`` by its name in configurations.
@@ -231,6 +232,7 @@ def _unit_norm(operator: Operator, p: float) -> float:
 OPERATOR_NORMS: dict[type[Operator], Callable[[Any, float], float]] = {
     Linear: _linear_norm,
     Convolution: _convolution_norm,
+    TransposedConvolution: lambda operator, p: _convolution_norm(operator.convolution, dual(p)),
     Scale: lambda operator, p: float(operator.multiplier.abs().max()),
     Sum: _unit_norm,
     Reshape: _unit_norm,

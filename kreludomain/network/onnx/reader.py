@@ -259,6 +259,9 @@ class _Reader:
                 raise InputError(f"takes '{name}', an output of a node that is not supported")
         if node.domain not in ("", "ai.onnx"):
             raise InputError(f"operator of the domain '{node.domain}' not supported")
+        if node.op_type == "If" and node.input[0] in self.constants:
+            self._take_branch(node)
+            return
         if all(name in self.constants or not name for name in node.input) and node.op_type not in _RANDOM:
             self._fold(node)
             return
@@ -283,6 +286,22 @@ class _Reader:
                 self.shapes[name], self.computed_by[name] = converted.shape, self.computed_by[values[0]]
             else:
                 self._append(self._nodes(converted.made, name, *values), name, converted.shape)
+
+    def _take_branch(self, node: onnx.NodeProto) -> None:
+        """An If whose condition is a constant (about a shape, mostly) is the nodes of one branch."""
+        taken = "then_branch" if self.constants[node.input[0]].item() else "else_branch"
+        branch = next(a.g for a in node.attribute if a.name == taken)
+        for tensor in branch.initializer:
+            self.constants[tensor.name] = onnx.numpy_helper.to_array(tensor)
+        for inner in branch.node:
+            self._read(inner)
+        for name, value in zip(node.output, branch.output, strict=True):
+            if value.name in self.constants:
+                self.constants[name] = self.constants[value.name]
+            else:
+                self.shapes[name], self.computed_by[name] = self.shapes[value.name], self.computed_by[value.name]
+            if value.name in self.conditions:
+                self.conditions.add(name)
 
     def _fold(self, node: onnx.NodeProto) -> None:
         values = {name: self.constants[name] for name in node.input if name}

@@ -139,7 +139,7 @@ class TransposedConvolution(AffineOperator):
     groups: int = 1
 
     def __post_init__(self) -> None:
-        if self._transposed.out_shape != self.in_shape:
+        if self.convolution.out_shape != self.in_shape:
             raise InputError(
                 f"a transposed convolution of {self.in_shape} with a kernel of shape {tuple(self.weight.shape)} "
                 f"cannot have values of sizes {self.sizes}"
@@ -150,10 +150,10 @@ class TransposedConvolution(AffineOperator):
     @property
     def output_padding(self) -> Sizes:
         """Entries at the far border that only the bias reaches, along each spatial axis."""
-        return self._transposed.missed
+        return self.convolution.missed
 
     @cached_property
-    def _transposed(self) -> Convolution:
+    def convolution(self) -> Convolution:
         """The convolution, from the value's shape to the input's."""
         return Convolution(self.weight, None, self.out_shape, self.stride, self.padding, self.dilation, self.groups)
 
@@ -163,20 +163,20 @@ class TransposedConvolution(AffineOperator):
 
     @property
     def accumulation_length(self) -> int:
-        return self._transposed.accumulation_length
+        return self.convolution.accumulation_length
 
     @cached_property
     def offset(self) -> Tensor | None:
         return None if self.bias is None else _per_channel(self.bias, self.out_shape)
 
     def linear(self, *inputs: Tensor) -> Tensor:
-        return self._transposed.convolve_transposed(inputs[0], self.weight)
+        return self.convolution.convolve_transposed(inputs[0], self.weight)
 
     def abs_linear(self, *radii: Tensor) -> Tensor:
-        return self._transposed.convolve_transposed(radii[0], self.weight.abs())
+        return self.convolution.convolve_transposed(radii[0], self.weight.abs())
 
     def transpose(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        return (self._transposed.linear(coefficients),)
+        return (self.convolution.linear(coefficients),)
 
 
 def _per_channel(bias: Tensor, shape: Shape) -> Tensor:

@@ -97,6 +97,11 @@ class Network:
         """The node whose value is the network's."""
         return self.nodes[-1]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks on how the network was read: what was left out."""
+        return () if self.head is None else (self.head.note,)
+
     @cached_property
     def input_layout(self) -> Layout | None:
         """How the network takes images: ``"chw"`` or ``"hwc"``; ``None`` where its input is none, or could be both."""

@@ -26,5 +26,5 @@ class Head:
         """What was left out, in a sentence."""
         return (
             f"the last {self.kind} (node '{self.node}') is left out: it does not change which output is the largest; "
-            "outputs and bounds are those of the logits before it"
+            "outputs and bounds are those of the logits"
         )

@@ -19,6 +19,7 @@ from kreludomain.property import Region
 from kreludomain.property import box as box_region
 from kreludomain.run.config.files import RegionConfig
 from kreludomain.run.config.methods import key_values, method_from_arguments
+from kreludomain.run.config.networks import OutputName
 from kreludomain.run.output.screen import screen
 from kreludomain.run.output.tables import plain_table, shown
 from kreludomain.verify import bounds as layer_bounds
@@ -50,11 +51,12 @@ def bounds(
     ] = None,
     method: Annotated[str, typer.Option(help="A method's name, as in a configuration.")] = "deeppoly",
     option: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the method.")] = None,
+    output_name: OutputName = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE.npz", help="Write all bounds to a file.")] = None,
 ) -> None:
     """Show the bounds of all layers of NETWORK around one input."""
     keys = key_values("--key", key or [], ("first", "count"))
-    named, loaded = method_from_arguments(method, option or []), load(network)
+    named, loaded = method_from_arguments(method, option or []), load(network, output_name)
     sources = {"--data": file, "--digits": digits, "--input": array, "--box": box}
     given = [name for name, value in sources.items() if value is not None]
     if len(given) != 1:
@@ -78,6 +80,8 @@ def bounds(
         with output.open("wb") as written:
             np.savez(written, **arrays(found))
     console = screen()
+    for note in loaded.notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     console.print(layers_table(loaded, found))
     console.print(outputs_table(loaded, found))
 

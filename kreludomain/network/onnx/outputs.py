@@ -132,7 +132,10 @@ def _only_output(model: onnx.ModelProto, graph: _Graph) -> str:
             return name  # every class's score is an output of its own
     if not outputs:
         raise InputError("has no outputs")
-    raise InputError(f"has {len(outputs)} outputs, {_listed(outputs)}; say which one is meant by output")
+    raise InputError(
+        f"has {len(outputs)} outputs, {_listed(outputs)}; say which one is meant "
+        f"(output='{scores[0].name if scores else outputs[0].name}'; in YAML network: {{file: ..., output: ...}})"
+    )
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: object) -> object:

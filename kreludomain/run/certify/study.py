@@ -11,8 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from kreludomain.data import Sample
-from kreludomain.network import Network, Runtime, load
-from kreludomain.options import FilePath
+from kreludomain.network import Network, Runtime
 from kreludomain.property import Claim, Monotonicity, Robust
 from kreludomain.run.certify.rows import (
     CertifyRow,
@@ -26,6 +25,7 @@ from kreludomain.run.certify.rows import (
 from kreludomain.run.config.data import load_samples
 from kreludomain.run.config.files import ConfigFile, Data, RegionConfig, RunKeys
 from kreludomain.run.config.methods import AttackItem, Methods, NamedMethod, try_methods
+from kreludomain.run.config.networks import NetworkItem
 from kreludomain.run.config.questions import QuestionItem
 from kreludomain.run.engine.folder import Folder, array_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash
@@ -44,7 +44,7 @@ class CertifyConfig(RunKeys):
     ``strict``: counterexamples lie exactly inside the region, as in :func:`kreludomain.certify`.
     """
 
-    network: FilePath
+    network: NetworkItem
     data: Data
     region: RegionConfig
     claim: QuestionItem = Robust()
@@ -80,7 +80,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
     @classmethod
     def prepare(cls, file: ConfigFile[CertifyConfig]) -> Certify:
         config = file.config
-        network = load(file.path(config.network))
+        network = config.network.load(file)
         study = cls(config, network, load_samples(file, config.data, network))
         for sample in study.samples:
             with file.named(f"sample {sample.index}"):
@@ -92,6 +92,9 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
     def claim_of(self, sample: Sample) -> Claim | Monotonicity:
         """The claim about a sample."""
         return self.config.claim.claim(self.network, sample.label, sample.target)
+
+    def notes(self) -> Sequence[str]:
+        return self.network.notes
 
     def contents(self) -> Mapping[str, str]:
         return {"network": network_hash(self.network), "data": samples_hash(self.samples)}

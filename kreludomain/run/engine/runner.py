@@ -96,6 +96,8 @@ def run_study(
         if file.config.cluster is None:
             warm_up(kind.__module__)
         study = kind.prepare(file)
+        for note in study.notes():
+            screen(mute=options.mode != Mode.NORMAL).print(f"note: {note}", soft_wrap=True, markup=False)
         folder = open_folder(target, options.overwrite, kind.files, options.resume)
         run = Run(study, folder, _begin(kind.name, study, file, folder, options.resume))
         run.finish(file.config, options.mode)

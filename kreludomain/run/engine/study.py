@@ -162,6 +162,10 @@ class Study(ABC, Generic[Config, AnyTask, AnyRow]):
     def report(self, folder: Folder, rows: Sequence[AnyRow], console: Console) -> None:
         """Tables on the console (which may be mute), files and figures in the folder."""
 
+    def notes(self) -> Sequence[str]:
+        """Remarks on what was loaded: said once, before the first row, and in the report."""
+        return ()
+
     def line(self, row: AnyRow) -> str | None:
         """A line on the screen for each row as it comes; ``None``: the progress bar says enough."""
         return None

@@ -9,6 +9,7 @@ from pydantic import Field, Strict, model_validator
 from kreludomain.options import FilePath, Keys, Text, wrong
 from kreludomain.run.config.files import Clip, Data, Interval, Norm, Numbers, RunKeys
 from kreludomain.run.config.methods import Methods, parse_method
+from kreludomain.run.config.networks import NetworkItem
 
 Question = Literal["r", "R", "transformation"]
 
@@ -42,8 +43,8 @@ class InvertConfig(RunKeys):
     other keys are those of :class:`~kreludomain.analysis.invert.InvertibilityOptions`.
     """
 
-    network: FilePath
-    onto: Annotated[tuple[FilePath, ...], Strict(False)] = ()
+    network: NetworkItem
+    onto: Annotated[tuple[NetworkItem, ...], Strict(False)] = ()
     both_ways: bool = False
     points: Annotated[tuple[Numbers, ...], Strict(False)] | None = None
     data: Data | None = None

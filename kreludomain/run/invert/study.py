@@ -23,7 +23,7 @@ from kreludomain.analysis.invert import (
 )
 from kreludomain.data import Sample
 from kreludomain.errors import InputError
-from kreludomain.network import Network, load
+from kreludomain.network import Network
 from kreludomain.programs.solvers.highs import version as highs_version
 from kreludomain.run.config.data import load_samples
 from kreludomain.run.config.files import ConfigFile, RegionConfig
@@ -62,7 +62,7 @@ class Invert(Study[InvertConfig, RadiusTask, RadiusRow]):
     @classmethod
     def prepare(cls, file: ConfigFile[InvertConfig]) -> Invert:
         config = file.config
-        named = [(Path(each).stem, load(file.path(each))) for each in (config.network, *config.onto)]
+        named = [(each.name, each.load(file)) for each in (config.network, *config.onto)]
         network, others = named[0][1], [other for _, other in named[1:]]
         window = config.plane
         curve = None if window is None or window.curve is None else read_curve(file.path(window.curve.csv))
@@ -86,6 +86,9 @@ class Invert(Study[InvertConfig, RadiusTask, RadiusRow]):
         for norm in config.norms:
             try_methods(file, RegionConfig(epsilon=1.0, norm=norm), config.methods)
         return cls(config, dict(named), centers, curve)
+
+    def notes(self) -> Sequence[str]:
+        return [f"{name}: {note}" for name, network in self.networks.items() for note in network.notes]
 
     def contents(self) -> Mapping[str, str]:
         networks = {f"network {name}": network_hash(network) for name, network in self.networks.items()}

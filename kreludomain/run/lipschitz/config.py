@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from kreludomain.analysis.lipschitz import ALIASES, INITIALISATIONS, Architecture, Conv, Dense
 from kreludomain.errors import InputError
-from kreludomain.options import FilePath, Keys, Text, wrong
+from kreludomain.options import Keys, Text, wrong
 from kreludomain.run.config.files import Data, RegionConfig, RunKeys, require_distinct
 from kreludomain.run.config.methods import AnyMethods, MethodItem, parse_method
+from kreludomain.run.config.networks import NetworkFile, NetworkItem
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -86,20 +86,19 @@ class ArchitectureKeys(Keys):
         return "-".join(["x".join(map(str, self.input)), *sizes])
 
 
-class NetworkKeys(Keys):
-    """A network. ``initialisation``: the one of its architecture's estimate (left out: no estimate).
+class NetworkKeys(NetworkFile):
+    """A network file. ``initialisation``: the one of its architecture's estimate (left out: no estimate).
 
     ``axes``: its values along the axes of a study, such as ``width: 32``; the plot has a column for each axis.
     """
 
-    file: FilePath
     label: Text | None = None
     initialisation: Initial | None = None
     axes: dict[Text, int | float | Text] = Field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        return self.label or Path(self.file).stem
+        return self.label or super().name
 
 
 class LipSdpKeys(Keys):
@@ -131,7 +130,7 @@ class LipschitzConfig(RunKeys):
     the attack.
     """
 
-    network: FilePath | None = None
+    network: NetworkItem | None = None
     networks: Annotated[tuple[NetworkKeys, ...], Strict(False)] = ()
     architectures: Annotated[tuple[ArchitectureKeys, ...], Strict(False)] = ()
     data: Data | None = None
@@ -157,4 +156,5 @@ class LipschitzConfig(RunKeys):
 
     @property
     def all_networks(self) -> tuple[NetworkKeys, ...]:
-        return self.networks if self.network is None else (NetworkKeys(file=self.network),)
+        given = self.network
+        return self.networks if given is None else (NetworkKeys(file=given.file, output=given.output),)

@@ -27,7 +27,7 @@ from kreludomain.data import DataKeys, Sample
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Query
 from kreludomain.errors import InputError
-from kreludomain.network import Network, Runtime, load
+from kreludomain.network import Network, Runtime
 from kreludomain.property import robustness
 from kreludomain.run.config.data import load_samples
 from kreludomain.run.config.files import ConfigFile, RegionConfig
@@ -71,7 +71,7 @@ class Case:
     @classmethod
     def load(cls, file: ConfigFile[LipschitzConfig], keys: NetworkKeys, data: DataKeys, region: RegionConfig) -> Case:
         """Raises :class:`InputError` for a file or a sample that does not fit."""
-        network = load(file.path(keys.file))
+        network = keys.load(file)
         Runtime(network)  # raises for a model that onnxruntime cannot run
         samples = load_samples(file, data, network)
         for sample in samples:
@@ -214,6 +214,9 @@ class LipschitzStudy(Study[LipschitzConfig, LipschitzTask, AnyRow]):
         if config.radius is not None:
             try_methods(file, config.region, config.radius.methods, "radius.methods")
         return cls(config, tuple(Case.load(file, keys, config.data, config.region) for keys in config.all_networks))
+
+    def notes(self) -> Sequence[str]:
+        return [f"{case.keys.name}: {note}" for case in self.cases for note in case.network.notes]
 
     def contents(self) -> Mapping[str, str]:
         networks = {f"network {case.keys.name}": network_hash(case.network) for case in self.cases}

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from kreludomain.options import FilePath, Keys, Text, wrong
 from kreludomain.run.config.files import Clip, Data, RunKeys, require_distinct
+from kreludomain.run.config.networks import NetworkItem
 
 
 def _listed(value: Any) -> Any:
@@ -81,7 +82,7 @@ class MomentsConfig(RunKeys):
     and width of the input, where its shape does not say. ``timeout_s`` is for one Monte Carlo run or one attack.
     """
 
-    network: FilePath
+    network: NetworkItem
     data: Data
     noise: NoiseConfig | None = None
     samples: int = Field(100_000, ge=2)

@@ -39,7 +39,7 @@ from kreludomain.data import Sample
 from kreludomain.data.arrays import read_array
 from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
-from kreludomain.network import Network, load
+from kreludomain.network import Network
 from kreludomain.network.operators import Shape
 from kreludomain.property import robustness
 from kreludomain.run.config.data import load_samples
@@ -233,7 +233,7 @@ class MomentsStudy(Study[MomentsConfig, MomentsTask, AnyRow]):
     @classmethod
     def prepare(cls, file: ConfigFile[MomentsConfig]) -> MomentsStudy:
         config = file.config
-        network = load(file.path(config.network))
+        network = config.network.load(file)
         samples = load_samples(file, config.data, network)
         with file.named("image"):
             shape = image_shape(network.input.shape, config.image)
@@ -248,6 +248,9 @@ class MomentsStudy(Study[MomentsConfig, MomentsTask, AnyRow]):
             with file.named(f"sample {sample.index}"):
                 robustness(sample.known_label, network.size(network.output.name))
         return cls(config, network, samples, shape, _noises(file, shape), tuple(layers))
+
+    def notes(self) -> Sequence[str]:
+        return self.network.notes
 
     def contents(self) -> Mapping[str, str]:
         noises = hashlib.sha256()

@@ -47,13 +47,20 @@ class FinishedRun:
     def summaries(self) -> list[Summary]:
         return summarise(self.methods, self.rows)
 
+    def _network_words(self) -> str:
+        given, study = self.file.config.network, self.study
+        name = Path(given.file).name + ("" if given.output is None else f", output {given.output}")
+        if study is None:
+            return name
+        return "; ".join((f"{name} ({_network(study.network)})", *study.notes()))
+
     def words(self) -> dict[str, str]:
         """The question, the machine and the versions: a text for each heading."""
         config = self.file.config
         names = [method.label.removeprefix(f"{self.name}: ") for method in self.methods]
         machine = ", ".join(f"{v} cores" if k == "cores" else str(v) for k, v in self.record.machine.items())
         return {
-            "Network": Path(config.network).name + ("" if self.study is None else f" ({_network(self.study.network)})"),
+            "Network": self._network_words(),
             "Samples": _samples(config, self.rows),
             "Region": _region(config.region),
             "Claim": config.claim.words(),

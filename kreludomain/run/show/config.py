@@ -13,12 +13,13 @@ from torch import Tensor
 from kreludomain.analysis.reachable import RELAXATIONS
 from kreludomain.data import Sample
 from kreludomain.errors import InputError
-from kreludomain.network import Network, load
-from kreludomain.options import FilePath, Keys, Text, wrong
+from kreludomain.network import Network
+from kreludomain.options import Keys, Text, wrong
 from kreludomain.property import Region, box
 from kreludomain.run.config.data import load_samples
 from kreludomain.run.config.files import ConfigFile, Data, Interval, Numbers, RegionConfig, RunKeys
 from kreludomain.run.config.methods import MethodItem, Methods, parse_method
+from kreludomain.run.config.networks import NetworkItem
 from kreludomain.run.engine.record import network_hash, samples_hash
 
 
@@ -43,7 +44,7 @@ def _region(value: Any) -> RegionConfig | BoxConfig:
 class SceneConfig(Keys):
     """A network and a region: a box, or a ball around ``input`` (flat) or the first row of ``data``."""
 
-    network: FilePath
+    network: NetworkItem
     input: Numbers | None = None
     data: Data | None = None
     region: Annotated[RegionConfig | BoxConfig, BeforeValidator(_region)]
@@ -174,7 +175,7 @@ class Scene:
     @classmethod
     def load(cls, file: ConfigFile[RunKeys], config: SceneConfig) -> Scene:
         """Raises :class:`InputError` for a file that cannot be read and for what does not fit the network."""
-        network = load(file.path(config.network))
+        network = config.network.load(file)
         shape, given, samples = network.input.shape, config.region, tuple[Sample, ...]()
         if config.data is not None:
             samples = load_samples(file, config.data.model_copy(update={"count": 1}), network)

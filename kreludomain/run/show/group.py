@@ -65,6 +65,9 @@ class GroupStudy(Study[GroupConfig, Task[RelaxationRow], RelaxationRow]):
             bounded = abstract(scene.network, scene.region, group.method.method)
             return cls(file.config, NeuronPair.from_abstraction(bounded, group.node, *group.neurons), scene)
 
+    def notes(self) -> Sequence[str]:
+        return () if self.scene is None else self.scene.network.notes
+
     def contents(self) -> Mapping[str, str]:
         return {} if self.scene is None else self.scene.contents()
 

@@ -68,6 +68,9 @@ class PlaneStudy(Study[PlaneConfig, SetTask, SetRow]):
         try_methods(file, ball, config.methods)
         return cls(config, scene, plane)
 
+    def notes(self) -> Sequence[str]:
+        return self.scene.network.notes
+
     def contents(self) -> Mapping[str, str]:
         return self.scene.contents()
 

@@ -26,6 +26,7 @@ from kreludomain.errors import InputError
 from kreludomain.network import Runtime, load
 from kreludomain.property import load_vnnlib
 from kreludomain.run.config.methods import NamedMethod, method_from_arguments
+from kreludomain.run.config.networks import OutputName
 from kreludomain.run.engine import machine
 from kreludomain.run.engine.folder import INTERRUPTED
 from kreludomain.run.engine.study import Threads
@@ -171,13 +172,20 @@ class Finding:
         return WORDS[self.verdict]
 
 
-def solve(method: Method, strict: bool, network: Path, specification: Path, timeout_s: float | None) -> Finding:
-    """Loads both files and decides them, in ``timeout_s`` seconds with everything.
+def solve(
+    method: Method,
+    strict: bool,
+    network: Path,
+    specification: Path,
+    timeout_s: float | None,
+    output: str | None = None,
+) -> Finding:
+    """Loads both files and decides them, in ``timeout_s`` seconds with everything; ``output``: which one of several.
 
     Raises :class:`InputError` for files that cannot be worked with.
     """
     deadline = Deadline.after(timeout_s)
-    loaded = load(network)
+    loaded = load(network, output)
     asked = load_vnnlib(specification, loaded)
     answer = decide(loaded, asked, method, None if timeout_s is None else deadline.remaining, strict)
     text = f"{WORDS[answer.verdict]}\n"
@@ -207,6 +215,7 @@ def verify(
     method: MethodName = "complete",
     option: MethodOptions = None,
     device: Device = None,
+    output_name: OutputName = None,
     strict: Strict = False,
     threads: Threads = None,
     memory_mb: MemoryMb = None,
@@ -220,7 +229,9 @@ def verify(
         raise InputError("--memory-mb: only Linux can limit memory")
     # Nothing has been computed in this process yet, so that it can be forked.
     worker = ProcessWorker(
-        pickle.dumps(functools.partial(solve, named.method, strict)), threads or machine.cores(), forked=True
+        pickle.dumps(functools.partial(solve, named.method, strict, output=output_name)),
+        threads or machine.cores(),
+        forked=True,
     )
     try:
         left = None if timeout is None else max(0.0, started + timeout - time.monotonic())

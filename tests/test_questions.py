@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 import kreludomain as kd
+from kreludomain.data import Names
 from kreludomain.domain.slopes import Slope
 from kreludomain.network import Runtime
 from kreludomain.options import explain
-from kreludomain.property import Names
 from kreludomain.property.questions import decision_threshold, predict
 from kreludomain.run.config.questions import parse_question, question_item
 
@@ -346,9 +346,9 @@ def test_names_of_the_data_become_positions() -> None:
     assert kd.Targeted(("virginica", 1)).named(names) == kd.Targeted((2, 1))
     both = kd.PerLabel({"setosa": kd.Targeted("virginica"), 2: kd.Robust()})
     assert both.named(names) == kd.PerLabel({0: kd.Targeted((2,)), 2: kd.Robust()})
-    with pytest.raises(kd.InputError, match="class 'versicolour' is not a name in the data; it has setosa, virginica"):
+    with pytest.raises(kd.InputError, match="there is no class 'versicolour'; there are setosa, virginica"):
         kd.Targeted("versicolour").named(names)
-    with pytest.raises(kd.InputError, match="feature 'Age' is not a name in the data; it has age, income"):
+    with pytest.raises(kd.InputError, match="there is no feature 'Age' \\('age'\\?\\); there are age, income"):
         kd.Monotone("Age").named(names)
 
 

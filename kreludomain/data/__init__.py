@@ -5,7 +5,8 @@ Every kind of source is read into :class:`Rows`, and rows become samples in one 
 
 from kreludomain.data.given import samples
 from kreludomain.data.keys import DataKeys
+from kreludomain.data.names import Names
 from kreludomain.data.sample import Sample
 from kreludomain.data.sources import data_keys, read_samples
 
-__all__ = ["DataKeys", "Sample", "data_keys", "read_samples", "samples"]
+__all__ = ["DataKeys", "Names", "Sample", "data_keys", "read_samples", "samples"]

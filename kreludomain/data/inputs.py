@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ import torch
 from kreludomain.data.keys import DataKeys
 from kreludomain.data.labels import numbered
 from kreludomain.data.layout import arranged
+from kreludomain.data.names import Names
 from kreludomain.data.rows import Rows
 from kreludomain.data.sample import Sample
 from kreludomain.errors import InputError
@@ -23,8 +24,10 @@ def as_samples(rows: Rows, keys: DataKeys, network: Network) -> tuple[Sample, ..
     _require_finite(rows, "epsilon", rows.epsilon)
     values = arranged(rows.inputs / keys.scale, network, keys.layout, rows.source)
     labels: Sequence[tuple[int | None, str | None]] = [(None, None)] * len(values)
+    classes: Mapping[str, int] = {}
     if rows.labels is not None:
-        labels = numbered(rows, keys.classes, network)
+        labels, classes = numbered(rows, keys.classes, network)
+    names = Names(rows.columns, classes)
     return tuple(
         Sample(
             index=rows.first + row,
@@ -33,6 +36,7 @@ def as_samples(rows: Rows, keys: DataKeys, network: Network) -> tuple[Sample, ..
             target=None if rows.targets is None else float(rows.targets[row]),
             name=name,
             epsilon=None if rows.epsilon is None else torch.tensor(rows.epsilon[row], dtype=torch.float64),
+            names=names,
         )
         for row, (label, name) in enumerate(labels)
     )

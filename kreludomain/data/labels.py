@@ -20,8 +20,8 @@ MOST = 12
 
 def numbered(
     rows: Rows, classes: Sequence[str | int] | None, network: Network
-) -> list[tuple[int, None]] | list[tuple[int, str]]:
-    """The class of each row, and its name where labels have names.
+) -> tuple[list[tuple[int, str | None]], dict[str, int]]:
+    """The class of each row, and its name where labels have names; and all classes by their names.
 
     Whole numbers are classes as they are. Names, and all labels where ``classes`` are given, are numbered by their
     position in ``classes``; without it in sorted order (that of scikit-learn), which a warning says.
@@ -31,16 +31,16 @@ def numbered(
         raise InputError(f"{rows.source}: {rows.places[labels.index('')]}: the label is blank")
     if classes is None:
         if all(isinstance(label, float) for label in labels):
-            return [(_class(label, place, rows), None) for label, place in zip(labels, rows.places, strict=True)]
+            return [(_class(label, place, rows), None) for label, place in zip(labels, rows.places, strict=True)], {}
         classes = _sorted_classes(rows, network)
     _require_fit(classes, network, rows.source)
     position = {plain(name): number for number, name in enumerate(classes)}
-    found = []
+    found: list[tuple[int, str | None]] = []
     for label, place in zip(labels, rows.places, strict=True):
         if label not in position:
             raise InputError(f"{rows.source}: {place}: {_none_of(label, classes)}")
         found.append((position[label], str(classes[position[label]])))
-    return found
+    return found, {str(name): number for number, name in enumerate(classes)}
 
 
 def plain(label: object) -> str | float:

@@ -16,7 +16,7 @@ class Rows:
 
     ``first`` is the position of the first row in the data. ``inputs`` ``(n, ...)``; ``labels`` ``n`` names or numbers,
     ``targets`` ``(n,)`` and ``epsilon`` ``(n, ...)``, each ``None`` where there is none. ``every_label`` reads the
-    labels of all rows of the source.
+    labels of all rows of the source. ``columns``: the names of an input's values, where they have names.
     """
 
     source: str
@@ -27,6 +27,7 @@ class Rows:
     targets: np.ndarray | None = None
     epsilon: np.ndarray | None = None
     every_label: Callable[[], Iterable[object]] = tuple
+    columns: tuple[str, ...] = ()
 
 
 def no_such_rows(source: str, total: int, first: int, count: int | None) -> InputError:

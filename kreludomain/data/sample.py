@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from kreludomain.data.names import NO_NAMES, Names
 from kreludomain.errors import InputError
 
 
@@ -16,7 +17,8 @@ class Sample:
     ``index``: its position in the data, from 0. ``label``: its class, a number from 0; ``None`` where the data has
     none. ``x``: the input ``(*input_shape)`` in float64. ``target``: the value to regress on, where there is one.
     ``name``: the label in the data's own words, such as "setosa". ``epsilon``: how far the inputs of its region may be
-    from it, a number ``()`` or one an entry ``(*input_shape)``, where the data says so.
+    from it, a number ``()`` or one an entry ``(*input_shape)``, where the data says so. ``names``: what all of the data
+    calls its features and classes.
     """
 
     index: int
@@ -25,6 +27,7 @@ class Sample:
     target: float | None = None
     name: str | None = None
     epsilon: Tensor | None = None
+    names: Names = NO_NAMES
 
     @property
     def known_label(self) -> int:

@@ -120,6 +120,7 @@ class Table:
             targets=None if roles.target is None else self._numbers([roles.target])[:, 0],
             epsilon=None if roles.epsilon is None else self._numbers([roles.epsilon])[:, 0],
             every_label=every_label,
+            columns=() if self.head.names is None else tuple(self.head.names[position] for position in roles.values),
         )
 
     def _numbers(self, positions: Sequence[int]) -> np.ndarray:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from kreludomain.activations import Sigmoid
+from kreludomain.data.names import Names
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import Activation, AffineOperator
@@ -32,22 +33,6 @@ from kreludomain.property.monotone import Monotonicity, monotone
 
 #: A sample's value to regress on: one number, or one an output.
 Target = float | Sequence[float] | None
-
-
-@dataclass(frozen=True)
-class Names:
-    """What the data calls the features of an input, in their order, and its classes; empty where it has no names."""
-
-    features: tuple[str, ...] = ()
-    classes: Mapping[str, int] = field(default_factory=dict)
-
-    def feature(self, given: int | str) -> int:
-        """A feature's position. Raises :class:`InputError` for a name that the data does not have."""
-        return _number(given, {name: position for position, name in enumerate(self.features)}, "feature")
-
-    def label(self, given: int | str) -> int:
-        """A class's number. Raises :class:`InputError` for a name that the data does not have."""
-        return _number(given, self.classes, "class")
 
 
 class Question(Options, ABC):
@@ -74,8 +59,9 @@ class Question(Options, ABC):
         is, or if the question is not about classes."""
         return None
 
-    def of(self, label: int | None) -> Question:
-        """The question for samples of a label. Raises :class:`InputError` where there is none."""
+    def of(self, label: int | None, name: str | None = None) -> Question:
+        """The question for samples of a label, which the data may have a ``name`` for. Raises :class:`InputError`
+        where there is none."""
         return self
 
     def named(self, names: Names) -> Question:
@@ -187,7 +173,8 @@ class Within(Question):
 
     def claim(self, network: Network, label: int | None = None, target: Target = None) -> Claim:
         if target is None:
-            raise InputError("within: the sample has no target, a number that the network is to predict")
+            where = "'target' of the data names the column, or 'targets' the array"
+            raise InputError(f"within: the sample has no target, the number that is to be predicted; {where}")
         values, outputs = torch.as_tensor(target, dtype=torch.float64).flatten(), network.size(network.output.name)
         if len(values) != outputs:
             raise InputError(f"within: the sample has {len(values)} targets, the network {outputs} outputs")
@@ -307,8 +294,8 @@ class PerLabel(Question):
         if not self.questions:
             raise InputError("questions: should have at least one label")
 
-    def of(self, label: int | None) -> Question:
-        found = self.questions.get(_labelled(label))
+    def of(self, label: int | None, name: str | None = None) -> Question:
+        found = self.questions.get(_labelled(label)) or self.questions.get(name or "")
         if found is None:
             given = ", ".join(map(str, self.questions))
             raise InputError(f"per_label: there is no claim for label {label}, only for {given}")
@@ -375,18 +362,9 @@ def _value(network: Network, x: Tensor) -> float | None:
 
 def _labelled(label: int | None) -> int:
     if label is None:
-        raise InputError("the sample has no label, which the claim is about")
+        raise InputError("the sample has no label, which the claim is about; of a target, ask {within: DELTA}")
     return label
 
 
 def _listed(values: Sequence[Any]) -> str:
     return " and ".join(filter(None, [", ".join(map(str, values[:-1])), str(values[-1])]))
-
-
-def _number(given: int | str, names: Mapping[str, int], what: str) -> int:
-    if isinstance(given, int):
-        return given
-    if given not in names:
-        known = f"; it has {', '.join(names)}" if names else ", which has none; give its number, from 0"
-        raise InputError(f"{what} '{given}' is not a name in the data{known}")
-    return names[given]

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from kreludomain.data import Sample
 from kreludomain.network import Network, Runtime
-from kreludomain.property import Claim, Monotonicity, Robust
+from kreludomain.property import Claim, Monotonicity, Question, Robust
 from kreludomain.run.certify.rows import (
     CertifyRow,
     csv_files,
@@ -76,12 +76,16 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
     config: CertifyConfig
     network: Network
     samples: tuple[Sample, ...]
+    question: Question
 
     @classmethod
     def prepare(cls, file: ConfigFile[CertifyConfig]) -> Certify:
         config = file.config
         network = config.network.load(file)
-        study = cls(config, network, load_samples(file, config.data, network))
+        samples = load_samples(file, config.data, network)
+        with file.named("claim"):
+            question = config.claim.named(samples[0].names)
+        study = cls(config, network, samples, question)
         for sample in study.samples:
             with file.named(f"sample {sample.index}"):
                 config.region.around(sample.x).fit(network)
@@ -91,7 +95,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
 
     def claim_of(self, sample: Sample) -> Claim | Monotonicity:
         """The claim about a sample."""
-        return self.config.claim.claim(self.network, sample.label, sample.target)
+        return self.question.claim(self.network, sample.label, sample.target)
 
     def notes(self) -> Sequence[str]:
         return self.network.notes
@@ -114,7 +118,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
 
     def compute(self, task: SampleTask, needed: CertifyRow | None) -> Computed[CertifyRow]:
         row, sample, config, network = self._answered(task), task.sample, self.config, self.network
-        reason = config.claim.mismatch(network, sample.x, sample.label, sample.target)
+        reason = self.question.mismatch(network, sample.x, sample.label, sample.target)
         if reason is not None:
             return Computed(replace(row, verdict=Verdict.MISCLASSIFIED, reason=reason))
         claim = self.claim_of(sample)
@@ -151,13 +155,14 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
         return replace(super().failed(task, failure), predicted=self._answered(task).predicted, verdict=verdict)
 
     def _row(self, sample: Sample, method: NamedMethod) -> CertifyRow:
-        said = self.config.claim.of(sample.label).words(sample.name or str(sample.label), str(sample.target))
+        asked = self.config.claim.of(sample.label, sample.name)
+        said = asked.words(sample.name or str(sample.label), f"{sample.target:g}" if sample.target is not None else "")
         row = CertifyRow(sample.index, sample.label, None, method.label)
         return replace(row, name=sample.name, target=sample.target, claim=said)
 
     def _answered(self, task: SampleTask) -> CertifyRow:
         """The task's row with the network's own answer at the sample."""
-        question = self.config.claim.of(task.sample.label)
+        question = self.question.of(task.sample.label)
         return replace(task.row, predicted=question.answer(self.network, task.sample.x))
 
     def report(self, folder: Folder, rows: Sequence[CertifyRow], console: Console) -> None:

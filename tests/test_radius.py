@@ -14,7 +14,7 @@ from networks import dense
 import kreludomain as kd
 from kreludomain.domain import DeepPoly
 from kreludomain.network import Runtime
-from kreludomain.verify.radius.bisection import next_epsilon
+from kreludomain.verify.radii.bisection import next_epsilon
 
 X = torch.tensor([0.3, -0.2], dtype=torch.float64)
 
@@ -105,7 +105,7 @@ def test_a_sweep_asks_only_what_does_not_follow() -> None:
     claim = kd.claim(torch.zeros(1, 2), torch.ones(1))  # true everywhere: what is proved is up to the method
     method = Recorded(until=0.45)
     epsilons = [0.1 * step for step in range(1, 17)]
-    found = kd.radius(network, x, claim, method, epsilons=epsilons, attack=False)
+    found = kd.radius(network, x, claim, method, epsilons=epsilons, bisect=False, attack=False)
     assert found.certified == pytest.approx(0.4)
     assert len(method.asked) <= 5  # of 16: a binary search
     assert found.reason == "12 of 16 epsilons not decided"
@@ -119,12 +119,16 @@ def test_a_sweep_asks_only_what_does_not_follow() -> None:
 def test_a_counterexample_answers_every_larger_epsilon(network: kd.Network, label: int, exact: float) -> None:
     method = Recorded(until=exact / 3)
     epsilons = [exact * share for share in (0.1, 0.3, 0.9, 1.1, 2, 3, 4)]
-    found = kd.radius(network, X, label, method, epsilons=epsilons)
+    found = kd.radius(network, X, label, method, epsilons=epsilons, bisect=False)
     assert [found.verdict(epsilon) for epsilon in epsilons] == ["verified"] * 2 + ["unknown"] + ["falsified"] * 4
     assert all(radius < exact for radius, _ in method.asked)
     assert found.attacks <= 4
-    both = kd.radius(network, X, label, method, epsilons=epsilons, bisect=True)
+    both = kd.radius(network, X, label, method, epsilons=epsilons, attacked=found.attacked)
     assert both.certified == pytest.approx(exact / 3, rel=0.011)
+    assert (both.attacks, both.attacked) == (0, found.attacked)
+    alone = kd.radius(network, X, label, None)
+    assert (alone.certified, alone.trials) == (0.0, ())
+    assert exact * 0.99 < alone.attacked < exact * 1.02
 
 
 def test_the_time_limit_is_kept_and_the_bracket_is_sound_by_then(network: kd.Network, label: int, exact: float) -> None:

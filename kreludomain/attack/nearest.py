@@ -67,7 +67,7 @@ class NearestSearch:
         return self._measured(found)
 
     def _round(self, found: Counterexample, least: float) -> Counterexample | None:
-        x = found.point.double().requires_grad_()
+        x = found.point.double().clone().requires_grad_()
         clause_margins = self.claim.clause_margins(self.claim.margins(self.network(x)))
         (gradient,) = torch.autograd.grad(clause_margins.amin(), x)
         epsilons = [least + part / _PARTS * (found.epsilon - least) for part in range(1, _PARTS)]

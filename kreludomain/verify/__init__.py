@@ -5,7 +5,7 @@ from kreludomain.property import predict
 from kreludomain.verify.certify import Certificate, Verdict, abstract, bounds, certify, try_on
 from kreludomain.verify.complete import Complete
 from kreludomain.verify.methods import METHODS, make_method
-from kreludomain.verify.radius import Radius, RegionFamily, radius
+from kreludomain.verify.radii import Radius, RegionFamily, radius
 from kreludomain.verify.specification import Answer, decide
 
 __all__ = [

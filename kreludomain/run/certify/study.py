@@ -131,7 +131,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
             attack=config.attack,
             tight=config.tight,
             strict=config.strict,
-            runtime=_runtime(network),
+            runtime=runtime_of(network),
         )
         bounds = tuple(map(finite, found.lower_bounds.tolist()))
         row = replace(
@@ -206,7 +206,7 @@ class Compare(Certify):
 
 
 @functools.lru_cache(maxsize=1)
-def _runtime(network: Network) -> Runtime:
+def runtime_of(network: Network) -> Runtime:
     """The onnxruntime session of a worker's network; sessions cannot be sent to workers."""
     return Runtime(network)
 

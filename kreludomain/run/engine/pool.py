@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from kreludomain.errors import InputError
-from kreludomain.run.engine.worker import Failure, Kind, Limits, ProcessWorker, Success
+from kreludomain.run.engine.worker import Failure, Kind, Limits, ProcessWorker, Success, sent_by_value
 
 LOG = logging.getLogger(__name__)
 
@@ -103,15 +103,15 @@ class Pool:
         return made
 
 
-def local_pool(function: Callable[..., Any], size: int, threads: int = 1) -> Pool:
+def local_pool(function: Callable[..., Any], size: int, threads: int = 1, by_value: bool = False) -> Pool:
     """A pool of processes on this machine, each with so many threads.
 
     ``function`` is sent to every process once, with everything that is bound to it (a method's object, the arguments of
-    ``functools.partial``); arguments and values are sent at every call. Raises an error of ``pickle`` for a function
-    that cannot be sent.
+    ``functools.partial``); arguments and values are sent at every call. ``by_value`` also sends what the program's main
+    module defines, which workers then do not import. Raises an error of ``pickle`` for a function that cannot be sent.
     """
-    sent = pickle.dumps(function)
-    return Pool(lambda: ProcessWorker(sent, threads), size)
+    sent = sent_by_value(function) if by_value else pickle.dumps(function)
+    return Pool(lambda: ProcessWorker(sent, threads, by_value=by_value), size)
 
 
 def ray_pool(function: Callable[..., Any], size: int | None, threads: int, tasks: int) -> Pool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal
+from typing import Annotated, Any, Generic, Literal, Protocol
 
 import typer
 
@@ -99,7 +99,11 @@ def run_study(
         for note in study.notes():
             screen(mute=options.mode != Mode.NORMAL).print(f"note: {note}", soft_wrap=True, markup=False)
         folder = open_folder(target, options.overwrite, kind.files, options.resume)
-        run = Run(study, folder, _begin(kind.name, study, file, folder, options.resume))
+        left = _begin(kind.name, study, file, folder, options.resume)
+        try:
+            run = Run(study, folder, left)
+        except InputError as error:
+            raise InputError(f"{folder.path / ROWS}: {error}") from None
         run.finish(file.config, options.mode)
         rows = run.in_order()
         _report(study, folder, rows, options.mode)
@@ -129,18 +133,28 @@ def _begin(
     return {}
 
 
+class Store(Protocol):
+    """What keeps the rows of a run and their files: a :class:`Folder`, for one."""
+
+    def write_all(self, files: Mapping[str, bytes], /) -> None:
+        """Keeps files, contents by their names."""
+
+    def append(self, row: Any, /) -> None:
+        """Keeps a row, whose files are there already."""
+
+
 class Run(Generic[Config, AnyTask, AnyRow]):
     """The rows of a study, those that are there and those that a pool is to compute."""
 
     def __init__(
-        self, study: Study[Config, AnyTask, AnyRow], folder: Folder, rows: Mapping[Key, AnyRow] | None = None
+        self, study: Study[Config, AnyTask, AnyRow], store: Store, rows: Mapping[Key, AnyRow] | None = None
     ) -> None:
         """``rows``: those of the run that is resumed. Raises :class:`InputError` for a row that is no task's."""
-        self.study, self.folder, self.rows = study, folder, dict(rows or {})
+        self.study, self.store, self.rows = study, store, dict(rows or {})
         self._tasks = {task.key: task for task in study.tasks()}
         for key in self.rows:
             if key not in self._tasks:
-                raise InputError(f"{folder.path / ROWS}: has a row of another run ({' '.join(map(str, key))})")
+                raise InputError(f"has a row of another run ({' '.join(map(str, key))})")
         self._schedule = Schedule(task for key, task in self._tasks.items() if key not in self.rows)
         for key, row in self.rows.items():
             self._schedule.finished(self._tasks[key], row.seconds)
@@ -171,13 +185,16 @@ class Run(Generic[Config, AnyTask, AnyRow]):
                 for row in self.compute(pool):
                     watch(row, self.study.line(row))
 
-    def pool(self, config: RunKeys) -> Pool:
-        """Workers that compute the study's rows, as many as fit the machine, or as the configuration says."""
+    def pool(self, config: RunKeys, by_value: bool = False) -> Pool:
+        """Workers that compute the study's rows, as many as fit the machine, or as the configuration says.
+
+        ``by_value``: as in :func:`~kreludomain.run.engine.pool.local_pool`.
+        """
         if config.cluster == "ray":
             return ray_pool(self.study.compute, config.workers, config.threads or 1, self.missing)
         cores, free_mb = machine.cores(), machine.free_mb()
         share = machine.share(self.size, config.workers, config.threads, config.memory_mb, cores, free_mb)
-        return local_pool(self.study.compute, max(1, min(share.workers, self.missing)), share.threads)
+        return local_pool(self.study.compute, max(1, min(share.workers, self.missing)), share.threads, by_value)
 
     def seconds_left(self, workers: int) -> float | None:
         """How long it will take, roughly; ``None`` while there is nothing to judge by."""
@@ -185,7 +202,7 @@ class Run(Generic[Config, AnyTask, AnyRow]):
         return None if seconds is None else seconds / workers
 
     def compute(self, pool: Pool) -> Iterator[AnyRow]:
-        """The rows as they are finished; each is in the folder, and its files before it."""
+        """The rows as they are finished; each is in the store, and its files before it."""
         running: dict[Future[Success | Failure], AnyTask] = {}
         while True:
             while len(running) < pool.size and (task := self._schedule.next()) is not None:
@@ -197,15 +214,15 @@ class Run(Generic[Config, AnyTask, AnyRow]):
                 yield self._kept(running.pop(future), future.result())
 
     def _kept(self, task: AnyTask, answer: Success | Failure) -> AnyRow:
-        """Writes a row into the folder. One row's failure, whatever it is, does not take the others with it."""
+        """Writes a row into the store. One row's failure, whatever it is, does not take the others with it."""
         if isinstance(answer, Failure):
             LOG.warning("%s: %s", task.text, answer.reason)
             computed = Computed(self.study.failed(task, answer))
         else:
             computed = answer.value
-        self.folder.write_all(computed.files)
+        self.store.write_all(computed.files)
         row = computed.row
-        self.folder.append(row)  # type: ignore[arg-type]  # rows are dataclasses
+        self.store.append(row)
         self.rows[task.key] = row
         self._schedule.finished(task, answer.seconds)
         LOG.info("%s: %s after %.3g s (%s)", task.text, row.outcome, row.seconds, row.reason)

@@ -23,8 +23,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import cloudpickle
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -84,20 +86,23 @@ class ProcessWorker:
 
     ``threads``: how many torch and BLAS may use. The process starts at once, but nothing waits for it before the first
     call. It ends with the process that made it, however that one ends. ``forked``: it is a fork of this process where
-    that can be had, which takes no time, but is safe only in a process that has computed nothing yet.
+    that can be had, which takes no time, but is safe only in a process that has computed nothing yet. ``by_value``: the
+    process does not import the program's main module, and whatever that module defines is sent by value (see
+    :func:`sent_by_value`).
     """
 
-    def __init__(self, function: bytes, threads: int = 1, forked: bool = False) -> None:
+    def __init__(self, function: bytes, threads: int = 1, forked: bool = False, by_value: bool = False) -> None:
         context = multiprocessing.get_context("fork") if forked and sys.platform == "linux" else _context()
         pipe: tuple[Connection, Connection] = context.Pipe()
         self._connection, theirs = pipe
         self._process = context.Process(target=_serve, args=(theirs, function, threads), daemon=True)
         try:
-            with _without_interrupts():
+            with _without_interrupts(), _without_main() if by_value else contextlib.nullcontext():
                 self._process.start()
         except EOFError:
             raise ChildProcessError("a worker process cannot start: the server that forks it has ended") from None
         theirs.close()
+        self._dumps = sent_by_value if by_value else pickle.dumps
         self._ready = False
         self.usable = True
 
@@ -107,7 +112,7 @@ class ProcessWorker:
             self._await_start()
         start = time.monotonic()
         try:
-            self._connection.send_bytes(pickle.dumps((arguments, limits)))
+            self._connection.send_bytes(self._dumps((arguments, limits)))
             if not self._connection.poll(limits.seconds):
                 self.kill()
                 reason = f"did not stop by itself, its process was killed after {limits.seconds:g} s"
@@ -145,16 +150,42 @@ class ProcessWorker:
         return f"ended with exit code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
 
 
-def warm_up(*modules: str) -> None:
+def sent_by_value(value: Any) -> bytes:
+    """``value`` pickled such that ``pickle.loads`` needs nothing of the program's main module.
+
+    A script or a notebook whose class or lambda is sent this way need not be imported by the process that gets it. So a
+    script needs no ``if __name__ == "__main__"`` to keep workers from running it once more.
+    """
+    sent: bytes = cloudpickle.dumps(value)
+    return sent
+
+
+#: Held while the main module is out of sight.
+_MAIN = threading.Lock()
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes started here do not import the program's main module: multiprocessing finds it in ``sys.modules``."""
+    with _MAIN:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
+
+
+def warm_up(*modules: str, by_value: bool = False) -> None:
     """Lets the first worker's start begin now, beside whatever else is to be done before it is needed.
 
-    ``modules``: more that all workers have imported when they start.
+    ``modules``: more that all workers have imported when they start. ``by_value``: as of :class:`ProcessWorker`.
     """
     _context(*modules)
     if sys.platform == "linux":
         from multiprocessing import forkserver
 
-        with _without_interrupts():
+        with _without_interrupts(), _without_main() if by_value else contextlib.nullcontext():
             forkserver.ensure_running()
 
 

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from kreludomain.attack import can_be_confirmed
+from kreludomain.attack import can_be_confirmed, confirmed
 from kreludomain.attack.nearest import Counterexample, NearestSearch
 from kreludomain.domain import DeepPoly, Query
 from kreludomain.verify.certify import Verdict
-from kreludomain.verify.radius.bisection import CALL_SHARE, Bisection, next_epsilon
-from kreludomain.verify.radius.problem import RadiusProblem, farthest, linearised_radius
+from kreludomain.verify.radii.bisection import CALL_SHARE, Bisection, next_epsilon
+from kreludomain.verify.radii.problem import RadiusProblem, farthest, linearised_radius
 
 #: Of the time that is left: the most that one search for counterexamples takes.
 _ATTACK_SHARE = 0.05
@@ -28,19 +29,26 @@ _ATTACK_SHARE = 0.05
 _ATTACKS, _ATTACK_TOLERANCE = 5, 0.03
 #: By what factor an epsilon is above the one that was proved before, while all are.
 _STEP = 1.12
+#: The quick method is given up as a guide below this share of the epsilon that it begins with.
+_LEAST_GUIDE = 1e-3
 
 
 @dataclass(eq=False)
 class RadiusSearch:
-    """The bracket of a problem's radius, and the steps that narrow it; sound after each of them."""
+    """The bracket of a problem's radius, and the steps that narrow it; sound after each of them.
+
+    Epsilons are asked about up to ``largest``. ``refuted``: an epsilon that is known to have a counterexample.
+    """
 
     problem: RadiusProblem
     largest: float
     tolerance: float
-    proofs: Bisection = field(init=False)
+    refuted: float = math.inf
     nearest: Counterexample | None = None
+    fails: bool = False
     missed: float = 0.0
     attacks: int = 0
+    proofs: Bisection = field(init=False)
 
     def __post_init__(self) -> None:
         self.proofs = Bisection(self.problem, self.problem.method)
@@ -52,62 +60,60 @@ class RadiusSearch:
 
     @property
     def attacked(self) -> float:
-        return math.inf if self.nearest is None else self.nearest.epsilon
+        """The smallest epsilon with a counterexample, so far."""
+        return self.refuted if self.nearest is None else min(self.refuted, self.nearest.epsilon)
 
     def look(self) -> bool:
         """Looks at the smallest region. Returns whether there is anything to search for: the claim holds there."""
         problem, region = self.problem, self.problem.region(0.0)
         with torch.no_grad():
             margins = problem.claim.margins(problem.network(region.center))
-        if not bool(problem.claim.holds(margins).all()):
-            self.nearest = Counterexample(region.rounded(region.center, problem.runtime.dtype), 0.0)
-            return False
-        if bool((region.lower == region.upper).all()):
+        self.fails = not bool(problem.claim.holds(margins).all())
+        if self.fails:
+            query = Query(problem.network, region, problem.claim, strict=problem.strict)
+            point = confirmed(region.center, query, problem.runtime)
+            self.nearest = None if point is None else Counterexample(point, 0.0)
+        elif bool((region.lower == region.upper).all()):
             self.proofs.margins[0.0] = float(problem.claim.clause_margins(margins).min())
-        return True
+        return not self.fails
 
-    def decide(self, epsilons: Sequence[float]) -> None:
-        """Decides the claim at each of ascending ``epsilons``, as few of them by a call as there can be."""
-        while (left := [e for e in epsilons if max(self.certified, self.missed) < e < self.attacked]) and self._goes_on:
+    def refute_at(self, epsilons: Sequence[float]) -> None:
+        """Looks for counterexamples at ascending ``epsilons``; what one of them answers is not asked about."""
+        while (left := [e for e in epsilons if self.missed < e < self.attacked]) and self._goes_on:
             middle = left[len(left) // 2]
             if not self._attacked_at(middle):
                 self.missed = middle
-        while left := [e for e in epsilons if self.certified < e < min(self.proofs.unproved, self.attacked)]:
-            if not self._goes_on:
+
+    def refute(self) -> None:
+        """Looks for counterexamples: in larger regions until there is one, then in smaller ones until there is none."""
+        epsilon = min(1.25 * self._first, self.largest)
+        for _ in range(2 * _ATTACKS):
+            if self.problem.attack is None or self.nearest is not None or not self._goes_on:
                 break
+            if epsilon > self.missed and not self._attacked_at(epsilon):
+                self.missed = epsilon
+            if self.missed >= self.largest:
+                return
+            epsilon = min(2 * epsilon, self.largest)
+        for _ in range(_ATTACKS):
+            gap = self.attacked - self.missed
+            if self.nearest is None or not self._goes_on or gap <= _ATTACK_TOLERANCE * self.attacked:
+                return
+            epsilon = max(self.attacked - gap / 2, 0.9 * self.attacked)
+            if not self._attacked_at(epsilon):
+                self.missed = epsilon
+
+    def prove_at(self, epsilons: Sequence[float]) -> None:
+        """Decides the claim at each of ascending ``epsilons`` by as few calls as there can be."""
+        while (left := [e for e in epsilons if self.certified < e < self._high]) and self._goes_on:
             self._attempt(left[len(left) // 2])
 
     def bisect(self) -> None:
         """Narrows the bracket to the tolerance, or until time is up."""
-        first = min(self.largest, linearised_radius(self.problem))
-        self.largest = min(self.largest, farthest(self.problem, first))
-        start = self._guided(first)
-        self._attack_from(max(first, start))
+        self.largest = min(self.largest, farthest(self.problem, self._first))
+        start = self._guided() if self.certified == 0 and not self.is_narrow else self._first
         while self._has_time and not self.is_narrow:
             self._attempt(self._next(start))
-
-    def reason(self, epsilons: Sequence[float], bisect: bool) -> str:
-        """Why the search ended, apart from its time limit."""
-        if self.attacked == 0:
-            return "the claim fails in the smallest region already"
-        if bisect and self.certified >= self.largest:
-            return f"verified at the largest epsilon, {self.largest:.6g}"
-        if bisect:
-            return (
-                f"narrowed to the tolerance of {self.tolerance:g}"
-                if self.is_narrow
-                else "not narrowed to the tolerance"
-            )
-        left = sum(self.certified < epsilon < self.attacked for epsilon in epsilons)
-        return f"{left} of {len(epsilons)} epsilons not decided" if left else f"{len(epsilons)} epsilons decided"
-
-    @property
-    def was_late(self) -> bool:
-        """Whether with more time there might have been more."""
-        late = any(
-            t.verdict == Verdict.TIMEOUT and self.certified < t.epsilon < self.attacked for t in self.proofs.trials
-        )
-        return late or self.problem.deadline.passed or not self._has_time
 
     @property
     def is_narrow(self) -> bool:
@@ -118,8 +124,18 @@ class RadiusSearch:
         )
 
     @property
+    def was_late(self) -> bool:
+        """Whether with more time there might have been more."""
+        late = [t.epsilon for t in self.proofs.trials if t.verdict == Verdict.TIMEOUT]
+        return not self._has_time or any(self.certified < epsilon < self.attacked for epsilon in late)
+
+    @property
     def _high(self) -> float:
         return min(self.proofs.unproved, self.attacked)
+
+    @cached_property
+    def _first(self) -> float:
+        return min(self.largest, linearised_radius(self.problem))
 
     @property
     def _goes_on(self) -> bool:
@@ -138,44 +154,25 @@ class RadiusSearch:
             self._found(point[None], epsilon)
 
     def _next(self, start: float) -> float:
-        low, high = self.certified, self._high
-        if math.isfinite(high) and (self.proofs.is_quick or math.isfinite(self.proofs.unproved)) and low > 0:
-            return next_epsilon(self.proofs.margins, low, high, self.tolerance)
+        """The epsilon of the next call, between what is proved and what is not."""
+        low, high, margins = self.certified, self._high, self.proofs.margins
         if low == 0:
-            return (
-                min(start, self.largest)
-                if start < high
-                else next_epsilon(self.proofs.margins, low, high, self.tolerance)
-            )
+            return min(start, self.largest) if start < high else next_epsilon(margins, low, high, self.tolerance)
+        if math.isfinite(self.proofs.unproved) or (math.isfinite(high) and self.proofs.is_quick):
+            return next_epsilon(margins, low, high, self.tolerance)
         # Upwards in short steps at first: a proof that fails takes far longer than one that does not.
         factor: float = _STEP ** (2 ** max(0, len(self.proofs.trials) - 3))
         return min(factor * low, (low + high) / 2, self.largest)
 
-    def _guided(self, first: float) -> float:
-        """Where to begin: what a quick method certifies, beginning at ``first``, if the method is not one itself."""
+    def _guided(self) -> float:
+        """Where to begin: what a quick method certifies, if the method is not one itself."""
         if self.proofs.is_quick:
-            return first
-        guide = RadiusSearch(self.problem, self.largest, 2 * self.tolerance)
-        guide.proofs = Bisection(self.problem, DeepPoly(), margins=dict(self.proofs.margins))
-        while guide._goes_on and not guide.is_narrow and guide._high > 1e-3 * first:
-            guide._attempt(guide._next(first))
-        return guide.certified or first
-
-    def _attack_from(self, epsilon: float) -> None:
-        """Looks for counterexamples: in larger regions until there is one, then in smaller ones until there is none."""
-        while self.nearest is None and self._goes_on and self.attacks < 2 * _ATTACKS and self.problem.attack:
-            if not self._attacked_at(min(1.25 * epsilon, self.largest)):
-                self.missed = max(self.missed, min(1.25 * epsilon, self.largest))
-                if self.missed >= self.largest:
-                    return
-            epsilon *= 2
-        for _ in range(_ATTACKS):
-            below = max(self.missed, self.certified)
-            if self.nearest is None or not self._goes_on or self.attacked - below <= _ATTACK_TOLERANCE * self.attacked:
-                return
-            epsilon = max((below + self.attacked) / 2, 0.9 * self.attacked)
-            if not self._attacked_at(epsilon):
-                self.missed = epsilon
+            return self._first
+        guide = RadiusSearch(replace(self.problem, method=DeepPoly()), self.largest, 2 * self.tolerance, self._high)
+        guide.proofs.margins.update(self.proofs.margins)
+        while guide._goes_on and not guide.is_narrow and guide._high > _LEAST_GUIDE * self._first:
+            guide._attempt(guide._next(self._first))
+        return guide.certified or self._first
 
     def _attacked_at(self, epsilon: float) -> bool:
         problem = self.problem

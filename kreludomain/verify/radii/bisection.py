@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kreludomain.domain import DeepPoly, Interval, LayerBounds, Method, Zonotope
 from kreludomain.verify.certify import Verdict, certify
-from kreludomain.verify.radius.problem import RadiusProblem
+from kreludomain.verify.radii.problem import RadiusProblem
 
 #: Methods whose best margins cost no more than the first positive ones, and which need no guide.
 _QUICK = (Interval, Zonotope, DeepPoly)

@@ -21,7 +21,7 @@ from torch import Tensor
 from kreludomain.attack import Attack
 from kreludomain.attack.nearest import RegionFamily
 from kreludomain.deadline import Deadline
-from kreludomain.domain import Method
+from kreludomain.domain import Interval, Method
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
 from kreludomain.property import Claim, Monotonicity, Normalisation, Region, Robust, ball
@@ -29,9 +29,9 @@ from kreludomain.property.around import Numbers, number, numbers
 from kreludomain.property.questions import Question
 from kreludomain.verify.certify import Verdict, chosen_attack
 from kreludomain.verify.methods import make_method
-from kreludomain.verify.radius.bisection import Trial
-from kreludomain.verify.radius.problem import RadiusProblem
-from kreludomain.verify.radius.search import RadiusSearch
+from kreludomain.verify.radii.bisection import Trial
+from kreludomain.verify.radii.problem import RadiusProblem
+from kreludomain.verify.radii.search import RadiusSearch
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ def radius(
     network: Network,
     around: Numbers | RegionFamily,
     claim: Claim | Question | int,
-    method: str | Method = "krelu",
+    method: str | Method | None = "krelu",
     *,
     norm: str | float = "inf",
     clip: tuple[Numbers, Numbers] | None = None,
@@ -79,8 +79,9 @@ def radius(
     largest: float | str | None = None,
     tolerance: float = 0.01,
     epsilons: Sequence[float | str] = (),
-    bisect: bool | None = None,
+    bisect: bool = True,
     attack: bool | Attack = True,
+    attacked: float | None = None,
     timeout_s: float | None = None,
     strict: bool = False,
     runtime: Runtime | None = None,
@@ -92,33 +93,40 @@ def radius(
     ``ball(around, epsilon * scale, norm, clip, ...)``: ``scale``, a number or one an entry, says what an epsilon of 1
     is, and the rest is as in :func:`ball`. Or it is a function that returns the region of any epsilon from 0 up, each
     within those of larger ones. ``claim`` is a claim, a question that needs no target, or the label that is to stay.
-    ``method`` and ``options`` are as in :func:`certify`.
+    ``method`` and ``options`` are as in :func:`certify`; without a method, only counterexamples are looked for.
 
-    The search ends where ``certified`` is within the relative ``tolerance`` of an epsilon that the method does not
-    prove or that has a counterexample, at ``largest``, or when ``timeout_s`` seconds have passed: the bracket is what
-    is known by then. The claim is decided at all of ``epsilons`` first; where there are some, no more is done unless
-    ``bisect`` is true. ``attack``: whether counterexamples are looked for, or the attack that does; ``strict`` as in
-    :func:`certify`. Raises :class:`InputError` for what does not fit the network, numbers out of range, and regions
-    that do not grow.
+    The claim is decided at all of ``epsilons``. Then, unless ``bisect`` is false, the bracket is narrowed until
+    ``certified`` is within the relative ``tolerance`` of an epsilon that has a counterexample or that the method does
+    not prove, or is ``largest``. After ``timeout_s`` seconds the bracket is what is known by then. ``attack``: whether
+    counterexamples are looked for, or the attack that does; ``attacked``: an epsilon that is known to have one, so that
+    none is looked for apart from those that a complete method comes across. ``strict`` as in :func:`certify`.
+
+    Raises :class:`InputError` for what does not fit the network, numbers out of range, and regions that do not grow.
     """
     start, deadline = time.monotonic(), Deadline.after(timeout_s)
     ends = math.inf if largest is None else _positive("largest", largest)
     ordered = sorted({_positive("epsilons", epsilon) for epsilon in epsilons})
     if not 0 < tolerance < 1:
         raise InputError(f"tolerance: {tolerance!r} is not a number between 0 and 1")
-    network, made = network.to(dtype=torch.float64), make_method(method, **options)
+    network, made = network.to(dtype=torch.float64), None if method is None else make_method(method, **options)
     if not callable(around):
         entries = {"norm": norm, "clip": clip, "fixed": fixed, "mask": mask, "normalise": normalise}
         around = partial(_ball, numbers(around), numbers(scale), entries)
-    made_claim, chosen = _claim(claim, network), chosen_attack(attack, made)
-    problem = RadiusProblem(network, around, made_claim, made, chosen, runtime or Runtime(network), deadline, strict)
-    search = RadiusSearch(problem, ends, tolerance)
-    bisect = not ordered if bisect is None else bisect
+    asked, chosen = _claim(claim, network), chosen_attack(attack, made or Interval())
+    problem = RadiusProblem(
+        network, around, asked, made or Interval(), chosen, runtime or Runtime(network), deadline, strict
+    )
+    search = RadiusSearch(problem, ends, tolerance, math.inf if attacked is None else attacked)
     if search.look():
-        search.decide(ordered)
-        if bisect:
-            search.bisect()
-    reason = search.reason(ordered, bisect)
+        if attacked is None:
+            search.refute_at(ordered)
+            if bisect:
+                search.refute()
+        if made is not None:
+            search.prove_at(ordered)
+            if bisect:
+                search.bisect()
+    reason = _reason(search, ordered if made else (), bisect and made is not None)
     return Radius(
         search.certified,
         search.attacked,
@@ -129,6 +137,20 @@ def radius(
         f"time limit of {timeout_s:g} s; {reason}" if search.was_late and timeout_s is not None else reason,
         tuple(dict.fromkeys(search.proofs.notes)),
     )
+
+
+def _reason(search: RadiusSearch, epsilons: Sequence[float], bisect: bool) -> str:
+    """Why a search ended, apart from its time limit."""
+    if search.fails:
+        return "the claim fails in the smallest region already"
+    if bisect and search.certified >= search.largest:
+        return f"verified at the largest epsilon, {search.largest:.6g}"
+    if bisect:
+        return f"{'' if search.is_narrow else 'not '}narrowed to the tolerance of {search.tolerance:g}"
+    left = sum(search.certified < epsilon < search.attacked for epsilon in epsilons)
+    if epsilons:
+        return f"{left} of {len(epsilons)} epsilons not decided" if left else f"{len(epsilons)} epsilons decided"
+    return "no counterexample found" if search.nearest is None else "no nearer counterexample found"
 
 
 def _ball(x: Tensor, scale: Tensor, entries: Mapping[str, Any], epsilon: float) -> Region:

@@ -47,6 +47,10 @@ class ReluRelaxation:
         passed = (coefficients * self.lower_slope[:, None]).addcmul_(negative, self._spread)
         return (passed,), constant
 
+    def losses(self, coefficients: Tensor) -> Tensor:
+        """The most that each neuron's relaxation may cost, about, for coefficients ``(B, m, n)``: ``(B, m, n)``."""
+        return coefficients.abs() * self.intercept.flatten(1)[:, None]
+
     @property
     def _spread(self) -> Tensor:
         return (self.upper_slope - self.lower_slope)[:, None]

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from kreludomain.activations import BackwardRelaxation, Relu, ReluRelaxation
 from kreludomain.domain.backward import back_substitute
+from kreludomain.domain.bounds import Bounds
 from kreludomain.domain.deeppoly import DeepPoly
 from kreludomain.domain.query import Query
 from kreludomain.domain.rounding import Rounding
+from kreludomain.domain.twins import TwinLines, TwinRelaxation, differences
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.property import Objective, Region
@@ -118,12 +120,12 @@ class _ScoredRelaxation:
     A neuron may lose its coefficient times the chord's height at zero.
     """
 
-    relaxation: ReluRelaxation
+    relaxation: ReluRelaxation | TwinRelaxation
     shares: _WidthShares
     losses: Tensor
 
     def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
-        loss = coefficients.flatten(2).abs() * self.relaxation.intercept.flatten(1)[:, None]
+        loss = self.relaxation.losses(coefficients.flatten(2))
         chosen = self.shares.positions[:, None].expand(-1, loss.shape[1], -1)
         self.losses.add_(loss.expand(len(chosen), -1, -1).gather(2, chosen) @ self.shares.parts)
         return self.relaxation.backward(coefficients)
@@ -143,7 +145,7 @@ class BatchedCrown:
     root: RootRelaxation
     signs: Tensor
     finite: Tensor
-    relaxations: Mapping[str, ReluRelaxation]
+    relaxations: Mapping[str, ReluRelaxation | TwinRelaxation]
     shares: Mapping[str, _WidthShares]
 
     def rows(self, objective: Objective) -> LinearForms:
@@ -195,7 +197,7 @@ def batched_crown(
     relaxation over a box that contains all of them.
     """
     width = (region.upper - region.lower).flatten(1)
-    relaxations: dict[str, ReluRelaxation] = {}
+    relaxations: dict[str, ReluRelaxation | TwinRelaxation] = {}
     shares: dict[str, _WidthShares] = {}
     found, finite = [], torch.ones_like(width[:, 0], dtype=torch.bool)
     sizes = [network.size(name) for name in network.pre_activations]
@@ -216,12 +218,32 @@ def batched_crown(
         lower = torch.where(known == 1, 0.0, torch.where(known == -1, -1.0, lower))
         upper = torch.where(known == 1, 1.0, torch.where(known == -1, 0.0, upper))
         found.append(known)
+        shape = (region.batch, *network[name].shape)
+        bounds = Bounds(lower.reshape(shape), upper.reshape(shape))
+        relaxation = _relaxation(network, name, bounds, relaxations, region, root, lower_slope)
         for node in network.activations:
             if node.inputs[0] == name:
-                shape = (region.batch, *node.shape)
-                relaxations[node.name] = Relu().relax(lower.reshape(shape), upper.reshape(shape), lower_slope)
+                relaxations[node.name] = relaxation
                 shares[node.name] = _WidthShares(positions, parts)
     return BatchedCrown(network, region, root, torch.cat([signs[:, :0], *found], dim=1), finite, relaxations, shares)
+
+
+def _relaxation(
+    network: Network,
+    name: str,
+    bounds: Bounds,
+    below: Mapping[str, ReluRelaxation | TwinRelaxation],
+    region: Region,
+    root: RootRelaxation,
+    lower_slope: str,
+) -> ReluRelaxation | TwinRelaxation:
+    """The relaxation of a ReLU over boxes from the bounds of its input, with that of its twins if it has any."""
+    single, pairs = Relu().relax(bounds.lower, bounds.upper, lower_slope), network.twins.get(name)
+    if pairs is None:
+        return single
+    objective = differences(network, name, pairs)
+    low, high = (_forms(network, each, below, region, root).concretise(region) for each in (objective, -objective))
+    return TwinRelaxation(single, TwinLines.of(pairs, Bounds(low, -high), bounds))
 
 
 def _undecided(signs: Tensor) -> Tensor:

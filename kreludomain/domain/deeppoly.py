@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
-from kreludomain.activations import LOWER_SLOPES, BackwardRelaxation
+from kreludomain.activations import LOWER_SLOPES, BackwardRelaxation, ReluRelaxation
 from kreludomain.deadline import Deadline
 from kreludomain.domain.abstraction import Abstraction, LowerBounds, intersect
 from kreludomain.domain.backward import back_substitute
@@ -25,9 +25,10 @@ from kreludomain.domain.relaxation import (
     refinable_neurons,
 )
 from kreludomain.domain.rounding import Rounding
+from kreludomain.domain.twins import TwinLines, TwinRelaxation, differences
 from kreludomain.errors import InputError
-from kreludomain.network import Network
-from kreludomain.network.operators import Activation, AffineOperator, Input, PairMaximum
+from kreludomain.network import Network, Node
+from kreludomain.network.operators import Activation, AffineOperator, Concat, Input, PairMaximum
 from kreludomain.property import Objective, Region, chunk_rows
 
 
@@ -52,9 +53,16 @@ class BackwardAbstraction(Abstraction):
 
     def neurons(self, node: str, indices: Tensor) -> Bounds:
         """Bounds ``(B, m)`` of neurons by back-substitution to the input alone; ``indices`` ``(m,)``, at least one."""
+        return self._to_input(node, indices, partial(Objective.neurons, self.network, node))
+
+    def differences(self, node: str, pairs: Tensor) -> Bounds:
+        """Bounds ``(B, P)`` of ``x_i - x_j`` for pairs ``(P, 2)``, at least one, of a node's neurons: likewise."""
+        return self._to_input(node, pairs, partial(differences, self.network, node))
+
+    def _to_input(self, node: str, chosen: Tensor, made: Callable[[Tensor], Objective]) -> Bounds:
         parts = []
-        for part in indices.split(self._rows_at_once(node)):
-            objective = Objective.neurons(self.network, node, part).pulled_back(self.network)
+        for part in chosen.split(self._rows_at_once(node)):
+            objective = made(part).pulled_back(self.network)
             parts.append((self._through(objective, self.relaxations), -self._through(-objective, self.relaxations)))
         lower, upper = (torch.cat(side, dim=1) for side in zip(*parts, strict=True))
         return Bounds.computed(lower, upper)
@@ -107,6 +115,9 @@ class DeepPoly(Method):
             if isinstance(node.operator, Activation):
                 pre = bounds[node.inputs[0]]
                 relaxations[node.name] = node.operator.function.relax(pre.lower, pre.upper, self.lower_slope)
+                if not query.deadline.passed:
+                    below = self._abstraction(network, region, bounds, relaxations, norms)
+                    relaxations[node.name] = _with_twins(relaxations[node.name], below, node.inputs[0])
             if isinstance(node.operator, PairMaximum):
                 a, b, relu = node.inputs
                 relaxations[node.name] = maximum_relaxation(bounds[a], bounds[b], bounds[network[relu].inputs[0]])
@@ -114,6 +125,8 @@ class DeepPoly(Method):
             if node.name in wanted and not late and not _interval_is_exact(network, node.name, region):
                 below = self._abstraction(network, region, bounds, relaxations, norms)
                 bounds[node.name] = self._back_substituted(below, node.name)
+            if isinstance(node.operator, Concat):  # what is known of a value is known of what it is made of
+                bounds |= _parts(node.operator, node, bounds)
         return self._abstraction(network, region, bounds, relaxations, norms)
 
     def _abstraction(
@@ -145,6 +158,25 @@ class DeepPoly(Method):
             return bounds
         found = abstraction.neurons(name, indices)
         return bounds.tightened(indices, found.lower, found.upper)
+
+
+def _with_twins(single: BackwardRelaxation, below: BackwardAbstraction, node: str) -> BackwardRelaxation:
+    """The relaxation of the ReLU of a node with that of its twins, if it has any whose signs are not decided."""
+    bounds, pairs = below.bounds[node], below.network.twins.get(node)
+    if pairs is None or not isinstance(single, ReluRelaxation):
+        return single
+    unstable = bounds.unstable.flatten(1).any(0)
+    pairs = pairs[unstable[pairs].all(1)]
+    if not len(pairs):
+        return single
+    return TwinRelaxation(single, TwinLines.of(pairs, below.differences(node, pairs), bounds))
+
+
+def _parts(operator: Concat, node: Node, bounds: Mapping[str, Bounds]) -> dict[str, Bounds]:
+    """The bounds of the values that a node joins, intersected with its own."""
+    own = bounds[node.name]
+    parts = zip(*(operator.transpose(side) for side in (own.lower, own.upper)), strict=True)
+    return {name: bounds[name] & Bounds(*part) for name, part in zip(node.inputs, parts, strict=True)}
 
 
 def _interval_is_exact(network: Network, name: str, region: Region) -> bool:

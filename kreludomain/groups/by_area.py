@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from kreludomain.domain import Abstraction
-from kreludomain.groups.grouping import Grouping, by_size
+from kreludomain.groups.grouping import Grouping, by_size, twins_and_others
 
 
 @dataclass(frozen=True)
 class ByArea(Grouping):
-    """Unstable neurons sorted by the area of their triangle relaxation, and partitioned in this order.
+    """Unstable neurons sorted by the area of their triangle relaxation, and partitioned in this order; twins in pairs.
 
     In each partition the groups are those of :func:`sparse_cover`. Singh et al., "Beyond the single neuron convex
     barrier" (NeurIPS 2019), section 4; Müller et al., "PRIMA" (POPL 2022), section 6.
@@ -25,9 +25,10 @@ class ByArea(Grouping):
     def groups(self, abstraction: Abstraction, node: str) -> Sequence[Tensor]:
         bounds = abstraction.bounds[node][0]
         lower, upper = bounds.lower.flatten(), bounds.upper.flatten()
-        area = torch.where(bounds.kinked.flatten(), -lower * upper / 2, 0.0)
-        order = area.argsort(descending=True, stable=True)[: int(bounds.kinked.sum())]
-        groups: list[Tensor] = []
+        pairs, others = twins_and_others(abstraction, node, self.k)
+        area = torch.where(others, -lower * upper / 2, -1.0)
+        order = area.argsort(descending=True, stable=True)[: int(others.sum())]
+        groups = list(pairs.cpu())
         for partition in order.split(self.partition_size) if len(order) else ():
             cover = sparse_cover(len(partition), self.k, self.overlap)
             groups += [partition.cpu()[torch.tensor(positions, dtype=torch.int64)] for positions in cover]

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from kreludomain.domain import Abstraction
 from kreludomain.groups.by_area import ByArea
-from kreludomain.groups.grouping import Grouping, by_size
+from kreludomain.groups.grouping import Grouping, by_size, twins_and_others
 
 
 @dataclass(frozen=True)
 class ByCorrelation(Grouping):
-    """Groups of correlated neurons, as many as :class:`ByArea` makes with the same options.
+    """Groups of correlated neurons, as many as :class:`ByArea` makes with the same options; twins in pairs.
 
     An octahedron cuts off much of a group's box where its pre-activations are correlated, and nothing where their
     receptive fields do not meet. Correlations are those of ``samples`` points of the region. The score of a pair is its
@@ -29,14 +29,14 @@ class ByCorrelation(Grouping):
     partners: int = 10
 
     def groups(self, abstraction: Abstraction, node: str) -> Sequence[Tensor]:
-        bounds = abstraction.bounds[node][0]
-        unstable = bounds.kinked.flatten().nonzero()[:, 0]
+        pairs, others = twins_and_others(abstraction, node, self.k)
+        unstable = others.nonzero()[:, 0]
         by_area = ByArea(self.k, self.partition_size, self.overlap).groups(abstraction, node)
         if self.k == 1 or len(unstable) < 2:
             return by_area
         scores = self._pair_scores(abstraction, node, unstable)
-        chosen = self._best_groups(scores, count=sum(len(same) for same in by_area))
-        return by_size(unstable.cpu()[torch.tensor(group, dtype=torch.int64)] for group in chosen)
+        chosen = self._best_groups(scores, count=sum(len(same) for same in by_area) - len(pairs))
+        return by_size([*pairs.cpu(), *(unstable.cpu()[torch.tensor(group, dtype=torch.int64)] for group in chosen)])
 
     def _pair_scores(self, abstraction: Abstraction, node: str, unstable: Tensor) -> Tensor:
         """The score of each pair of the ``n`` unstable neurons, ``(n, n)``; -1 on the diagonal."""

@@ -56,6 +56,20 @@ class NoGroups(Grouping):
         return []
 
 
+def twins_and_others(abstraction: Abstraction, node: str, k: int) -> tuple[Tensor, Tensor]:
+    """Twins of a node whose kinks are both within their bounds, pairs ``(P, 2)``, and which other neurons have one.
+
+    The others are a mask ``(n,)``. What a network and its copy differ by rests on pairs of twins: each is a group of
+    its own, in every grouping of groups of two or more.
+    """
+    kinked = abstraction.bounds[node][0].kinked.flatten()
+    pairs = abstraction.network.twins.get(node)
+    if pairs is None or k < 2:
+        return kinked.new_zeros(0, 2, dtype=torch.long), kinked
+    pairs = pairs[kinked[pairs].all(1)]
+    return pairs, kinked.index_fill(0, pairs.flatten(), False)
+
+
 def by_size(groups: Iterable[Tensor]) -> list[Tensor]:
     """Groups ``(k,)`` of mixed sizes as one tensor ``(G, k)`` a size, smallest size first."""
     ordered = sorted(groups, key=len)

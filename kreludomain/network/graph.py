@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,8 +15,9 @@ from kreludomain.errors import InputError
 from kreludomain.network.head import Head
 from kreludomain.network.images import Layout, input_layout
 from kreludomain.network.onnx.model import OnnxModel
-from kreludomain.network.operators import Activation, Input, Operator, Shape
+from kreludomain.network.operators import Activation, Concat, Input, Operator, Shape
 from kreludomain.network.sigmoids import SigmoidEnd, sigmoid_end
+from kreludomain.network.twins import MOST_COMPARED, nearest_twins, random_inputs
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,28 @@ class Network:
                     f"node '{node.name}' ({node.operator.kind}): {purpose} take networks whose activations are ReLUs"
                 )
 
+    @cached_property
+    def twins(self) -> Mapping[str, Tensor]:
+        """Neurons of one pre-activation of ReLUs whose values are nearly the same on random inputs, by its name.
+
+        Disjoint pairs of flat positions, ``(P, 2)``. Only layers most of whose neurons have a twin have an entry, as
+        those of a network and its copy side by side. They are looked for where a layer joins parallel ones, and in
+        networks whose first layer has them.
+        """
+        names = [name for name in self.pre_activations if self.feeds_relu(name)]
+        x = random_inputs(self.input.shape).to(dtype=self.dtype, device=self.device)
+        if not self._has_twins_at_first(names, x):
+            names = [name for name in names if isinstance(self[name].operator, Concat)]
+        values = self.values(x) if names else {}
+        found = {name: nearest_twins(values[name].flatten(1)) for name in names}
+        return {name: pairs for name, pairs in found.items() if len(pairs)}
+
+    def _has_twins_at_first(self, names: Sequence[str], x: Tensor) -> bool:
+        if not names or self.size(names[0]) > MOST_COMPARED:
+            return False
+        first = Network(self.ancestors(names[0]))
+        return len(nearest_twins(first(x).flatten(1))) > 0
+
     def ancestors(self, name: str) -> tuple[Node, ...]:
         """The node and everything its value depends on, in topological order."""
         return self._ancestors(self[name].name)
@@ -166,7 +189,11 @@ class Network:
         return next((t.device for node in self.nodes for t in node.operator.tensors().values()), torch.device("cpu"))
 
     def to(self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Network:
-        """The same network with its weights in another dtype or on another device."""
+        """The same network with its weights in another dtype or on another device; itself where they are so already."""
+        tensors = [t for node in self.nodes for t in node.operator.tensors().values()]
+        same = all(t.dtype == dtype for t in tensors if t.is_floating_point()) or dtype is None
+        if same and (device is None or all(t.device == torch.device(device) for t in tensors)):
+            return self
         moved = (dataclasses.replace(n, operator=n.operator.to(dtype=dtype, device=device)) for n in self.nodes)
         return dataclasses.replace(self, nodes=tuple(moved))
 

@@ -8,6 +8,7 @@ Kingma, Ba, "Adam: a method for stochastic optimization" (ICLR 2015).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -143,9 +144,29 @@ class _AscentState:
         self.constraint_mean = torch.zeros_like(self.constraint)
         self.constraint_square = torch.zeros_like(self.constraint)
         self.momentum_product = 1.0
-        means = [layer.mean(0, keepdim=True).expand_as(layer) for layer in problem.per_activation(size).values()]
-        self.scale = size / 2 + torch.cat(means)
-        self.temperature_scale = size.mean(0).clamp(min=_LEAST_SIZE)
+        self.twin_slots = problem.twin_slots
+        self.scale = self._step_scale(reference.at_stake)
+        if len(self.twin_slots):
+            second = self.twin_slots[:, 1]
+            self.scale[second] = self._step_scale(size)[second]
+        self.temperature_scale = reference.at_stake.mean(0).clamp(min=_LEAST_SIZE)
+
+    def _step_scale(self, size: Tensor) -> Tensor:
+        means = [layer.mean(0, keepdim=True).expand_as(layer) for layer in self.problem.per_activation(size).values()]
+        return size / 2 + torch.cat(means)
+
+    def _turned(self, slots: Tensor) -> Tensor:
+        """Values ``(2, S, m)`` of slots, for twins turned into their sum and their difference; and back again.
+
+        The sum of twins' slopes costs as much as their bounds are wide, the difference only what their difference is
+        wide: steps are made in these directions, each in its own units.
+        """
+        if not len(self.twin_slots):
+            return slots
+        turned, (first, second) = slots.clone(), self.twin_slots.T
+        turned[:, first] = (slots[:, first] + slots[:, second]) / math.sqrt(2)
+        turned[:, second] = (slots[:, first] - slots[:, second]) / math.sqrt(2)
+        return turned
 
     def step(self, number: int) -> Tensor:
         """Makes a step; returns the values ``(m,)`` from before it."""
@@ -159,6 +180,7 @@ class _AscentState:
             temperature * self.temperature_scale,
             self.split_penalty,
         )
+        gradient = self._turned(gradient)
         self.momentum_product *= momentum
         for point, scale, found, mean, square in (
             (self.variables, self.scale, gradient, self.mean, self.square),
@@ -167,7 +189,11 @@ class _AscentState:
             mean.lerp_(found, 1 - momentum)
             square.mul_(decay).addcmul_(found, found, value=1 - decay)
             spread = (square / (1 - decay ** (number + 1))).sqrt_().add_(1e-8)
-            point.addcmul_(mean / spread, scale, value=step_size / (1 - self.momentum_product))
+            direction, size = mean / spread, step_size / (1 - self.momentum_product)
+            if point is self.variables and len(self.twin_slots):
+                point.add_(self._turned(direction.mul_(scale)), alpha=size)
+            else:
+                point.addcmul_(direction, scale, value=size)
         self.constraint.clamp_(min=0)
         return value
 

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from kreludomain.activations import ActivationFunction, Relu
 from kreludomain.domain import Bounds
+from kreludomain.domain.twins import TwinLines
 from kreludomain.groups import JointRelaxation, lifted
 
 #: Products of multipliers and vertices that are worked on at once, in MiB: as much as a core's cache holds.
@@ -89,7 +90,8 @@ class GroupedActivation:
 
     ``scale``: the unit of a neuron's multipliers and vertices. ``equal_share``: one over the number of groups that hold
     a neuron (0: none does). The slopes and intercepts are DeepPoly's lines: multipliers start there, and they stand for
-    neurons in no group.
+    neurons in no group. ``twins``: the lines below and above the differences of neurons that are a group of two and in
+    no other, from which multipliers of what both share start; ``None`` where there are no such groups.
     """
 
     blocks: tuple[Block, ...]
@@ -99,6 +101,36 @@ class GroupedActivation:
     upper_slope: Tensor
     upper_intercept: Tensor
     lower_intercept: Tensor
+    twins: TwinLines | None = None
+
+    def reference_slope(self, coefficients: Tensor) -> Tensor:
+        """The slopes ``(n, m)`` for a unit of coefficient that multipliers start from, for coefficients ``(n, m)``."""
+        slope = torch.where(coefficients >= 0, self.lower_slope[:, None], self.upper_slope[:, None])
+        if self.twins is None:
+            return slope
+        shared = self.twins.shared(coefficients.T[None])
+        own, of_pairs = self.twins.placed(shared, self.size)[0].T, self.twins.slope(shared)
+        part = torch.where(coefficients != 0, own / coefficients, 0.0)
+        twin_slope = self.twins.placed(of_pairs, self.size)[0].T
+        return slope.lerp(twin_slope.abs(), part)
+
+    def at_stake(self, coefficients: Tensor) -> Tensor:
+        """How much of an objective's value each neuron's relaxation may cost, about, for coefficients ``(n, m)``: times
+        half the width of its bounds, or of twins' difference where they share a coefficient; ``(n, m)``."""
+        size = coefficients.abs() * self.scale[:, None]
+        if self.twins is None:
+            return size
+        shared = self.twins.shared(coefficients.T[None]).abs()
+        small = self.twins.placed(shared * self.twins.half_width[:, None], self.size)[0].T.abs()
+        return size - self.twins.placed(shared, self.size)[0].T.abs() * self.scale[:, None] + small
+
+    @cached_property
+    def twin_slots(self) -> Tensor:
+        """The slots of twins, pairs ``(P, 2)``."""
+        slot = torch.full_like(self.scale, -1, dtype=torch.long)
+        slot[self.neuron] = torch.arange(self.slots, device=slot.device)
+        pairs = slot.new_zeros(0, 2) if self.twins is None else slot[self.twins.pairs[self.twins.used[0] > 0]]
+        return pairs[(pairs >= 0).all(1)]
 
     @property
     def size(self) -> int:
@@ -166,8 +198,9 @@ class GroupedActivation:
         blocks = tuple(
             Block(b.groups.to(device), b.table.to(device, dtype), b.sides.to(device, dtype)) for b in self.blocks
         )
-        names = [f.name for f in dataclasses.fields(self) if f.name != "blocks"]
-        return GroupedActivation(blocks, **{name: getattr(self, name).to(device, dtype) for name in names})
+        moved = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in ("blocks", "twins")}
+        twins = None if self.twins is None else self.twins.to(device, dtype)
+        return GroupedActivation(blocks, **{name: v.to(device, dtype) for name, v in moved.items()}, twins=twins)
 
     def restricted(self, neurons: Tensor) -> tuple[GroupedActivation, Tensor]:
         """The relaxation with only the groups that hold one of the ``neurons``, a mask ``(n,)``, and the positions of
@@ -240,7 +273,24 @@ def grouped_relu(bounds: Bounds, joint: Sequence[JointRelaxation]) -> GroupedAct
         upper_slope=lines.upper_slope[0],
         upper_intercept=lines.intercept[0],
         lower_intercept=torch.zeros_like(scale),
+        twins=_twin_lines(bounds, joint),
     )
+
+
+def _twin_lines(bounds: Bounds, joint: Sequence[JointRelaxation]) -> TwinLines | None:
+    """The lines of the pairs that are groups of their own: whose neurons are in no other group."""
+    count = torch.zeros(bounds.lower.numel(), dtype=torch.long)
+    for same_size in joint:
+        count += torch.bincount(same_size.groups.cpu().flatten(), minlength=len(count))
+    for pairs in (same_size for same_size in joint if same_size.groups.shape[1] == 2):
+        alone = (count[pairs.groups.cpu()] == 1).all(1)
+        if bool(alone.any()):
+            device, octahedra = bounds.lower.device, pairs.octahedra  # the last direction of two is (1, -1)
+            low, high = (
+                side[alone.to(side.device), -1].to(device)[None] for side in (octahedra.lower, octahedra.upper)
+            )
+            return TwinLines.of(pairs.groups[alone].to(device), Bounds(low, high), bounds)
+    return None
 
 
 def _by_vertex_count(joint: JointRelaxation) -> Iterator[tuple[Tensor, Tensor]]:

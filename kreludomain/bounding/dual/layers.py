@@ -102,8 +102,8 @@ class _Layers:
                 base = self._with_bounds(base, node, _intersected(base.bounds[node], unstable, bounds))
                 if self._is_proved(base):
                     break
-                if self.options.octahedron_steps:
-                    directions = self._dual(base, joint, self.options.octahedron_steps)
+                if self.options.octahedron_steps or node in base.network.twins:  # of twins, differences are all
+                    directions = self._dual(base, joint, self.options.octahedron_steps or self.options.inner_steps)
                 else:
                     directions = CombinedMultipliers.of(
                         base, dual, node, unstable, multipliers, self.output_constraints

@@ -77,6 +77,15 @@ class DualProblem:
             first += relaxation.slots
         return DualProblem(self.network, self.region, relaxations, self.rounding), torch.cat(kept)
 
+    @property
+    def twin_slots(self) -> Tensor:
+        """The slots of twins that are groups of their own, pairs ``(P, 2)``."""
+        parts, first = [torch.zeros(0, 2, dtype=torch.long, device=self.region.lower.device)], 0
+        for relaxation in self.relaxations.values():
+            parts.append(relaxation.twin_slots + first)
+            first += relaxation.slots
+        return torch.cat(parts)
+
     def per_activation(self, slots: Tensor, dim: int = 0) -> dict[str, Tensor]:
         """A tensor over all slots along ``dim`` as one for each activation; views, not copies."""
         sizes = [relaxation.slots for relaxation in self.relaxations.values()]
@@ -140,8 +149,8 @@ class DualProblem:
         noting = {name: _ReferenceRelaxation(relaxation) for name, relaxation in self.relaxations.items()}
         back_substitute(self.network, objective, noting, self.region, None, self._constraint_sum(constraint))
         none = objective.constant.new_zeros(0, objective.count)
-        slope, size = (torch.cat([none, *(getattr(r, n) for r in noting.values())]) for n in ("slope", "size"))
-        return Reference(slope, size)
+        names = ("slope", "size", "at_stake")
+        return Reference(*(torch.cat([none, *(getattr(r, n) for r in noting.values())]) for n in names))
 
     def value_and_gradients(
         self,
@@ -207,11 +216,13 @@ class DualProblem:
 class Reference:
     """The point that an ascent starts from. ``slope`` ``(S, m)``: each slot's slope for a unit of coefficient.
 
-    ``size`` ``(S, m)``: its equal share of the coefficient's magnitude, in units of the objective's value.
+    ``size`` ``(S, m)``: its equal share of the coefficient's magnitude, in units of the objective's value. ``at_stake``
+    ``(S, m)`` is the same but for twins, which cost no more than their difference does.
     """
 
     slope: Tensor
     size: Tensor
+    at_stake: Tensor
 
 
 class _ReferenceRelaxation:
@@ -223,9 +234,10 @@ class _ReferenceRelaxation:
     def backward(self, coefficients: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
         r = self.relaxation
         above = coefficients[0].flatten(1).T
-        slope = torch.where(above >= 0, r.lower_slope[:, None], r.upper_slope[:, None])
+        slope = r.reference_slope(above)
         self.slope = r.gathered(slope)
         self.size = r.gathered(above.abs()) * (r.slot_equal_share * r.slot_scale)
+        self.at_stake = self.size if r.twins is None else r.gathered(r.at_stake(above)) * r.slot_equal_share
         return ((slope * above).T.reshape(coefficients.shape),), above.new_zeros(1, above.shape[1])
 
 

@@ -34,6 +34,7 @@ from kreludomain.network.onnx.precision import of_one_type
 from kreludomain.network.onnx.sklearn import in_standard_operators
 from kreludomain.network.onnxruntime import check_against_runtime
 from kreludomain.network.operators import Input, Operator, Shape
+from kreludomain.network.parallel import joined_branches
 
 #: The exceptions that arithmetic on a contradictory file raises; all of them become one line that names the node.
 _MALFORMED = (InputError, ArithmeticError, IndexError, KeyError, MemoryError, RuntimeError, TypeError, ValueError)
@@ -176,7 +177,8 @@ class _Reader:
             raise InputError(f"output '{ending.value}' does not depend on the input")
         if ending.value in self.conditions:
             raise InputError(f"output '{ending.value}' is a condition on the input, which jumps where it changes")
-        return Network(trim(self.nodes_by_name.values(), self.computed_by[ending.value]), given, self._head(ending))
+        nodes = trim(self.nodes_by_name.values(), self.computed_by[ending.value])
+        return joined_branches(Network(nodes, given, self._head(ending)))
 
     def _take_constants(self) -> None:
         """Initializers, wherever their values are."""

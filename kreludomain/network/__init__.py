@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kreludomain.network.difference import difference
 from kreludomain.network.graph import Network, Node
 from kreludomain.network.head import Head
 from kreludomain.network.joined import with_input
@@ -18,6 +19,7 @@ __all__ = [
     "Node",
     "Runtime",
     "check_against_runtime",
+    "difference",
     "from_torch",
     "load",
     "parse_onnx",

@@ -44,7 +44,8 @@ class Network:
     """Nodes in topological order: the first is the :class:`Input`, the last is the output.
 
     ``model`` is the ONNX model the network was read from, if any; counterexamples are replayed on it. ``head`` is what
-    the model has after the network's output, if it was read up to its logits.
+    the model has after the network's output, if it was read up to its logits. ``terms`` are the two networks that it is
+    the difference of, if it is one: counterexamples are replayed on the models of both.
 
     Raises :class:`InputError` that names the node when a weight is not finite, or inputs do not fit an operator.
     """
@@ -52,6 +53,7 @@ class Network:
     nodes: tuple[Node, ...]
     model: OnnxModel | None = dataclasses.field(default=None, repr=False)
     head: Head | None = None
+    terms: tuple[Network, Network] | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.nodes or not isinstance(self.nodes[0].operator, Input):

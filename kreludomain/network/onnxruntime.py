@@ -30,28 +30,40 @@ class Runtime:
 
     ``dtype`` is the type of the inputs, float32 or float64: in it the file computes, and counterexamples are replayed.
     ``whole``: with what the model has after the logits, if the network is read up to them; ``is_cut``: without.
+
+    Of a difference of two networks, both are run, and their outputs subtracted in float64: which is exact, but for
+    outputs of float64. ``dtype`` is then float32, unless both compute in float64.
     """
 
     dtype: torch.dtype
+    is_cut: bool
 
     def __init__(self, network: Network, whole: bool = False) -> None:
+        self._nodes, self._model, self._others = network.nodes, network.model, dict[Network, Runtime]()
+        self._out_shape = network.output.shape
+        self._terms = tuple(Runtime(term, whole) for term in network.terms or ())
+        if self._terms:
+            float64 = all(term.dtype == torch.float64 for term in self._terms)
+            self.dtype = torch.float64 if float64 else torch.float32
+            self.is_cut = any(term.is_cut for term in self._terms)
+            return
         model = network.model if network.model is not None else OnnxModel(to_onnx(network))
         self.is_cut = bool(model.passed) and not whole
         self._session, self._weights = session(dataclasses.replace(model, passed=()) if whole else model)
-        self._model, self._nodes = network.model, network.nodes
-        self._others: dict[Network, Runtime] = {}
         declared = self._session.get_inputs()[0]
         self.dtype = _TYPES.get(declared.type, torch.float32)
         self._input = declared.name
         self._shape = [size if isinstance(size, int) and size > 0 else 1 for size in declared.shape]
         self._repeats = math.prod(self._shape) // math.prod(network.input.shape)
-        self._out_shape = network.output.shape
 
     def __call__(self, x: Tensor) -> Tensor:
         """Outputs ``(N, *output_shape)`` of inputs ``(N, *input_shape)``, one after the other.
 
         Where the file fixes a batch of several, it is the same input several times.
         """
+        if self._terms:
+            first, second = (term(x.detach().cpu().to(self.dtype)).double() for term in self._terms)
+            return first.reshape(-1, *self._out_shape) - second.reshape(-1, *self._out_shape)
         rows = x.detach().cpu().to(self.dtype).numpy()
         return torch.from_numpy(np.stack([self.batch(np.repeat(row[None], self._repeats, 0))[0] for row in rows]))
 

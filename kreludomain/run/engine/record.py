@@ -76,7 +76,9 @@ class Record:
 
 
 def network_hash(network: Network) -> str:
-    """The hash of a network: of its ONNX model, with the weights in other files."""
+    """The hash of a network: of its ONNX model, with the weights in other files; of a difference, of both terms'."""
+    if network.terms is not None:
+        return hashlib.sha256("".join(map(network_hash, network.terms)).encode()).hexdigest()
     return network.model.digest() if network.model is not None else hashlib.sha256(to_onnx(network)).hexdigest()
 
 

@@ -13,6 +13,8 @@ The whole public API is on this page. A session::
     result.verdict, result.lower_bounds
     found = kd.radius(network, x, claim, clip=(0, 1))            # how far it holds: found.certified, found.attacked
 
+    kd.equivalent(network, other, region, delta=0.01)            # two networks: |f(x) - g(x)| <= 0.01
+
     specification = kd.load_vnnlib("property.vnnlib", network)   # the same from a file
     kd.decide(network, specification, timeout_s=60).verdict      # verified if every property is, falsified if one is
 
@@ -40,11 +42,12 @@ from kreludomain.domain import (
 )
 from kreludomain.errors import InputError
 from kreludomain.groups import ByArea, Grouping, JointRelaxation, joint_hull, octahedra, piece_vertices
-from kreludomain.network import Network, Node, from_torch, load, to_onnx
+from kreludomain.network import Network, Node, difference, from_torch, load, to_onnx
 from kreludomain.programs import Solver
 from kreludomain.property import (
     Between,
     Claim,
+    Equivalent,
     Linear,
     Monotone,
     Monotonicity,
@@ -76,12 +79,14 @@ from kreludomain.verify import (
     Answer,
     Certificate,
     Complete,
+    Equivalence,
     Radius,
     Verdict,
     abstract,
     bounds,
     certify,
     decide,
+    equivalent,
     radius,
 )
 
@@ -102,6 +107,8 @@ __all__ = [
     "Complete",
     "Deadline",
     "DeepPoly",
+    "Equivalence",
+    "Equivalent",
     "Grouping",
     "InputError",
     "InputSplitting",
@@ -147,6 +154,8 @@ __all__ = [
     "certify",
     "claim",
     "decide",
+    "difference",
+    "equivalent",
     "from_torch",
     "joint_hull",
     "load",

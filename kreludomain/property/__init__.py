@@ -10,6 +10,7 @@ from kreludomain.property.objective import Objective, chunk_rows
 from kreludomain.property.questions import (
     QUESTIONS,
     Between,
+    Equivalent,
     Linear,
     Monotone,
     PerLabel,
@@ -31,6 +32,7 @@ __all__ = [
     "Between",
     "Box",
     "Claim",
+    "Equivalent",
     "L1Ball",
     "L2Ball",
     "Linear",

@@ -189,6 +189,34 @@ class Within(Question):
 
 
 @dataclass(frozen=True)
+class Equivalent(Question):
+    """The outputs of two networks differ by at most ``within``: one number, or one an output.
+
+    It is asked of the difference of two networks (:func:`difference`), which the key ``networks`` makes.
+    """
+
+    within: float | tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.within if isinstance(self.within, tuple) else (self.within,), default=-1.0) < 0:
+            raise InputError(f"within: {self.within} is not a number from 0 up, or a list of them")
+
+    def claim(self, network: Network, label: int | None = None, target: Target = None) -> Claim:
+        if network.terms is None:
+            raise InputError("equivalent: is asked of two networks, as in networks: [a.onnx, b.onnx]")
+        return factories.within([0.0] * network.size(network.output.name), self.within)
+
+    def words(self, label: str = "the sample's label", target: str = "the sample's target") -> str:
+        within = self.within if isinstance(self.within, tuple) else (self.within,)
+        return f"the outputs of both networks differ by at most {', '.join(f'{each:g}' for each in within)}"
+
+    def answer(self, network: Network, x: Tensor) -> float:
+        """The largest difference at ``x``."""
+        return float(_outputs(network, x).abs().max())
+
+
+@dataclass(frozen=True)
 class Between(Question):
     """An ``output`` (its position; the only one if not given) is ``above`` a number, ``below`` one, or both."""
 
@@ -321,6 +349,7 @@ QUESTIONS: dict[str, type[Question]] = {
     "targeted": Targeted,
     "within": Within,
     "between": Between,
+    "equivalent": Equivalent,
     "monotone": Monotone,
     "per_label": PerLabel,
 }

@@ -4,6 +4,7 @@ from kreludomain.attack import confirmed, counterexample_text
 from kreludomain.property import predict
 from kreludomain.verify.certify import Certificate, Verdict, abstract, bounds, certify, try_on
 from kreludomain.verify.complete import Complete
+from kreludomain.verify.equivalence import Equivalence, equivalent
 from kreludomain.verify.methods import METHODS, make_method
 from kreludomain.verify.radii import Radius, RegionFamily, radius
 from kreludomain.verify.specification import Answer, decide
@@ -13,6 +14,7 @@ __all__ = [
     "Answer",
     "Certificate",
     "Complete",
+    "Equivalence",
     "Radius",
     "RegionFamily",
     "Verdict",
@@ -22,6 +24,7 @@ __all__ = [
     "confirmed",
     "counterexample_text",
     "decide",
+    "equivalent",
     "make_method",
     "predict",
     "radius",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kreludomain.network.difference import difference
+from kreludomain.network.differences import difference
 from kreludomain.network.graph import Network, Node
 from kreludomain.network.head import Head
 from kreludomain.network.joined import with_input

@@ -25,7 +25,7 @@ class Equivalence(Certificate):
     """The verdict on the claim that two networks differ by at most ``delta``, and by how much they do.
 
     ``largest_difference``: bounds of the largest ``|f(x) - g(x)|`` over the region and the outputs. The first is
-    reached at some input (a search found it), in onnxruntime; the second is certified. The ``lower_bounds`` are those of
+    reached at some input that a search found, in onnxruntime; the second is certified. ``lower_bounds`` are those of
     ``f - g + delta`` and ``delta - (f - g)``, in turn, for each output.
     """
 

@@ -105,6 +105,15 @@ def changed_through_a_view(x: Tensor, a: nn.Module) -> Any:
     return y + z
 
 
+def masked(x: Tensor, a: nn.Module) -> Any:
+    """Leaky ReLU, ReLU, max(h, 0.2), and a line with a kink at 1, by hand."""
+    h = a(x)
+    kept = h.clone()
+    kept[kept < 0] = 0
+    bent = torch.where(~(h > 1), h, 3 * h - 2)
+    return h * (h > 0) + kept + (h >= 0).float() * h + h.masked_fill(h < 0.2, 0.2) + bent
+
+
 def euler(x: Tensor, a: nn.Module, b: nn.Module) -> Any:
     for _ in range(3):
         x = x + 0.1 * b(torch.tanh(a(x)))
@@ -169,6 +178,16 @@ STYLES: dict[str, tuple[Callable[[], Any], Shape, str | int | None]] = {
         (3,),
         None,
     ),
+    "chosen by comparisons": (
+        lambda: Module(
+            lambda x, a, b: (lambda u, v: torch.where(u > 0, 2 * u, 0.1 * u) + torch.where(u <= v, v, u))(a(x), b(x)),
+            line(3, 2),
+            line(3, 2),
+        ),
+        (3,),
+        None,
+    ),
+    "masked by comparisons": (lambda: Module(masked, line(3, 2)), (3,), None),
     "squeezed to nothing": (lambda: Module(lambda x, a: a(x).relu().squeeze(), line(3, 1)), (3,), None),
     "batch of one only": (lambda: Module(lambda x, a: a(x.view(1, -1)), line(4, 2)), (2, 2), None),
     "NHWC": (lambda: Module(lambda x, a: a(x.permute(0, 3, 1, 2)).relu(), nn.Conv2d(2, 1, 2)), (3, 3, 2), None),
@@ -364,12 +383,16 @@ HERE = r"test_from_torch\.py line \d+: "
         (TwoInputs(), (2,), "TwoInputs: .*'mask'.*one input"),
         (of_input(lambda x: torch.from_numpy(x.numpy())), (2,), "does not depend on the input"),
         (of_input(lambda x: x - x.mean(0) + x), (2,), "depends on the other inputs of the batch"),
+        (of_input(lambda x: torch.where(x > 0.1, x, 0 * x)), (2,), rf"{HERE}.*jumps where a comparison changes"),
+        (of_input(lambda x: torch.where(x > 0, x, 1 - x)), (2,), "jumps"),
+        (of_input(lambda x: x * (x.flip(1) > 0)), (2,), "jumps"),
+        (of_input(lambda x: (x > 0).float() @ torch.ones(2, 1)), (2,), "jumps"),
+        (of_input(lambda x: x.max(1)[1]), (2,), "jumps"),
         (of_input(lambda x: None), (2,), "no tensor"),
         (of_input(lambda x: (x, {"a": -x})), (2,), r"2 outputs: '0' of shape \(2,\), '1\.a' of shape \(2,\);.*output="),
         (of_input(lambda x: torch.cdist(x, x)), (2,), rf"{HERE}.*'_?cdist.*' of torch is not supported"),
         (of_input(lambda x: x / x.norm()), (2,), rf"{HERE}.*not supported"),
-        (nn.Sequential(line(2, 2), nn.Mish()), (2,), r"Sequential: node '_1' \(Mish\): .*not supported"),
-        (nn.Sequential(line(2, 2), nn.GELU("tanh")), (2,), r"'_1' \(Gelu\): approximate 'tanh'"),
+        (nn.Sequential(nn.Softmax(1), line(2, 2)), (2,), r"Sequential: node '_0' \(Softmax\): .*not supported"),
         (nn.Sequential(nn.Softplus(threshold=1)), (2,), r"'_0' \(Softplus\): threshold 1;"),
         (nn.Sequential(line(2, 2), nn.LayerNorm(2)), (2,), r"'_1' \(LayerNorm\): .*divides by a deviation"),
         (nn.Sequential(line(3, 2)), (4,), r"'_0' \(Linear\).*1x4 and 3x2.*no batch dimension"),

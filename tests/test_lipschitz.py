@@ -353,7 +353,7 @@ def test_the_slope_is_the_mean_length_of_a_jacobian_times_a_vector() -> None:
 def test_the_estimate_of_a_network_is_that_of_its_architecture() -> None:
     architecture = Architecture((1, 8, 8), (Conv(6, 3), Dense(10)))
     assert estimate_of(architecture.draw("he"), "he").lipschitz == architecture.estimate("he").lipschitz
-    with pytest.raises(kd.InputError, match=r"node 'stem_1.*' is no dense layer and no convolution"):
+    with pytest.raises(kd.InputError, match=r"node 'stem\.1.*' is no dense layer and no convolution"):
         estimate_of(ZOO["residual"](), "he")
 
 

@@ -49,7 +49,7 @@ def to_model(record: Record, output: Value, input_name: str, dtype: torch.dtype)
     for step, name in zip(steps, _names(steps, input_name), strict=True):
         graph.append(step, name)
     if output not in graph.names:
-        raise InputError("the output is one that is not supported, such as the positions of maxima")
+        raise InputError("the output is how a comparison came out, or the positions of maxima: that jumps")
     result = graph.names[output]
     if result == input_name:
         result = graph.add("Identity", input_name)
@@ -69,12 +69,13 @@ def to_model(record: Record, output: Value, input_name: str, dtype: torch.dtype)
 
 
 class Graph:
-    """The ONNX graph while it is made. ``names`` are those of the values that are in it; ``number`` is NumPy's dtype of
-    everything that is not an index."""
+    """The ONNX graph while it is made. ``names`` are those of the values that are in it, ``made_by`` the steps that
+    made them; ``number`` is NumPy's dtype of everything that is not an index."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.number = np.dtype(np.float64 if dtype == torch.float64 else np.float32)
         self.names: dict[Value, str] = {}
+        self.made_by: dict[Value, Step] = {}
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._prefix = "output"
@@ -90,9 +91,10 @@ class Graph:
         except InputError as error:
             raise InputError(step.place.refusal(str(error), name)) from None
         results = [made] if isinstance(made, str) else made
-        for value, result in zip(step.results, results, strict=False):
-            if value is not None:
-                self.names[value] = result
+        self.made_by.update((value, step) for value in step.results if value is not None)
+        self.names.update(
+            (value, name) for value, name in zip(step.results, results, strict=False) if value is not None
+        )
         new = self.nodes[first:]
         if isinstance(made, str) and new and new[-1].output[0] == made:
             new[-1].name = new[-1].output[0] = self.names[step.results[0]] = name  # type: ignore[index]
@@ -110,7 +112,7 @@ class Graph:
         """The name of an argument that is a number or a tensor of numbers."""
         if isinstance(argument, Value):
             if argument not in self.names:
-                raise InputError("takes a result that is not supported, such as the positions of maxima")
+                raise InputError("it takes how a comparison came out, or the positions of maxima: that jumps")
             return self.names[argument]
         if isinstance(argument, Tensor):
             array = argument.detach().to(device="cpu", dtype=torch.float64).numpy()

@@ -9,10 +9,11 @@ from kreludomain.network.onnx.operators import refusal
 from kreludomain.network.torch.operators.activation import ACTIVATIONS
 from kreludomain.network.torch.operators.arithmetic import ARITHMETIC
 from kreludomain.network.torch.operators.base import Writer
+from kreludomain.network.torch.operators.comparison import COMPARISONS
 from kreludomain.network.torch.operators.image import IMAGES
 from kreludomain.network.torch.operators.layout import LAYOUT
 
-OPERATIONS: dict[str, Writer] = {**ACTIVATIONS, **ARITHMETIC, **IMAGES, **LAYOUT}
+OPERATIONS: dict[str, Writer] = {**ACTIVATIONS, **ARITHMETIC, **COMPARISONS, **IMAGES, **LAYOUT}
 
 #: Operators of ONNX that are refused for the same reason.
 _LIKE = {

@@ -11,6 +11,7 @@ from torch import Tensor
 from kreludomain.errors import InputError
 from kreludomain.network.torch.memory import Value
 from kreludomain.network.torch.operators.base import Graph, Operand, Writer, axes_of, result_shape
+from kreludomain.network.torch.operators.comparison import chosen, is_choice
 from kreludomain.network.torch.recorder import Step
 
 
@@ -40,6 +41,13 @@ def _binary(op_type: str, first: str = "self", second: str = "other") -> Writer:
     return lambda graph, step: graph.add(
         op_type, graph.operand(step.arguments[first]), graph.operand(step.arguments[second])
     )
+
+
+def _product(graph: Graph, step: Step) -> str | Sequence[str]:
+    first, second = step.arguments["self"], step.arguments["other"]
+    if is_choice(graph, first):
+        first, second = second, first
+    return chosen(graph, second, first, 0.0) if is_choice(graph, second) else _binary("Mul")(graph, step)
 
 
 def _quotient(graph: Graph, step: Step) -> str | Sequence[str]:
@@ -154,7 +162,7 @@ ARITHMETIC: dict[str, Writer] = {
     "add": _sum("Add"),
     "sub": _sum("Sub"),
     "rsub": _reversed_difference,
-    "mul": _binary("Mul"),
+    "mul": _product,
     "div": _quotient,
     "neg": lambda graph, step: graph.add("Neg", graph.operand(step.arguments["self"])),
     "pow": _power,

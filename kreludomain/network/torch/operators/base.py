@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +19,9 @@ class Graph(Protocol):
     """The ONNX graph while it is made: see :class:`kreludomain.network.torch.model.Graph`."""
 
     number: np.dtype[Any]
+
+    @property
+    def made_by(self) -> Mapping[Value, Step]: ...
 
     def add(self, op_type: str, *inputs: str, **attributes: Any) -> str: ...
 

@@ -11,12 +11,15 @@ from torch import Tensor
 from kreludomain.errors import InputError
 from kreludomain.network.torch.memory import Value
 from kreludomain.network.torch.operators.base import Graph, Writer, result_shape
+from kreludomain.network.torch.operators.comparison import chosen, is_choice
 from kreludomain.network.torch.recorder import Step
 
 
-def _same(graph: Graph, step: Step) -> str:
+def _same(graph: Graph, step: Step) -> str | list[str]:
     """The value itself: copies, and casts between kinds of floating-point numbers."""
     source, result = step.arguments["self"], step.results[0]
+    if is_choice(graph, source):
+        return []
     kinds = {value.dtype for value in (source, result) if isinstance(value, Value)}
     if len(kinds) > 1 and not all(kind.is_floating_point for kind in kinds):
         raise InputError(f"a cast to {str(result.dtype).removeprefix('torch.') if result else ''} is not affine")
@@ -105,6 +108,8 @@ def _masked(graph: Graph, step: Step) -> str:
 def _filled(graph: Graph, step: Step) -> str:
     """``self`` with a constant in the entries of a mask that does not depend on the input."""
     value, mask, filling = (step.arguments[name] for name in ("self", "mask", "value"))
+    if is_choice(graph, mask):
+        return chosen(graph, mask, filling, value)
     if isinstance(mask, Value):
         raise InputError("a mask that depends on the input is not supported")
     kept = graph.operand(value)
@@ -117,6 +122,20 @@ def _filled(graph: Graph, step: Step) -> str:
     if isinstance(filling, Value):
         added = graph.add("Mul", graph.operand(filling), added)
     return graph.add("Add", kept, added)
+
+
+def _where(graph: Graph, step: Step) -> str | list[str]:
+    condition, one, other = (step.arguments[name] for name in ("condition", "self", "other"))
+    return chosen(graph, condition, one, other) if is_choice(graph, condition) else moved(graph, step)
+
+
+def _written(graph: Graph, step: Step) -> str | list[str]:
+    """``self`` with other numbers at some positions, or with one where a comparison holds."""
+    places, number = step.arguments["indices"], step.arguments["values"]
+    by_entry = len(places) == 1 and is_choice(graph, places[0]) and places[0].shape == step.arguments["self"].shape
+    if by_entry and isinstance(number, Tensor) and number.numel() == 1 and not step.arguments["accumulate"]:
+        return chosen(graph, places[0], number, step.arguments["self"])
+    return moved(graph, step)
 
 
 def moved(graph: Graph, step: Step) -> str | list[str]:
@@ -191,7 +210,6 @@ _MOVED = (
     "im2col",
     "index",
     "index_copy",
-    "index_put",
     "index_select",
     "masked_scatter",
     "pixel_shuffle",
@@ -211,7 +229,6 @@ _MOVED = (
     "slice_scatter",
     "take",
     "unfold",
-    "where",
 )
 
 LAYOUT: dict[str, Writer] = {
@@ -223,9 +240,11 @@ LAYOUT: dict[str, Writer] = {
     **dict.fromkeys(("tril", "triu"), _masked),
     "cat": _joined,
     "constant_pad_nd": _padded,
+    "index_put": _written,
     "masked_fill": _filled,
     "select": _select,
     "slice": _slice,
     "stack": _stacked,
     "unbind": _unbind,
+    "where": _where,
 }

@@ -96,6 +96,12 @@ def test_names_without_classes_are_sorted_and_that_is_said(tmp_path: Path, caplo
     )
 
 
+def test_a_header_of_numbers_is_doubted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = kd.samples(write(tmp_path, "0,1.5,2,3\n1,4,5,6\n"), NET, header=True)
+    assert len(found) == 1
+    assert "all its cells are numbers" in caplog.text
+
+
 def test_classes_number_labels_that_do_not_count_from_zero(tmp_path: Path) -> None:
     path = write(tmp_path, "-1,0,0,0\n1.0,0,0,0\n")
     assert [s.label for s in kd.samples(path, NET, classes=[1, -1])] == [1, 0]
@@ -133,9 +139,13 @@ def test_quoted_cells_packed_files_and_an_index_of_pandas(tmp_path: Path) -> Non
         ("1,2,3,4\n\n1,2,3,x", {}, "line 3: 'x' in column 3 (from 0) is not a finite number"),
         ("1,nan,2,3", {}, "line 1: 'nan' in column 1 (from 0) is not a finite number"),
         ("1,1,2,4\n1,,2,3", {}, "line 2: column 1 (from 0) is blank"),
-        ("1.5,0,0,0", {}, "line 1: the label 1.5 is not a whole number; if it is a value to regress on, name"),
+        ("1.5,0,0,0", {}, "line 1: the label 1.5 is not a whole number; the label is taken to be column 0 (from 0): "),
+        ("3,0,0,0\n1,0,0,0", {}, "the labels count from 1: classes: [1, 2, 3]; from 0 they are outputs"),
+        ("0,1,2,9\n0,\"1,2,3\n0,1,2,3", {}, "line 3: 2 cells, line 1 has 4; is a quote not closed?"),
+        ("[]", {}, "one column, the network takes 3 values; 'delimiter' says what separates columns"),
+        ("0,1,2,3%\n0,1,2,4%", {"label": 0}, "line 1: '3%' in column 3 (from 0) is not a number; give words as"),
         (" ,0,0,0\n,1,2,3", {}, "line 1: the label is blank"),
-        ("0;1,5;2;3", {}, "line 1: '1,5' in column 1 (from 0) has a decimal comma; numbers are written with a point"),
+        ("0;1,5;2;3", {}, "line 1: '1,5' in column 1 (from 0) has a comma; numbers are written as 1234.5"),
         ("0,red,2,3\n1,blue,2,3", {}, "line 1: 'red' in column 1 (from 0) is not a number; give words as the numbers"),
         ("1,2,3\n1,2,3", {}, "2 columns of values beside the label (column 0 (from 0)), the network takes 3; if the"),
         ("1,2,3,4,5", {}, "4 columns of values beside the label (column 0 (from 0)), the network takes 3; name a"),
@@ -275,6 +285,7 @@ def test_what_is_wrong_with_arrays_is_one_line(tmp_path: Path) -> None:
     assert "an array of Python objects" in said(tmp_path / "o.npy")
     assert "has other things than tensors" in said(tmp_path / "m.pt")
     assert said(X[0]) == "ndarray: inputs of shape (3,); a row a sample is expected, (samples, ...)"
+    assert said(np.zeros((2, 4))).endswith("labels are no part of the inputs, but an array of their own: 'labels'")
     assert said(X[:, :2]) == "ndarray: rows of 2 values, the network takes 3"
     assert said(X, labels=Y[:2]) == "ndarray: 4 inputs, but 2 labels"
     assert said(X, labels=Y / 4).startswith("ndarray: row 1: the label 0.5 is not a whole number")

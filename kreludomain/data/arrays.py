@@ -23,8 +23,9 @@ from kreludomain.packed import read_packed
 PAIRS = (
     *(("x", "y"), ("X", "y"), ("X", "Y"), ("inputs", "labels"), ("inputs", "targets"), ("images", "labels")),
     *(("data", "labels"), ("data", "targets"), ("data", "target"), ("features", "labels"), ("features", "target")),
-    *(("x_test", "y_test"), ("X_test", "y_test"), ("test_images", "test_labels"), ("arr_0", "arr_1")),
-    *(("x_train", "y_train"), ("X_train", "y_train"), ("train_images", "train_labels")),
+    *(("x_test", "y_test"), ("X_test", "y_test"), ("test_images", "test_labels"), ("test_x", "test_y")),
+    *(("x_train", "y_train"), ("X_train", "y_train"), ("train_images", "train_labels"), ("train_x", "train_y")),
+    ("arr_0", "arr_1"),
 )
 
 
@@ -58,14 +59,16 @@ def _npy(path: Path) -> np.ndarray:
     try:
         return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
     except (ValueError, EOFError) as error:
-        raise InputError(f"{path}: {'an array of Python objects' if _pickled(error) else error}") from None
+        why = "an array of Python objects, not of numbers or text (astype(str))" if _pickled(error) else error
+        raise InputError(f"{path}: {why}") from None
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a ``.npz`` file by their names, without those of Python objects, which are code to run."""
     content, found = read_packed(path), dict[str, np.ndarray]()
     if not content.startswith(b"PK"):
-        raise InputError(f"{path}: not a .npz file")
+        npy = content.startswith(b"\x93NUMPY")
+        raise InputError(f"{path}: not a .npz file{' but a .npy file: {npy: FILE}' if npy else ''}")
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             for name in file.files:

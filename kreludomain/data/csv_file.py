@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ import numpy as np
 
 from kreludomain.data.keys import CsvKeys
 from kreludomain.data.rows import Rows, no_such_rows
-from kreludomain.data.table import Head, Roles, Table, has_decimal_comma, is_number, number, roles_of
+from kreludomain.data.table import Head, Roles, Table, has_comma, is_number, number, roles_of
 from kreludomain.errors import InputError
 from kreludomain.packed import read_packed
+
+LOG = logging.getLogger(__name__)
 
 #: What separates columns, the first that a line has: a comma may be a decimal one where there are others.
 DELIMITERS = ("\t", ";", ",", "|")
@@ -43,7 +46,7 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{path}: not a text file in UTF-8 (line {line})") from None
+        raise InputError(f"{path}: not a text file in UTF-8 (line {line}); save it as one") from None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ def read_csv(path: Path, keys: CsvKeys, size: int) -> Rows:
     line, head = start[0]
     columns = Head(source, tuple(cell.strip() for cell in head) if keys.header else None, len(head))
     roles = roles_of(columns, keys)
+    if keys.header and all(map(is_number, head)):
+        LOG.warning("%s: the first line is taken for the header (header: true), but all its cells are numbers", path)
     if keys.header is None:
         _require_no_header(columns, [cells for _, cells in start], roles)
     above = 1 if keys.header else 0  # rows above the first sample
@@ -94,10 +99,11 @@ def read_csv(path: Path, keys: CsvKeys, size: int) -> Rows:
         raise no_such_rows(source, sum(1 for _ in file.rows()) - above, keys.first, keys.count)
     for place, cells in rows:
         if len(cells) != len(head):
-            raise InputError(f"{path}: line {place}: {len(cells)} cells, line {line} has {len(head)}")
+            quote = "; is a quote not closed?" if any("\n" in cell for cell in cells) else ""
+            raise InputError(f"{path}: line {place}: {len(cells)} cells, line {line} has {len(head)}{quote}")
     values = np.array([cells for _, cells in rows], dtype=object)
-    table = Table(columns, values, [f"line {place}" for place, _ in rows], keys.first)
-    return table.rows(roles, size, lambda: _column(file, above, roles.label))
+    table = Table(columns, roles, values, [f"line {place}" for place, _ in rows], keys.first)
+    return table.rows(size, lambda: _column(file, above, roles.label))
 
 
 def guessed_delimiter(line: str) -> str:
@@ -118,7 +124,7 @@ def _require_no_header(columns: Head, start: Sequence[Sequence[str]], roles: Rol
     first, second = start if len(start) == 2 and len(start[0]) == len(start[1]) else ([], [])
     for position in sorted(roles.numeric) if first else ():
         name = first[position].strip()
-        if is_number(second[position]) and not is_number(name) and not has_decimal_comma(name):
+        if is_number(second[position]) and not is_number(name) and not has_comma(name):
             what = f"'{name}' is not a number" if name else f"its cell {position} (from 0) is blank"
             raise InputError(f"{columns.source}: line 1 looks like a header ({what}): header: true")
     counts = [number(first[position]) for position in roles.values] if first else []

@@ -61,8 +61,9 @@ def _frame(frame: Any, name: str, keys: TableKeys, size: int) -> Rows:
     """The rows of a data frame."""
     head = Head(name, tuple(map(str, frame.columns)), len(frame.columns))
     roles, part = roles_of(head, keys), chosen(name, len(frame), keys.first, keys.count)
-    table = Table(head, frame[part].to_numpy(), [f"row {row}" for row in range(part.start, part.stop)], keys.first)
-    return table.rows(roles, size, lambda: frame[frame.columns[roles.label]].to_numpy())
+    places = [f"row {row}" for row in range(part.start, part.stop)]
+    table = Table(head, roles, frame[part].to_numpy(), places, keys.first)
+    return table.rows(size, lambda: frame[frame.columns[roles.label]].to_numpy())
 
 
 def _given(source: Any, name: str, keys: GivenArrayKeys) -> Rows:

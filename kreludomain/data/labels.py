@@ -31,6 +31,7 @@ def numbered(
         raise InputError(f"{rows.source}: {rows.places[labels.index('')]}: the label is blank")
     if classes is None:
         if all(isinstance(label, float) for label in labels):
+            _require_from_zero(labels, rows, network)
             return [(_class(label, place, rows), None) for label, place in zip(labels, rows.places, strict=True)], {}
         classes = _sorted_classes(rows, network)
     _require_fit(classes, network, rows.source)
@@ -56,16 +57,21 @@ def plain(label: object) -> str | float:
 
 def _class(label: str | float, place: str, rows: Rows) -> int:
     if not isinstance(label, float) or not label.is_integer():
-        raise InputError(
-            f"{rows.source}: {place}: the label {_shown(label)} is not a whole number; "
-            "if it is a value to regress on, name it in 'target' (a column) or 'targets'"
-        )
+        raise InputError(f"{rows.source}: {place}: the label {_shown(label)} is not a whole number; {rows.label_hint}")
     if label < 0:
         raise InputError(
             f"{rows.source}: {place}: the label {_shown(label)} is below 0; "
             f"classes: [{_shown(label)}, ...] numbers the labels in the order of the network's outputs"
         )
     return int(label)
+
+
+def _require_from_zero(labels: Sequence[str | float], rows: Rows, network: Network) -> None:
+    """Raises :class:`InputError` for labels that count the outputs from 1."""
+    outputs = network.size(network.output.name)
+    if outputs > 1 and outputs in labels and {plain(label) for label in rows.every_label()} <= {*range(1, outputs + 1)}:
+        classes = _listed(range(1, outputs + 1))
+        raise InputError(f"{rows.source}: the labels count from 1: classes: [{classes}]; from 0 they are outputs")
 
 
 def _sorted_classes(rows: Rows, network: Network) -> list[str]:

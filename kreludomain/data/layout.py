@@ -30,7 +30,9 @@ def arranged(values: np.ndarray, network: Network, layout: DataLayout | None, so
     given, shape = values.shape[1:], network.input.shape
     if math.prod(given) != math.prod(shape):
         what = f"rows of {math.prod(given)} values" if len(given) == 1 else f"inputs of shape {given}"
-        raise InputError(f"{source}: {what}, the network takes {_sized(shape)}")
+        labelled = given == (math.prod(shape) + 1,)
+        hint = "; labels are no part of the inputs, but an array of their own: 'labels'" if labelled else ""
+        raise InputError(f"{source}: {what}, the network takes {_sized(shape)}{hint}")
     lies = _lying(network, layout, source)
     if len(given) > 1 and len(shape) > 1 and not _same(given, lies):
         raise InputError(f"{source}: {_contradiction(given, network, layout)}")

@@ -16,7 +16,8 @@ class Rows:
 
     ``first`` is the position of the first row in the data. ``inputs`` ``(n, ...)``; ``labels`` ``n`` names or numbers,
     ``targets`` ``(n,)`` and ``epsilon`` ``(n, ...)``, each ``None`` where there is none. ``every_label`` reads the
-    labels of all rows of the source. ``columns``: the names of an input's values, where they have names.
+    labels of all rows of the source; ``label_hint`` says what is to be done where they are no classes. ``columns``: the
+    names of an input's values, where they have names.
     """
 
     source: str
@@ -28,10 +29,13 @@ class Rows:
     epsilon: np.ndarray | None = None
     every_label: Callable[[], Iterable[object]] = tuple
     columns: tuple[str, ...] = ()
+    label_hint: str = "give values to regress on as 'targets'"
 
 
 def no_such_rows(source: str, total: int, first: int, count: int | None) -> InputError:
     """The error that rows ``first`` to ``first + count - 1`` (``None``: to the last) are not there."""
+    if not total:
+        return InputError(f"{source}: there are no rows")
     wanted = f"row {first} does" if count is None or count == 1 else f"rows {first} to {first + count - 1} do"
     there = "there is 1 row (number 0)" if total == 1 else f"there are {total} rows (from 0)"
     return InputError(f"{source}: {there}, {wanted} not exist")

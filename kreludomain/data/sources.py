@@ -63,6 +63,8 @@ def _pt(keys: PtKeys, located: Located, size: int) -> Rows:
     path = located(keys.pt)
     source, found = str(path), read_torch(path)
     if isinstance(found, Tensor):
+        if keys.labels is not None or keys.targets is not None:
+            raise InputError(f"{source}: has one tensor and no labels; save a pair of tensors, (inputs, labels)")
         found = {"inputs": found}
     elif isinstance(found, list | tuple) and len(found) == 2:
         found = dict(zip(("inputs", "labels"), found, strict=True))
@@ -96,11 +98,12 @@ def data_keys(value: Any) -> DataKeys:
     if isinstance(value, DataKeys):
         return value
     if isinstance(value, str):
-        key = kind_of(value) or "csv"
+        key = "name" if value == "digits" else kind_of(value) or "csv"
         raise wrong({(): f"give a mapping of keys: {{{key}: {value}}}"})
     found = [key for key in SOURCES if isinstance(value, Mapping) and key in value]
     if len(found) != 1:
-        raise wrong({(): f"give one of {_FILES} or {{name: digits, ...}}"})
+        sources = f", not {' and '.join(found)}" if found else ""
+        raise wrong({(): f"give one of {_FILES} or {{name: digits, ...}}{sources}"})
     keys: DataKeys = SOURCES[found[0]].keys.model_validate(value)
     return keys
 

@@ -100,17 +100,19 @@ class Table:
     """Chosen rows of a table: ``cells`` ``(n, width)``, ``places`` of the rows, and the index of the ``first`` one."""
 
     head: Head
+    roles: Roles
     cells: np.ndarray
     places: Sequence[str]
     first: int
 
-    def rows(self, roles: Roles, size: int, every_label: Callable[[], Iterable[object]]) -> Rows:
+    def rows(self, size: int, every_label: Callable[[], Iterable[object]]) -> Rows:
         """The rows by the roles of their columns, for inputs of ``size`` values.
 
         Raises :class:`InputError` for another number of columns of values, and for a cell that is no number.
         """
+        roles = self.roles
         if len(roles.values) != size:
-            raise InputError(f"{self.head.source}: {self._size_text(roles, size)}")
+            raise InputError(f"{self.head.source}: {self._size_text(size)}")
         return Rows(
             source=self.head.source,
             first=self.first,
@@ -121,6 +123,7 @@ class Table:
             epsilon=None if roles.epsilon is None else self._numbers([roles.epsilon])[:, 0],
             every_label=every_label,
             columns=() if self.head.names is None else tuple(self.head.names[position] for position in roles.values),
+            label_hint=f"{self._label_text}; a column to regress on is named in 'target'",
         )
 
     def _numbers(self, positions: Sequence[int]) -> np.ndarray:
@@ -133,17 +136,28 @@ class Table:
         wrong = np.argwhere(~np.isfinite(numbers))
         if len(wrong):
             row, column = (int(axis) for axis in wrong[0])
-            name, cell = self.head.name(positions[column]), cells[row, column]
-            text = _wrong_text(cell, name, not np.isfinite(numbers[:, column]).any() and len(numbers) > 1)
+            words = not np.isfinite(numbers[:, column]).any() and len(numbers) > 1
+            text = _wrong_text(cells[row, column], self.head.name(positions[column]), words)
+            if words and self.roles.label is not None and not self.roles.said:
+                text += f"; {self._label_text}"
             raise InputError(f"{self.head.source}: {self.places[row]}: {text}")
         return numbers
 
-    def _size_text(self, roles: Roles, size: int) -> str:
-        beside = "" if roles.label is None else f" beside the label ({self.head.name(roles.label)})"
-        text = f"{len(roles.values)} columns of values{beside}, the network takes {size}"
-        if self.head.width == size and roles.label is not None and not roles.said:
+    @property
+    def _label_text(self) -> str:
+        """Which column the label is, and how to say another."""
+        name = "" if self.roles.label is None else self.head.name(self.roles.label)
+        return f"the label is {name}" if self.roles.said else f"the label is taken to be {name}: 'label' names another"
+
+    def _size_text(self, size: int) -> str:
+        values, label = self.roles.values, self.roles.label
+        beside = "" if label is None else f" beside the label ({self.head.name(label)})"
+        text = f"{len(values)} columns of values{beside}, the network takes {size}"
+        if self.head.width == 1:
+            return f"one column, the network takes {size} values; 'delimiter' says what separates columns"
+        if self.head.width == size and label is not None and not self.roles.said:
             return f"{text}; if the rows have no label: label: none"
-        if len(roles.values) > size:
+        if len(values) > size:
             return f"{text}; name a column that numbers the rows in 'index', others that are no values in 'drop'"
         return text
 
@@ -161,8 +175,8 @@ def is_number(cell: str) -> bool:
     return not math.isnan(number(cell)) or cell.strip().lower() == "nan"
 
 
-def has_decimal_comma(cell: str) -> bool:
-    return re.fullmatch(r"[-+]?\d+,\d+", cell.strip()) is not None
+def has_comma(cell: str) -> bool:
+    return re.fullmatch(r"[-+]?[\d.]+(,\d+)+(\.\d+)?", cell.strip()) is not None
 
 
 def _wrong_text(cell: object, name: str, whole_column: bool) -> str:
@@ -170,8 +184,8 @@ def _wrong_text(cell: object, name: str, whole_column: bool) -> str:
     text = "" if cell is None or cell != cell else str(cell).strip()  # NaN is not equal to itself
     if text in ("", "<NA>", "NaT"):
         return f"{name} is blank"
-    if has_decimal_comma(text):
-        return f"'{text}' in {name} has a decimal comma; numbers are written with a point"
+    if has_comma(text):
+        return f"'{text}' in {name} has a comma; numbers are written as 1234.5"
     if whole_column and not is_number(text):
         return (
             f"'{text}' in {name} is not a number; give words as the numbers that the network was trained on "

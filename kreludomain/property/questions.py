@@ -391,7 +391,10 @@ def _value(network: Network, x: Tensor) -> float | None:
 
 def _labelled(label: int | None) -> int:
     if label is None:
-        raise InputError("the sample has no label, which the claim is about; of a target, ask {within: DELTA}")
+        raise InputError(
+            "the sample has no label, which the claim is about; label or labels in data name it; "
+            "of a target, ask {within: DELTA}"
+        )
     return label
 
 

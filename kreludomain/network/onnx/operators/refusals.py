@@ -24,7 +24,7 @@ _REASONS: dict[str, tuple[str, ...]] = {
     _GATES: ("LSTM", "GRU", "RNN", "Attention", "MultiHeadAttention"),
     _JUMPS: (
         *("Sign", "Floor", "Ceil", "Round", "Mod", "Hardmax", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
-        *("Equal", "And", "Or", "Not", "Xor", "IsInf", "IsNaN", "ThresholdedRelu", "Shrink", "OneHot"),
+        *("Equal", "And", "Or", "Not", "Xor", "IsInf", "IsNaN", "ThresholdedRelu", "OneHot"),
         *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"),
         *("ConvInteger", "MatMulInteger", "BitShift"),
     ),

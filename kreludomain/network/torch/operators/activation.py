@@ -137,6 +137,7 @@ ACTIVATIONS: dict[str, Writer] = {
     "sqrt": _entrywise("Sqrt"),
     "reciprocal": _entrywise("Reciprocal"),
     "erf": _entrywise("Erf"),
+    "atan": _entrywise("Atan"),
     "sin": _entrywise("Sin"),
     "cos": _entrywise("Cos"),
     "floor": _entrywise("Floor"),

@@ -6,13 +6,15 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
+from pydantic import model_validator
 from rich.console import Console
 
 from kreludomain.data import Sample
 from kreludomain.network import Network, Runtime
-from kreludomain.property import Claim, Monotonicity, Question, Robust
+from kreludomain.options import wrong
+from kreludomain.property import Claim, Equivalent, Monotonicity, Question, Robust
 from kreludomain.run.certify.rows import (
     CertifyRow,
     csv_files,
@@ -25,7 +27,7 @@ from kreludomain.run.certify.rows import (
 from kreludomain.run.config.data import load_samples
 from kreludomain.run.config.files import ConfigFile, Data, RegionConfig, RunKeys
 from kreludomain.run.config.methods import AttackItem, Methods, NamedMethod, try_methods
-from kreludomain.run.config.networks import NetworkItem
+from kreludomain.run.config.networks import NetworkFile, NetworkItem, NetworkPair, load_difference
 from kreludomain.run.config.questions import QuestionItem
 from kreludomain.run.engine.folder import Folder, array_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash
@@ -38,13 +40,15 @@ from kreludomain.verify import Verdict, certify
 class CertifyConfig(RunKeys):
     """A configuration file of ``kreludomain certify`` and ``kreludomain compare``; a row is a sample and a method.
 
+    ``networks``, two in place of one, are compared: the claim is then by how much they may differ (``equivalent``).
     ``claim``: what is asked of every sample (:data:`QUESTIONS`); that its label is the class, where it is not given.
     ``attack``: whether counterexamples are looked for, or the options of the search. ``tight``: bounds as good as the
     method can, also of what is proved already.
     ``strict``: counterexamples lie exactly inside the region, as in :func:`kreludomain.certify`.
     """
 
-    network: NetworkItem
+    network: NetworkItem | None = None
+    networks: NetworkPair | None = None
     data: Data
     region: RegionConfig
     claim: QuestionItem = Robust()
@@ -52,6 +56,27 @@ class CertifyConfig(RunKeys):
     attack: AttackItem = True
     tight: bool = False
     strict: bool = False
+
+    @model_validator(mode="after")
+    def _one_network_or_two(self) -> CertifyConfig:
+        if (self.network is None) == (self.networks is None):
+            raise wrong({("network",): "give one, or two that are compared: networks: [a.onnx, b.onnx]"})
+        if (self.networks is None) == isinstance(self.claim, Equivalent):
+            of_two = "of two networks it is how far they may differ, as in {equivalent: 0.01}"
+            of_one = "equivalent is asked of two networks, as in networks: [a.onnx, b.onnx]"
+            raise wrong({("claim",): of_one if self.networks is None else of_two})
+        return self
+
+    @property
+    def network_words(self) -> str:
+        """The files of the network, or of the two that are compared."""
+        return " and ".join(each.words for each in (self.network, *(self.networks or ())) if each is not None)
+
+    def load_network(self, file: ConfigFile[CertifyConfig]) -> Network:
+        """The network, or the difference of the two."""
+        if self.networks is not None:
+            return load_difference(file, self.networks)
+        return cast(NetworkFile, self.network).load(file)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +106,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
     @classmethod
     def prepare(cls, file: ConfigFile[CertifyConfig]) -> Certify:
         config = file.config
-        network = config.network.load(file)
+        network = config.load_network(file)
         samples = load_samples(file, config.data, network)
         with file.named("claim"):
             question = config.claim.named(samples[0].names)

@@ -1,4 +1,4 @@
-"""The network of a configuration: a file, and which of its outputs is meant."""
+"""The network of a configuration: a file, and which of its outputs is meant; or two, which are compared."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import BeforeValidator, WrapSerializer
+from pydantic import BeforeValidator, Strict, WrapSerializer
 
-from kreludomain.network import Network, load
+from kreludomain.network import Network, difference, load
 from kreludomain.options import FilePath, Keys, Text
 from kreludomain.run.config.files import ConfigFile, RunKeys
 
@@ -23,6 +23,11 @@ class NetworkFile(Keys):
     @property
     def name(self) -> str:
         return Path(self.file).stem
+
+    @property
+    def words(self) -> str:
+        """The file's name, and the output."""
+        return Path(self.file).name + ("" if self.output is None else f", output {self.output}")
 
     def load(self, file: ConfigFile[RunKeys]) -> Network:
         """The network. Raises :class:`InputError` for a file that cannot be read."""
@@ -42,6 +47,17 @@ def _short(value: NetworkFile, serialise: Callable[[NetworkFile], dict[str, Any]
 
 #: ``net.onnx``, or ``{file: net.onnx, output: logits}``.
 NetworkItem = Annotated[NetworkFile, BeforeValidator(_keys), WrapSerializer(_short)]
+
+#: Two networks that are compared.
+NetworkPair = Annotated[tuple[NetworkItem, NetworkItem], Strict(False)]
+
+
+def load_difference(file: ConfigFile[RunKeys], networks: tuple[NetworkFile, NetworkFile]) -> Network:
+    """The difference of the two networks under the key ``networks``. Raises :class:`InputError`."""
+    first, second = (network.load(file) for network in networks)
+    with file.named("networks"):
+        return difference(first, second)
+
 
 #: An option of command lines that name a network's file.
 OutputName = Annotated[

@@ -19,7 +19,7 @@ from kreludomain.run.config.files import ConfigFile, RegionConfig, load_config
 from kreludomain.run.config.methods import NamedMethod
 from kreludomain.run.engine.folder import CONFIG, ROWS, read_rows
 from kreludomain.run.engine.record import Record
-from kreludomain.verify import Verdict, predict
+from kreludomain.verify import Verdict
 
 LOG = logging.getLogger(__name__)
 
@@ -48,8 +48,7 @@ class FinishedRun:
         return summarise(self.methods, self.rows)
 
     def _network_words(self) -> str:
-        given, study = self.file.config.network, self.study
-        name = Path(given.file).name + ("" if given.output is None else f", output {given.output}")
+        name, study = self.file.config.network_words, self.study
         if study is None:
             return name
         return "; ".join((f"{name} ({_network(study.network)})", *study.notes()))
@@ -83,10 +82,10 @@ class NotableSample:
 
 @dataclass(frozen=True, eq=False)
 class FalsifiedSample(NotableSample):
-    """A falsified sample: the counterexample ``(*input_shape)`` and the class that the network gives it."""
+    """A falsified sample: the counterexample ``(*input_shape)`` and the network's answer there, a class or a value."""
 
     found: np.ndarray | None = None
-    found_class: int | None = None
+    answer: int | float | None = None
 
 
 def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
@@ -181,8 +180,8 @@ def _falsified_sample(sample: NotableSample) -> FalsifiedSample:
     found = np.load(path)
     if run.study is None:
         return FalsifiedSample(run, row, sample.x, found)
-    predicted = int(predict(run.study.network, torch.from_numpy(found)[None])[0])
-    return FalsifiedSample(run, row, sample.x, found, predicted)
+    answer = run.study.question.of(row.label).answer(run.study.network, torch.from_numpy(found))
+    return FalsifiedSample(run, row, sample.x, found, answer)
 
 
 def _network(network: Network) -> str:

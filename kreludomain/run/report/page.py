@@ -154,13 +154,13 @@ def _card(sample: NotableSample) -> Card:
 
 
 def _falsified(item: FalsifiedSample) -> Card:
-    """Original, change and counterexample, with the classes that the network gives them."""
+    """Original, change and counterexample, with the network's answers."""
     title, facts = f"Sample {item.row.index}, label {item.row.label_text}", [f"found after {item.row.method}"]
     if item.x is None or item.found is None:
         return Card(title, (*facts, "its pictures are not there"), ())
     change = item.found.astype(np.float64) - item.x
     largest = float(np.abs(change).max())
-    original, found = f"original: class {item.row.predicted}", f"counterexample: class {item.found_class}"
+    original, found = f"original{_said(item.row.predicted)}", f"counterexample{_said(item.answer)}"
     facts.append(f"largest change {largest:.4g}")
     if (amplified := _image(item, change)) is None:
         return Card(title, tuple(facts), _pictures(item, {original: item.x, "change": change, found: item.found}))
@@ -168,6 +168,13 @@ def _falsified(item: FalsifiedSample) -> Card:
     before, after = _pictures(item, {original: item.x, found: item.found})
     between = Picture(f"change times {scale:.3g}; grey: none", image(amplified * scale, -0.5, 0.5))
     return Card(title, tuple(facts), (before, between, after))
+
+
+def _said(answer: int | float | None) -> str:
+    """A class, a value, or nothing, behind what it is the answer at."""
+    if answer is None:
+        return ""
+    return f": class {answer}" if isinstance(answer, int) else f": {answer:.4g}"
 
 
 def _pictures(item: NotableSample, inputs: Mapping[str, np.ndarray]) -> tuple[Picture, ...]:

@@ -59,8 +59,10 @@ class CertifyConfig(RunKeys):
 
     @model_validator(mode="after")
     def _one_network_or_two(self) -> CertifyConfig:
-        if (self.network is None) == (self.networks is None):
-            raise wrong({("network",): "give one, or two that are compared: networks: [a.onnx, b.onnx]"})
+        if self.network is None and self.networks is None:
+            raise wrong({("network",): "missing; of two that are compared, networks: [a.onnx, b.onnx]"})
+        if self.network is not None and self.networks is not None:
+            raise wrong({("networks",): "give network or networks, not both"})
         if (self.networks is None) == isinstance(self.claim, Equivalent):
             of_two = "of two networks it is how far they may differ, as in {equivalent: 0.01}"
             of_one = "equivalent is asked of two networks, as in networks: [a.onnx, b.onnx]"

@@ -169,11 +169,18 @@ def test_networks_of_double_inputs_run_in_double(kind: type, tmp_path: Path) -> 
     value = float(network(x)[0, 0])
     row = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64)
     region = kd.box(x[0], x[0])  # one point, that no float32 number is
-    found = kd.certify(network, region, kd.claim(row, torch.tensor([-value - 1e-12])), "deeppoly", strict=True)
+    found = kd.certify(
+        network, region, kd.claim(row, torch.tensor([-value - 1e-6], dtype=torch.float64)), "deeppoly", strict=True
+    )
     assert found.verdict == "falsified"
     assert found.counterexample is not None
     assert torch.equal(found.counterexample, x[0])
-    assert kd.certify(network, region, kd.claim(row, torch.tensor([1e-12 - value])), "deeppoly").verdict == "verified"
+    assert (
+        kd.certify(
+            network, region, kd.claim(row, torch.tensor([1e-9 - value], dtype=torch.float64)), "deeppoly"
+        ).verdict
+        == "verified"
+    )
 
 
 def test_convolutions_in_double_are_replayed_in_float32() -> None:

@@ -194,12 +194,12 @@ class _Graph:
             if node.op_type in ("Softmax", "LogSoftmax") and node.domain in ("", "ai.onnx"):
                 axis = int(_attribute(node, "axis", -1 if opset >= 13 else 1))  # type: ignore[call-overload]
                 kind: HeadKind = "Softmax" if node.op_type == "Softmax" else "LogSoftmax"
-                return Ending(end, (*passed, node.output[0]), kind, name, (node.input[0], axis, opset < 13))
+                return Ending(end, (*passed, node.output[0]), kind, name, (node.output[0], axis, opset < 13))
             if self.keeps(node):
                 value = node.input[0]
             elif self.divides_by_sum(node):
                 if not self.is_softmax(node.input[0]):
-                    return Ending(end, (node.output[0],), "normalised", name, (node.input[0], -1, False))
+                    return Ending(end, (node.output[0],), "normalised", name, (node.output[0], -1, False))
                 passed, value = [*passed, node.output[0]], node.input[0]
             else:
                 break

@@ -166,7 +166,7 @@ def test_counterexamples_have_the_outputs_of_the_whole_file(tmp_path: Path) -> N
     assert numbers[0] >= numbers[1]
 
 
-# ---- scikit-learn, as skl2onnx writes it -------------------------------------------------------------------------------
+# ---- scikit-learn, as skl2onnx writes it ----------------------------------------------------------------------------
 
 
 def ml(kind: str, source: str, *outputs: str, **attributes: object) -> onnx.NodeProto:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from kreludomain.activations import ACTIVATIONS
 from kreludomain.errors import InputError
-from kreludomain.network import Runtime, load, parse_onnx, read_onnx
+from kreludomain.network import Runtime, check_against_runtime, load, parse_onnx, read_onnx
 from kreludomain.network.onnx.operators import READERS
 from kreludomain.network.onnx.operators.context import Converted
 from kreludomain.network.operators import Input, Linear
@@ -442,3 +443,122 @@ def test_public_networks_load(path: Path) -> None:
     network = load(path)
     sizes = (network.size(network.input.name), network.size(network.output.name))
     assert sizes == next((SIZES[name] for name in SIZES if path.stem.startswith(name)), (784, 10))
+
+
+def array(name: str, value: Any) -> onnx.NodeProto:
+    made = np.asarray(value)
+    made = made.astype(np.float32) if made.dtype.kind == "f" else made
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(made, name))
+
+
+def constant_or_value(
+    kind: str, opset: int, constants: dict[str, Any], attributes: dict[str, Any], shape: Any
+) -> bytes:
+    """``kind`` of a constant and of the input, added up: its form in an opset, folded and read."""
+    names = list(constants)
+
+    def more(name: str) -> list[str]:
+        return [f"{name}/rest"] if kind == "Split" else []
+
+    nodes = [
+        *(array(name, value) for name, value in constants.items()),
+        array("k", np.linspace(-1, 1, int(np.prod(shape))).reshape(shape)),
+        helper.make_node(kind, ["k", *names], ["u", *more("u")], **attributes),
+        helper.make_node(kind, ["x", *names], ["v", *more("v")], **attributes),
+        op("Add", "u", "v"),
+    ]
+    return model(nodes, shape=shape, opset=opset)
+
+
+#: What migrated from an attribute to an input, or changed what it does: the opsets before and since, and both forms.
+MIGRATED: list[tuple[str, dict[int, tuple[dict[str, Any], dict[str, Any]]], tuple[int, ...]]] = [
+    ("Unsqueeze", {7: ({}, {"axes": [0]}), 11: ({}, {"axes": [-1]}), 13: ({"axes": [0]}, {})}, (1, 6)),
+    ("Squeeze", {7: ({}, {"axes": [2]}), 11: ({}, {"axes": [-1]}), 13: ({"axes": [2]}, {})}, (1, 6, 1)),
+    (
+        "Clip",
+        {7: ({}, {"min": -0.5, "max": 0.3}), 11: ({"low": np.float32(-0.5), "high": np.float32(0.3)}, {})},
+        (1, 6),
+    ),
+    (
+        "Slice",
+        {7: ({}, {"starts": [1], "ends": [3], "axes": [1]}), 10: ({"starts": [1], "ends": [3], "axes": [1]}, {})},
+        (1, 6),
+    ),
+    ("Pad", {7: ({}, {"pads": [0, 1, 0, 2], "value": 0.5}), 11: ({"pads": [0, 1, 0, 2]}, {})}, (1, 6)),
+    ("ReduceSum", {7: ({}, {"axes": [2]}), 11: ({}, {"axes": [-1]}), 13: ({"axes": [2]}, {})}, (1, 2, 3)),
+    ("ReduceMean", {7: ({}, {"axes": [2]}), 11: ({}, {"axes": [-1]}), 18: ({"axes": [2]}, {})}, (1, 2, 3)),
+    ("ReduceMax", {7: ({}, {"axes": [2]}), 12: ({}, {"axes": [-1]}), 18: ({"axes": [2]}, {})}, (1, 2, 3)),
+    ("Split", {7: ({}, {"split": [2, 4], "axis": 1}), 13: ({"split": [2, 4]}, {"axis": 1})}, (1, 6)),
+    ("Dropout", {7: ({}, {"ratio": 0.5}), 12: ({"ratio": np.float32(0.5)}, {})}, (1, 6)),
+    (
+        "Upsample",
+        {
+            7: ({}, {"scales": [1.0, 1.0, 2.0, 3.0], "mode": "nearest"}),
+            9: ({"scales": np.float32([1, 1, 2, 3])}, {"mode": "nearest"}),
+        },
+        (1, 1, 2, 3),
+    ),
+    (
+        "Resize",
+        {
+            10: ({"scales": np.float32([1, 1, 2, 2])}, {"mode": "nearest"}),
+            11: ({"roi": np.float32([]), "scales": np.float32([1, 1, 2, 2])}, {"mode": "nearest"}),
+        },
+        (1, 1, 2, 3),
+    ),
+    ("Flatten", {7: ({}, {"axis": 1}), 11: ({}, {"axis": -1})}, (1, 2, 3)),
+    ("Reshape", {7: ({"shape": [1, -1]}, {}), 14: ({"shape": [1, 6]}, {"allowzero": 1})}, (1, 2, 3)),
+    ("BatchNormalization", {7: ({"scale": [2.0], "bias": [0.1], "mean": [0.2], "var": [1.5]}, {})}, (1, 1, 3, 2)),
+    ("PRelu", {7: ({"slope": np.float32([0.1])}, {})}, (1, 6)),
+    (
+        "Concat",
+        {7: ({"c": np.float32([[1, 2]])}, {"axis": 1}), 11: ({"c": np.float32([[1, 2]])}, {"axis": -1})},
+        (1, 6),
+    ),
+    ("Gemm", {7: ({"w": np.ones((6, 2)), "b": np.ones(2)}, {}), 11: ({"w": np.ones((6, 2))}, {})}, (1, 6)),
+    (
+        "AveragePool",
+        {7: ({}, {"kernel_shape": [2, 2]}), 10: ({}, {"kernel_shape": [2, 2], "ceil_mode": 1})},
+        (1, 1, 3, 3),
+    ),
+    (
+        "MaxPool",
+        {7: ({}, {"kernel_shape": [2, 2]}), 10: ({}, {"kernel_shape": [2, 2], "dilations": [2, 1]})},
+        (1, 1, 3, 3),
+    ),
+]
+OPSETS = (7, 8, 9, 10, 11, 12, 13, 17, 18, 21)
+
+
+@pytest.mark.parametrize(("kind", "forms", "shape"), MIGRATED, ids=[kind for kind, _, _ in MIGRATED])
+def test_operators_in_every_opset_in_which_their_form_differs(
+    kind: str, forms: dict[int, tuple[dict[str, Any], dict[str, Any]]], shape: tuple[int, ...]
+) -> None:
+    """Of constants, which are folded, and of values: as onnxruntime has it."""
+    changes = [*forms, 22]
+    for since, until in pairwise(changes):
+        for opset in (
+            number for number in OPSETS if since <= number < until and not (kind == "Upsample" and number > 9)
+        ):
+            constants, attributes = forms[since]
+            data = constant_or_value(kind, opset, constants, attributes, shape)
+            network = parse_onnx(data, f"{kind} in opset {opset}")
+            check_against_runtime(network, f"{kind} in opset {opset}")
+
+
+@pytest.mark.parametrize("opset", [1, 6])
+def test_models_of_opsets_before_7_are_converted(opset: int) -> None:
+    """Their arithmetic broadcasts by an attribute, their Reshape has the shape as one."""
+    attributes: dict[str, Any] = {"broadcast": 1} | ({"consumed_inputs": [0, 0]} if opset == 1 else {})
+    nodes = [
+        op("Relu", "x", output="r") if opset == 6 else op("Identity", "x", output="r"),
+        op("Add", "r", "b", **attributes),
+    ]
+    made = onnx.load_model_from_string(model(nodes, {"b": values(6)}, (1, 6), opset=7))
+    made.opset_import[0].version, made.ir_version = opset, 3
+    made.graph.input.append(helper.make_tensor_value_info("b", TensorProto.FLOAT, [6]))
+    network = parse_onnx(made.SerializeToString())
+    x = draw(3, 6)
+    expected = (x.relu() if opset == 6 else x) + torch.from_numpy(values(6).astype(np.float32))
+    torch.testing.assert_close(network(x), expected)
+    check_against_runtime(network, f"opset {opset}")

@@ -137,7 +137,6 @@ def test_yaml_errors_name_the_file_and_the_line(text: str | bytes, message: str)
         ({"region": {"epsilon": True}}, "region.epsilon: input should be a number, not True"),
         ({"region": {"epsilon": -0.1}}, "region.epsilon: input should be 0 or more, not -0.1"),
         ({"region": {"epsilon": float("nan")}}, "region.epsilon: input should be a finite number, not nan"),
-        ({"region": {}}, "region.epsilon: missing"),
         ({"region": 3}, "region: should be a mapping of keys (norm, epsilon, clip), not 3"),
         ({"region": {"epsilon": 1, "norm": 3}}, "region.norm: '3' is not 'inf', '1' or '2'"),
         ({"region": {"epsilon": 1, "clip": [1, 0]}}, "region.clip: [1, 0] is empty"),

@@ -222,8 +222,8 @@ BAD: dict[str, tuple[Callable[[], object], str]] = {
     "negative epsilon": (lambda: ball(torch.zeros(1, 2), -0.1), "epsilon -0.1 is not"),
     "NaN epsilon": (lambda: ball(torch.zeros(1, 2), NAN, 2), "epsilon nan is not"),
     "infinite epsilon": (lambda: ball(torch.zeros(1, 2), math.inf), "epsilon inf is not"),
-    "norm": (lambda: ball(torch.zeros(1, 2), 0.1, 3), "norm 3 is not one of inf, 1, 2"),
-    "name of a norm": (lambda: ball(torch.zeros(1, 2), 0.1, "l3"), "norm 'l3' is not one of inf, 1, 2"),
+    "norm": (lambda: ball(torch.zeros(1, 2), 0.1, 3), "norm: 3 is not one of inf, 1, 2"),
+    "name of a norm": (lambda: ball(torch.zeros(1, 2), 0.1, "l3"), "norm: 'l3' is not one of inf, 1, 2"),
     "fraction": (lambda: ball(torch.zeros(1, 2), "8/0"), "epsilon: '8/0' is not a number or a fraction such as 8/255"),
     "epsilon by entry": (lambda: ball(torch.zeros(4), [1, 2, 3]), "epsilon: 3 values, the input has 4; give one, or 4"),
     "epsilon by channel": (

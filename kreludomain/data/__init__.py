@@ -3,10 +3,22 @@
 Every kind of source is read into :class:`Rows`, and rows become samples in one place, by the keys that all data has.
 """
 
+from kreludomain.data.entries import Entries
 from kreludomain.data.given import samples
 from kreludomain.data.keys import DataKeys
 from kreludomain.data.names import Names
 from kreludomain.data.sample import Sample
-from kreludomain.data.sources import data_keys, read_samples
+from kreludomain.data.sources import data_keys, file_keys, read_samples
+from kreludomain.data.values import NormaliseKeys
 
-__all__ = ["DataKeys", "Names", "Sample", "data_keys", "read_samples", "samples"]
+__all__ = [
+    "DataKeys",
+    "Entries",
+    "Names",
+    "NormaliseKeys",
+    "Sample",
+    "data_keys",
+    "file_keys",
+    "read_samples",
+    "samples",
+]

@@ -16,7 +16,7 @@ from kreludomain.data.inputs import as_samples
 from kreludomain.data.keys import GivenArrayKeys, NamedArrayKeys, TableKeys
 from kreludomain.data.rows import Rows, chosen, no_such_rows
 from kreludomain.data.sample import Sample
-from kreludomain.data.sources import SOURCES, kind_of, read_samples
+from kreludomain.data.sources import file_keys, read_samples
 from kreludomain.data.table import Head, Table, roles_of
 from kreludomain.errors import InputError
 from kreludomain.network import Network
@@ -44,8 +44,7 @@ def samples(source: Any, network: Network, **keys: Any) -> tuple[Sample, ...]:
     Raises :class:`InputError`: one line that names the file, the line or the row, and the key.
     """
     if isinstance(source, str | Path):
-        key = "name" if str(source) == "digits" else kind_of(str(source)) or "csv"
-        return read_samples(check(SOURCES[key].keys, {key: str(source), **keys}, str(source)), network)
+        return read_samples(file_keys(source, keys), network)
     name = type(source).__name__
     if hasattr(source, "columns") and hasattr(source, "to_numpy"):
         table = check(TableKeys, keys, name)

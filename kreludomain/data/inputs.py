@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from kreludomain.data.entries import normalisation
 from kreludomain.data.keys import DataKeys
 from kreludomain.data.labels import numbered
 from kreludomain.data.layout import arranged
@@ -17,12 +19,17 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network
 
 
-def as_samples(rows: Rows, keys: DataKeys, network: Network) -> tuple[Sample, ...]:
-    """Rows as inputs of a network, by the keys that all data has."""
+def as_samples(
+    rows: Rows, keys: DataKeys, network: Network, located: Callable[[str], Path] = Path
+) -> tuple[Sample, ...]:
+    """Rows as inputs of a network, by the keys that all data has; ``located`` says where files are that they name."""
     _require_finite(rows, "values", rows.inputs)
     _require_finite(rows, "target", rows.targets)
     _require_finite(rows, "epsilon", rows.epsilon)
-    values = arranged(rows.inputs / keys.scale, network, keys.layout, rows.source)
+    values = torch.from_numpy(arranged(rows.inputs / keys.scale, network, keys.layout, rows.source))
+    normalise = normalisation(keys, network, located)
+    if normalise is not None and keys.normalise is not None and not keys.normalise.applied:
+        values = normalise(values)
     labels: Sequence[tuple[int | None, str | None]] = [(None, None)] * len(values)
     classes: Mapping[str, int] = {}
     if rows.labels is not None:
@@ -32,7 +39,7 @@ def as_samples(rows: Rows, keys: DataKeys, network: Network) -> tuple[Sample, ..
         Sample(
             index=rows.first + row,
             label=label,
-            x=torch.from_numpy(values[row]),
+            x=values[row],
             target=None if rows.targets is None else float(rows.targets[row]),
             name=name,
             epsilon=None if rows.epsilon is None else torch.tensor(rows.epsilon[row], dtype=torch.float64),

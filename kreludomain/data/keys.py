@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from kreludomain.data.layout import DataLayout
+from kreludomain.data.values import NormaliseKeys
 from kreludomain.options import FilePath, Keys, Text, wrong
 
 #: A column of a table by its name in the header or by its position: from 0 on, or from the last one, which is -1.
@@ -20,12 +21,14 @@ class DataKeys(Keys):
 
     ``classes``: the labels in the order of the network's outputs, where labels are names or do not count from 0.
     Values are divided by ``scale``. ``layout``: how images lie in the data (``hwc``: height, width, channels; ``chw``),
-    or that rows are no images (``flat``); as the network takes them if not given. ``first`` and ``count``: which rows.
+    or that rows are no images (``flat``); as the network takes them if not given. ``normalise``: what the network's
+    inputs have been put through, after ``scale``. ``first`` and ``count``: which rows.
     """
 
     classes: Annotated[tuple[int | Text, ...], Strict(False), Field(min_length=1)] | None = None
     scale: float = Field(1.0, gt=0)
     layout: DataLayout | None = None
+    normalise: NormaliseKeys | None = None
     first: int = Field(0, ge=0)
     count: int | None = Field(None, ge=1)
 

@@ -24,7 +24,7 @@ from kreludomain.data.rows import Rows
 from kreludomain.data.sample import Sample
 from kreludomain.errors import InputError
 from kreludomain.network import Network
-from kreludomain.options import wrong
+from kreludomain.options import check, wrong
 
 #: How many of scikit-learn's digits are for training; the rest are for tests.
 DIGITS_TRAIN = 1437
@@ -108,10 +108,20 @@ def data_keys(value: Any) -> DataKeys:
     return keys
 
 
+def file_keys(source: str | Path, keys: Mapping[str, Any]) -> DataKeys:
+    """The keys of a file's data by the file's name (``digits``: scikit-learn's), with further ``keys``.
+
+    Raises :class:`InputError` that names the file and the key.
+    """
+    key = "name" if str(source) == "digits" else kind_of(str(source)) or "csv"
+    found: DataKeys = check(SOURCES[key].keys, {key: str(source), **keys}, str(source))
+    return found
+
+
 def read_samples(keys: DataKeys, network: Network, located: Located = Path) -> tuple[Sample, ...]:
     """The samples that keys name, as inputs of a network; ``located`` says where the files are."""
     source = next(source for source in SOURCES.values() if source.keys is type(keys))
-    return as_samples(source.read(keys, located, network.size(network.input.name)), keys, network)
+    return as_samples(source.read(keys, located, network.size(network.input.name)), keys, network, located)
 
 
 def kind_of(path: str) -> str | None:

@@ -1,6 +1,6 @@
 """The question: regions of inputs, claims about the output, VNN-LIB files, objectives at any node."""
 
-from kreludomain.property.around import Normalisation, ball, box, norm_name
+from kreludomain.property.around import Normalisation, Numbers, ball, box, norm_name
 from kreludomain.property.ball import Ball, L1Ball, L2Ball
 from kreludomain.property.box import Box
 from kreludomain.property.claim import Claim, claim
@@ -40,6 +40,7 @@ __all__ = [
     "Monotonicity",
     "NormCone",
     "Normalisation",
+    "Numbers",
     "Objective",
     "PerLabel",
     "Property",

@@ -27,6 +27,8 @@ NORMS: dict[str, tuple[str, ...]] = {
     "1": ("1", "1.0", "\N{SUBSCRIPT ONE}"),
     "2": ("2", "2.0", "\N{SUBSCRIPT TWO}", "euclidean"),
 }
+#: Relative rounding errors of an image that was normalised in float32, at most.
+_ROUNDING = 1e-6
 _BALLS: dict[str, type[Ball]] = {"1": L1Ball, "2": L2Ball}
 
 
@@ -40,7 +42,7 @@ def norm_name(norm: object) -> str:
     for name, names in NORMS.items():
         if short in names:
             return name
-    raise InputError(f"norm {norm!r} is not one of {', '.join(NORMS)} (or linf, l1, l2)")
+    raise InputError(f"norm: {norm!r} is not one of {', '.join(NORMS)}")
 
 
 def number(value: object) -> float:
@@ -126,9 +128,18 @@ class Normalisation:
         if not bool(((self.std > 0) & torch.isfinite(self.std)).all()):
             raise InputError("std: is not a number above 0 everywhere")
 
+    @classmethod
+    def none(cls) -> Normalisation:
+        """Inputs as they are."""
+        return cls(torch.zeros(()), torch.ones(()))
+
     def __call__(self, image: Numbers) -> Tensor:
         """An image as the network's input."""
         return (numbers(image) - self.mean) / self.std
+
+    def undone(self, x: Numbers) -> Tensor:
+        """The network's input as the image that it is of."""
+        return numbers(x) * self.std + self.mean
 
     def require_fit(self, shape: Sequence[int]) -> None:
         """Raises :class:`InputError` unless it broadcasts to inputs of ``shape``."""
@@ -245,7 +256,15 @@ def _positions(given: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _clipped(norm: str, middle: Tensor, radius: Tensor, low: Tensor, high: Tensor) -> Region:
-    """The ball between ``low`` and ``high``; all of one shape."""
+    """The ball between ``low`` and ``high``; all of one shape.
+
+    Where the middle lies outside by no more than the rounding of float32, in which images are normalised, the side is
+    moved out to it.
+    """
+    sizes = (torch.where(torch.isfinite(side), side.abs(), 0.0) for side in (low, high))
+    rounding = _ROUNDING * torch.maximum(middle.abs(), torch.maximum(*sizes))
+    low = torch.where((middle < low) & (middle >= low - rounding), middle, low)
+    high = torch.where((middle > high) & (middle <= high + rounding), middle, high)
     lower, upper = torch.maximum(middle - radius, low), torch.minimum(middle + radius, high)
     outside = lower > upper if norm == "inf" else (middle < low) | (middle > high)
     if outside.any():
@@ -253,7 +272,7 @@ def _clipped(norm: str, middle: Tensor, radius: Tensor, low: Tensor, high: Tenso
         value, least, most = (float(side.flatten()[at]) for side in (middle, low, high))
         far = "further than epsilon outside" if norm == "inf" else "outside"
         raise InputError(
-            f"the middle of the l_{norm} ball lies {far} clip [{least:g}, {most:g}]: it is {value:g} at entry {at}"
+            f"the middle of an l_{norm} ball lies {far} clip [{least:g}, {most:g}]: it is {value:g} at entry {at}"
         )
     return Box(lower, upper) if norm == "inf" else _BALLS[norm](lower, upper, middle, radius)
 

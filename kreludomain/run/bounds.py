@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from kreludomain.data import samples
+from kreludomain.data import DataKeys, Sample, file_keys, read_samples
 from kreludomain.data.arrays import read_array
 from kreludomain.domain import LayerBounds
 from kreludomain.errors import InputError
@@ -17,9 +18,10 @@ from kreludomain.network import Network, load
 from kreludomain.options import check
 from kreludomain.property import Region
 from kreludomain.property import box as box_region
-from kreludomain.run.config.files import RegionConfig
 from kreludomain.run.config.methods import key_values, method_from_arguments
 from kreludomain.run.config.networks import OutputName
+from kreludomain.run.config.region import RegionConfig
+from kreludomain.run.config.yaml_text import parse_yaml
 from kreludomain.run.output.screen import screen
 from kreludomain.run.output.tables import plain_table, shown
 from kreludomain.verify import bounds as layer_bounds
@@ -44,9 +46,9 @@ def bounds(
         tuple[Path, Path] | None, typer.Option(metavar="LOWER.npy UPPER.npy", help="A box instead of a ball.")
     ] = None,
     norm: Annotated[str, typer.Option(help="inf, 1 or 2.")] = "inf",
-    epsilon: Annotated[float | None, typer.Option(help="The radius around the input.")] = None,
+    epsilon: Annotated[str | None, typer.Option(help="The radius around the input, such as 0.1 or 8/255.")] = None,
     clip: Annotated[
-        tuple[float, float] | None,
+        tuple[str, str] | None,
         typer.Option(metavar="LOW HIGH", help="The values that inputs can have."),
     ] = None,
     method: Annotated[str, typer.Option(help="A method's name, as in a configuration.")] = "deeppoly",
@@ -61,20 +63,23 @@ def bounds(
     given = [name for name, value in sources.items() if value is not None]
     if len(given) != 1:
         raise InputError(f"give one of {', '.join(sources)}, not {' and '.join(given) or 'none'}")
-    if box is None and epsilon is None:
+    if box is None and epsilon is None and "epsilon" not in keys:
         raise InputError("--epsilon: missing; it is the radius around the input")
     region: Region
     if box is not None:
         region = box_region(*map(read_array, box))
     else:
-        around = check(RegionConfig, {"norm": norm, "epsilon": epsilon, "clip": clip}, "region")
+        data: DataKeys | None = None
         if array is not None:
-            x = read_array(array)
-        elif file is not None:
-            x = samples(file, loaded, first=row, count=1, **keys)[0].x
+            chosen: Sequence[Sample] = [Sample(0, None, read_array(array))]
         else:
-            x = samples("digits", loaded, split=split, first=digits, count=1)[0].x
-        region = around.around(x)
+            digit = {"split": split, "first": digits, "count": 1}
+            data = file_keys("digits", digit) if file is None else file_keys(file, {"first": row, "count": 1, **keys})
+            chosen = read_samples(data, loaded)
+        radius = None if epsilon is None else parse_yaml(epsilon, "--epsilon")
+        sides = None if clip is None else [parse_yaml(side, "--clip") for side in clip]
+        around = check(RegionConfig, {"norm": norm, "epsilon": radius, "clip": sides}, "region")
+        region = around.surroundings(Path, loaded, data, chosen).region(chosen[0])
     found = layer_bounds(loaded, region, named.method)
     if output is not None:
         with output.open("wb") as written:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import sparse
 
-from kreludomain.errors import InputError
 from kreludomain.programs import Affine, Model
 
 #: Where the first tangents touch.
@@ -86,11 +85,3 @@ def largest_norm(model: Model, points: Sequence[Affine], norm: str) -> LargestNo
         for at in _FIRST:
             largest._tangents(u, square, np.full(len(u), at))
     return largest
-
-
-def check_norm(norm: str | float) -> str:
-    """The norm by its name: 1, 2 or inf. Raises :class:`InputError` for another."""
-    name = {"1.0": "1", "2.0": "2"}.get(str(norm), str(norm))
-    if name not in NORMS:
-        raise InputError(f"norm: {norm!r} is not one of {', '.join(NORMS)}")
-    return name

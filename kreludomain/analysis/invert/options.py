@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from kreludomain.analysis.invert.distance import check_norm
 from kreludomain.domain import Method
 from kreludomain.errors import InputError
+from kreludomain.property import norm_name
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class InvertibilityOptions:
     strict: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "norm", check_norm(self.norm))
+        object.__setattr__(self, "norm", norm_name(self.norm))
         for name in ("radius", "epsilon", "gap"):
             value = getattr(self, name)
             if not 0 < value < math.inf:

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from kreludomain.analysis.lipschitz.affine import CHUNK, AffineMap, affine
-from kreludomain.errors import InputError
 from kreludomain.network.operators import (
     AffineOperator,
     Convolution,
@@ -36,6 +35,7 @@ from kreludomain.network.operators import (
     Sum,
     TransposedConvolution,
 )
+from kreludomain.property import norm_name
 
 #: ``p`` by its name in configurations.
 NORMS: dict[str, float] = {"1": 1.0, "2": 2.0, "inf": math.inf}
@@ -62,10 +62,7 @@ class Norm:
 
 def norm_of(p: float | str) -> float:
     """``p`` as a number. Raises :class:`InputError` unless it is 1, 2 or inf."""
-    found = {"1": 1.0, "1.0": 1.0, "2": 2.0, "2.0": 2.0, "inf": math.inf}.get(str(p))
-    if found is None:
-        raise InputError(f"norm: {p!r} is not one of inf, 1, 2")
-    return found
+    return float(norm_name(p))
 
 
 def dual(p: float) -> float:

@@ -22,11 +22,11 @@ from kreludomain.deadline import Deadline
 from kreludomain.domain import Method, Query
 from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
-from kreludomain.property import Region, ball, robustness
+from kreludomain.property import Numbers, Region, ball, robustness
 from kreludomain.rounding import ROUNDING
 from kreludomain.verify import make_method
 
-Clip = tuple[float, float] | None
+Clip = tuple[Numbers, Numbers] | None
 
 #: The name of the radius that local constants prove.
 LOCAL = "local"
@@ -39,14 +39,16 @@ MISCLASSIFIED = "the input is misclassified"
 class RadiusSearch:
     """The balls among which the largest robust one is searched: ``l_p`` (``norm`` is 1, 2 or inf), within ``clip``.
 
-    Radii go up to ``largest`` and are found to the relative ``tolerance``. Raises :class:`InputError` for another norm
-    and for numbers out of range.
+    ``kept``: entries of an input that keep their value, booleans ``(*input_shape)``; none by default. Radii go up to
+    ``largest`` and are found to the relative ``tolerance``. Raises :class:`InputError` for another norm and for numbers
+    out of range.
     """
 
     largest: float
     norm: float | str = "inf"
     clip: Clip = None
     tolerance: float = 0.01
+    kept: Tensor | None = None
 
     def __post_init__(self) -> None:
         norm_of(self.norm)
@@ -57,7 +59,7 @@ class RadiusSearch:
 
     def ball(self, x: Tensor, radius: float) -> Region:
         """The ball of ``radius`` around ``x``."""
-        return ball(x, radius, str(self.norm), self.clip)
+        return ball(x, radius, self.norm, self.clip, fixed=self.kept)
 
 
 @dataclass(frozen=True)

@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogFormatter, MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator, PercentFormatter
 
 from kreludomain.run.certify.rows import CertifyRow, Summary, all_layers
 from kreludomain.run.output.figures import figure_files, marker, new_figure
+
+#: Points ``(epsilon, share)`` of each method.
+Curves = Mapping[str, Sequence[tuple[float, float]]]
 
 
 def comparison(summaries: Sequence[Summary], rows: Sequence[CertifyRow]) -> dict[str, bytes]:
     """``comparison.png`` and ``comparison.svg``: margins on the left, widths on the right."""
     figure = new_figure(13, 5.5)
     left, right = figure.subplots(1, 2)
-    draw_margins(left, [s.method for s in summaries], rows)
+    draw_margins(left, [s.series for s in summaries], rows)
     draw_widths(right, summaries)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
     return figure_files("comparison", figure)
 
 
-def draw_margins(axes: Axes, methods: Sequence[str], rows: Sequence[CertifyRow]) -> None:
-    """A line a method, smallest margin first: where it crosses zero, the method's verified samples begin."""
+def accuracy_figure(curves: Curves) -> dict[str, bytes]:
+    """``certified_accuracy.png`` and ``certified_accuracy.svg``."""
+    figure = new_figure(7, 4.5)
+    axes = figure.subplots()
+    draw_certified_accuracy(axes, curves)
+    axes.legend(frameon=False)
+    return figure_files("certified_accuracy", figure)
+
+
+def draw_certified_accuracy(axes: Axes, curves: Curves) -> None:
+    """The share of samples that are verified against epsilon, a line a method: points ``(epsilon, share)`` each."""
+    for position, (method, curve) in enumerate(curves.items()):
+        style = ("-", "--", "-.", ":")[position % 4]  # curves that are equal do not hide each other
+        axes.plot(*zip(*curve, strict=True), style, marker=marker(position), markersize=5, label=method)
+    axes.set_ylim(-0.03, 1.03)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set(xlabel="epsilon", ylabel="samples verified", title="Certified accuracy")
+    axes.grid(alpha=0.3)
+
+
+def draw_margins(axes: Axes, series: Sequence[str], rows: Sequence[CertifyRow]) -> None:
+    """A line a method (and epsilon), smallest margin first: where it crosses zero, its verified samples begin."""
     every = []
-    for position, method in enumerate(methods):
-        margins = sorted(row.margin for row in rows if row.method == method and row.margin is not None)
-        axes.plot(range(1, len(margins) + 1), margins, marker=marker(position), markersize=4, label=method)
+    for position, name in enumerate(series):
+        margins = sorted(row.margin for row in rows if row.series == name and row.margin is not None)
+        axes.plot(range(1, len(margins) + 1), margins, marker=marker(position), markersize=4, label=name)
         every += margins
     axes.axhline(0, color="black", linewidth=0.8, zorder=0)
     near = max(every, default=0.0)
@@ -48,7 +71,7 @@ def draw_widths(axes: Axes, summaries: Sequence[Summary]) -> None:
     for position, summary in enumerate(summaries):
         widths = [summary.widths.get(layer, np.nan) for layer in layers]
         offset = 0.06 * (position - (len(summaries) - 1) / 2)  # side by side: equal widths would hide each other
-        axes.plot(places + offset, widths, marker=marker(position), markersize=4, label=summary.method)
+        axes.plot(places + offset, widths, marker=marker(position), markersize=4, label=summary.series)
     axes.set_xticks(places, layers, rotation=30, ha="right")
     if layers:
         axes.set_yscale("log")

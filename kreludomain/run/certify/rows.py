@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from kreludomain.run.config.methods import NamedMethod
-from kreludomain.run.engine.study import Row
+from kreludomain.run.engine.study import Key, Row
 from kreludomain.run.output.tables import csv_text, mean, median, plain_table, shown
 from kreludomain.verify import Verdict
 
@@ -25,7 +25,7 @@ class CertifyRow(Row):
     label, ``lower_bounds`` has one bound a row of the claim (``None`` where no method ran), ``margin`` is that of the
     worst clause, ``reason`` says why it stopped, ``counterexample`` is a file in the folder, ``widths`` has the mean
     width of the bounds of each layer by its name (nothing where no method ran), ``stages`` the seconds that went into
-    each stage of the method.
+    each stage of the method. ``epsilon`` is there in runs of several.
     """
 
     identity = ("index", "method")
@@ -46,6 +46,16 @@ class CertifyRow(Row):
     name: str | None = None
     target: float | None = None
     claim: str = ""
+    epsilon: float | None = None
+
+    @property
+    def key(self) -> Key:
+        return super().key if self.epsilon is None else (*super().key, self.epsilon)
+
+    @property
+    def series(self) -> str:
+        """The name of the rows that are summed up together: the method and, where there are several, the epsilon."""
+        return _series(self.method, self.epsilon)
 
     @property
     def outcome(self) -> str:
@@ -66,7 +76,7 @@ class CertifyRow(Row):
 
 @dataclass(frozen=True)
 class Summary:
-    """One method over all samples; a statistic of nothing is ``None``.
+    """One method over all samples, in a run of several epsilons for one of them; a statistic of nothing is ``None``.
 
     ``widths``: each layer's mean width, over the samples that have bounds.
     """
@@ -78,20 +88,53 @@ class Summary:
     median_seconds: float | None
     mean_seconds: float | None
     widths: Mapping[str, float]
+    epsilon: float | None = None
+
+    @property
+    def series(self) -> str:
+        """Its name in tables and plots."""
+        return _series(self.method, self.epsilon)
+
+
+def _series(method: str, epsilon: float | None) -> str:
+    return method if epsilon is None else f"{method}, epsilon {shown(epsilon)}"
 
 
 def in_order(rows: Iterable[CertifyRow], methods: Sequence[NamedMethod]) -> list[CertifyRow]:
     """The rows sample by sample, for each the methods in their order: not in the order in which they were finished."""
     position = {method.label: number for number, method in enumerate(methods)}
-    return sorted(rows, key=lambda row: (row.index, position[row.method]))
+    return sorted(rows, key=lambda row: (row.index, row.epsilon or 0.0, position[row.method]))
+
+
+def epsilons(rows: Iterable[CertifyRow]) -> list[float | None]:
+    """The epsilons of rows, ascending; ``None`` alone where there is only that of the configuration."""
+    return sorted({row.epsilon for row in rows}, key=lambda epsilon: epsilon or 0.0) or [None]
 
 
 def summarise(methods: Iterable[NamedMethod], rows: Sequence[CertifyRow]) -> list[Summary]:
-    """A summary a method, in their order. Misclassified samples and errors have no part in margins and seconds."""
-    return [_summary(method.label, [row for row in rows if row.method == method.label]) for method in methods]
+    """A summary a method and epsilon, in their order. Misclassified samples and errors have no part in margins and
+    seconds."""
+    return [
+        _summary(method.label, epsilon, [row for row in rows if (row.method, row.epsilon) == (method.label, epsilon)])
+        for method in methods
+        for epsilon in epsilons(rows)
+    ]
 
 
-def _summary(method: str, rows: Sequence[CertifyRow]) -> Summary:
+def certified_accuracy(rows: Sequence[CertifyRow]) -> dict[str, list[tuple[float, float]]]:
+    """For each method, and epsilon, the share of samples that it verifies; nothing in a run of one epsilon."""
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        curves.setdefault(row.method, [])
+    for epsilon in epsilons(rows):
+        for method, curve in curves.items():
+            verdicts = [row.verdict for row in rows if (row.method, row.epsilon) == (method, epsilon)]
+            if epsilon is not None and verdicts:
+                curve.append((epsilon, verdicts.count(Verdict.VERIFIED) / len(verdicts)))
+    return {method: curve for method, curve in curves.items() if curve}
+
+
+def _summary(method: str, epsilon: float | None, rows: Sequence[CertifyRow]) -> Summary:
     counts = Counter(row.verdict for row in rows)
     margins = [row.margin for row in rows]
     seconds = [row.seconds for row in rows if row.lower_bounds is not None]
@@ -108,22 +151,27 @@ def _summary(method: str, rows: Sequence[CertifyRow]) -> Summary:
         median(seconds),
         mean(seconds),
         {layer: statistics.fmean(values) for layer, values in widths.items()},
+        epsilon,
     )
 
 
 def joint_gains(methods: Sequence[NamedMethod], rows: Sequence[CertifyRow]) -> str | None:
     """Which samples joint methods verify and no other one does; ``None`` if the run does not have both kinds."""
-    verified = {
-        method.label: {row.index for row in rows if row.method == method.label and row.verdict == Verdict.VERIFIED}
-        for method in methods
-    }
     joint = [method.label for method in methods if method.is_joint]
     single = [method.label for method in methods if not method.is_joint]
     if not joint or not single:
         return None
-    others = set[int]().union(*(verified[label] for label in single))
-    gains = {label: sorted(verified[label] - others) for label in joint}
-    sentences = [_sentence(label, gained) for label, gained in gains.items() if gained]
+    sentences = []
+    for epsilon in epsilons(rows):
+        verified = {
+            label: {
+                row.index for row in rows if (row.series, row.verdict) == (_series(label, epsilon), Verdict.VERIFIED)
+            }
+            for label in (*joint, *single)
+        }
+        others = set[int]().union(*(verified[label] for label in single))
+        gains = {_series(label, epsilon): sorted(verified[label] - others) for label in joint}
+        sentences += [_sentence(label, gained) for label, gained in gains.items() if gained]
     return (
         "\n".join(sentences) or "Every sample that a joint method verifies is verified by a single-neuron method too."
     )
@@ -148,7 +196,7 @@ def summary_table(summaries: Sequence[Summary], tight: bool) -> Table:
     table = plain_table("method", *(v.value for v in occur), "median margin", "mean margin", "median s")
     for s in summaries:
         numbers = (s.median_margin, s.mean_margin, s.median_seconds)
-        table.add_row(s.method, *(str(s.verdicts[v]) for v in occur), *map(shown, numbers))
+        table.add_row(s.series, *(str(s.verdicts[v]) for v in occur), *map(shown, numbers))
     if not tight:
         table.caption = "margins: where a row is proved, its first positive bound; its best with 'tight: true'"
     return table
@@ -159,7 +207,7 @@ def margins_table(rows: Sequence[CertifyRow], methods: Sequence[str], most: int 
     table = plain_table("sample", "label", *methods, title="margins (smallest lower bound of the claim's rows)")
     by_sample: dict[int, dict[str, CertifyRow]] = {}
     for row in rows:
-        by_sample.setdefault(row.index, {})[row.method] = row
+        by_sample.setdefault(row.index, {})[row.series] = row
     for index, found in list(by_sample.items())[:most]:
         label = next(iter(found.values())).label_text
         table.add_row(str(index), label, *(found[method].margin_text for method in methods))
@@ -170,7 +218,7 @@ def margins_table(rows: Sequence[CertifyRow], methods: Sequence[str], most: int 
 
 def widths_table(summaries: Sequence[Summary]) -> Table:
     """Mean widths: a row a layer, a column a method."""
-    table = plain_table("layer", *(s.method for s in summaries), title="mean width of a layer's bounds")
+    table = plain_table("layer", *(s.series for s in summaries), title="mean width of a layer's bounds")
     for layer in all_layers(summaries):
         table.add_row(layer, *(shown(s.widths.get(layer)) for s in summaries))
     return table
@@ -184,11 +232,16 @@ def all_layers(summaries: Iterable[Summary]) -> list[str]:
 def csv_files(summaries: Sequence[Summary], rows: Sequence[CertifyRow]) -> dict[str, str]:
     """The files of a comparison by name: a row a method, a row a sample and method, a row a layer."""
     numbers = ("median_margin", "mean_margin", "median_seconds", "mean_seconds")
-    methods = ([s.method, *s.verdicts.values(), *(getattr(s, name) for name in numbers)] for s in summaries)
-    columns = ("index", "label", "name", "target", "predicted", "method", "verdict", "margin", "seconds")
+    several = any(s.epsilon is not None for s in summaries)
+    names = ("method", "epsilon") if several else ("method",)
+    methods = (
+        [*(getattr(s, name) for name in names), *s.verdicts.values(), *(getattr(s, name) for name in numbers)]
+        for s in summaries
+    )
+    columns = ("index", "label", "name", "target", "predicted", *names, "verdict", "margin", "seconds")
     widths = ([layer, *(s.widths.get(layer) for s in summaries)] for layer in all_layers(summaries))
     return {
-        "comparison.csv": csv_text(["method", *(v.value for v in Verdict), *numbers], methods),
+        "comparison.csv": csv_text([*names, *(v.value for v in Verdict), *numbers], methods),
         "margins.csv": csv_text(columns, ([getattr(row, name) for name in columns] for row in rows)),
-        "widths.csv": csv_text(["layer", *(s.method for s in summaries)], widths),
+        "widths.csv": csv_text(["layer", *(s.series for s in summaries)], widths),
     }

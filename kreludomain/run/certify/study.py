@@ -17,6 +17,7 @@ from kreludomain.options import wrong
 from kreludomain.property import Claim, Equivalent, Monotonicity, Question, Robust
 from kreludomain.run.certify.rows import (
     CertifyRow,
+    certified_accuracy,
     csv_files,
     joint_gains,
     margins_table,
@@ -25,10 +26,11 @@ from kreludomain.run.certify.rows import (
     widths_table,
 )
 from kreludomain.run.config.data import load_samples
-from kreludomain.run.config.files import ConfigFile, Data, RegionConfig, RunKeys
+from kreludomain.run.config.files import ConfigFile, Data, RunKeys
 from kreludomain.run.config.methods import AttackItem, Methods, NamedMethod, try_methods
 from kreludomain.run.config.networks import NetworkFile, NetworkItem, NetworkPair, load_difference
 from kreludomain.run.config.questions import QuestionItem
+from kreludomain.run.config.region import RegionConfig, Surroundings
 from kreludomain.run.engine.folder import Folder, array_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash
 from kreludomain.run.engine.study import Computed, ConfigPath, Study, Task
@@ -38,7 +40,8 @@ from kreludomain.verify import Verdict, certify
 
 
 class CertifyConfig(RunKeys):
-    """A configuration file of ``kreludomain certify`` and ``kreludomain compare``; a row is a sample and a method.
+    """A configuration file of ``kreludomain certify`` and ``kreludomain compare``; a row is a sample and a method, and
+    an epsilon where there are several.
 
     ``networks``, two in place of one, are compared: the claim is then by how much they may differ (``equivalent``).
     ``claim``: what is asked of every sample (:data:`QUESTIONS`); that its label is the class, where it is not given.
@@ -97,13 +100,22 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
     help = "Decide a claim for every sample with every method of CONFIG."
     config_model = CertifyConfig
     row_type = CertifyRow
-    files = (*("counterexamples/*.npy", "comparison.*", "margins.csv", "widths.csv", "report.html", "report_*.csv"),)
+    files = (
+        "counterexamples/*.npy",
+        "comparison.*",
+        "certified_accuracy.*",
+        "margins.csv",
+        "widths.csv",
+        "report.html",
+        "report_*.csv",
+    )
     outcomes = (Verdict.VERIFIED.value, Verdict.FALSIFIED.value, Verdict.UNKNOWN.value)
 
     config: CertifyConfig
     network: Network
     samples: tuple[Sample, ...]
     question: Question
+    around: Surroundings
 
     @classmethod
     def prepare(cls, file: ConfigFile[CertifyConfig]) -> Certify:
@@ -112,12 +124,15 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
         samples = load_samples(file, config.data, network)
         with file.named("claim"):
             question = config.claim.named(samples[0].names)
-        study = cls(config, network, samples, question)
+        with file.named():
+            around = config.region.surroundings(file.path, network, config.data, samples)
+        study = cls(config, network, samples, question, around)
         for sample in study.samples:
             with file.named(f"sample {sample.index}"):
-                config.region.around(sample.x).fit(network)
+                for epsilon in study.around.epsilons:
+                    study.around.region(sample, epsilon).fit(network)
                 study.claim_of(sample).require_fit(network)
-        try_methods(file, config.region, config.methods)
+        try_methods(file, config.region.norm, config.methods)
         return study
 
     def claim_of(self, sample: Sample) -> Claim | Monotonicity:
@@ -128,18 +143,19 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
         return self.network.notes
 
     def contents(self) -> Mapping[str, str]:
-        return {"network": network_hash(self.network), "data": samples_hash(self.samples)}
+        return {"network": network_hash(self.network), "data": samples_hash(self.samples), **self.around.contents()}
 
     def tasks(self) -> Sequence[SampleTask]:
         return [
             SampleTask(
-                row=self._row(sample, method),
-                text=f"sample {sample.index}, {method.label}",
-                kind=method.label,
+                row=(row := self._row(sample, method, epsilon)),
+                text=f"sample {sample.index}, {row.series}",
+                kind=row.series,
                 sample=sample,
                 method=method,
             )
             for sample in self.samples
+            for epsilon in self.around.epsilons
             for method in self.config.methods
         ]
 
@@ -151,7 +167,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
         claim = self.claim_of(sample)
         found = certify(
             network,
-            config.region.around(sample.x),
+            self.around.region(sample, row.epsilon),
             claim,
             task.method.method,
             timeout_s=config.timeout_s,
@@ -181,11 +197,11 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
         verdict = Verdict.TIMEOUT if failure.kind == Kind.TIMEOUT else Verdict.ERROR
         return replace(super().failed(task, failure), predicted=self._answered(task).predicted, verdict=verdict)
 
-    def _row(self, sample: Sample, method: NamedMethod) -> CertifyRow:
+    def _row(self, sample: Sample, method: NamedMethod, epsilon: float | None) -> CertifyRow:
         asked = self.config.claim.of(sample.label, sample.name)
         said = asked.words(sample.name or str(sample.label), f"{sample.target:g}" if sample.target is not None else "")
         row = CertifyRow(sample.index, sample.label, None, method.label)
-        return replace(row, name=sample.name, target=sample.target, claim=said)
+        return replace(row, name=sample.name, target=sample.target, claim=said, epsilon=epsilon)
 
     def _answered(self, task: SampleTask) -> CertifyRow:
         """The task's row with the network's own answer at the sample."""
@@ -198,6 +214,11 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
         gains = joint_gains(methods, rows)
         if gains is not None:
             console.print(gains, soft_wrap=True)
+        curves = certified_accuracy(rows)
+        if curves:
+            from kreludomain.run.certify.plots import accuracy_figure  # matplotlib: imports for a second, and only here
+
+            folder.write_all(accuracy_figure(curves))
 
     def summary(self, rows: Sequence[CertifyRow]) -> Mapping[str, Any]:
         methods = [dataclasses.asdict(summary) for summary in summarise(self.config.methods, rows)]
@@ -228,7 +249,7 @@ class Compare(Certify):
         summaries = summarise(self.config.methods, rows)
         folder.write_all(csv_files(summaries, rows))
         folder.write_all(comparison(summaries, rows))
-        console.print(margins_table(rows, [s.method for s in summaries]))
+        console.print(margins_table(rows, [s.series for s in summaries]))
         console.print(widths_table(summaries))
 
 

@@ -20,12 +20,11 @@ from pydantic import (
     SerializeAsAny,
     Strict,
 )
-from torch import Tensor
 
 from kreludomain.data import DataKeys, data_keys
 from kreludomain.errors import InputError
 from kreludomain.options import Keys, Text, check, wrong
-from kreludomain.property import Region, ball
+from kreludomain.property import norm_name
 from kreludomain.run.config.yaml_text import read_yaml
 
 
@@ -43,27 +42,22 @@ def _not_empty(interval: tuple[float, float]) -> tuple[float, float]:
     return interval
 
 
+def _norm(value: Any) -> str:
+    try:
+        return norm_name(value)
+    except InputError:
+        return str(value)  # which is then said not to be one of the names
+
+
 Numbers = Annotated[tuple[float, ...], Strict(False)]
 Interval = Annotated[tuple[float, float], Strict(False)]
 #: The values that an input's entries can have.
 Clip = Annotated[Interval, AfterValidator(_not_empty)]
-Norm = Annotated[Literal["inf", "1", "2"], BeforeValidator(lambda v: {"1.0": "1", "2.0": "2"}.get(str(v), str(v)))]
+Norm = Annotated[Literal["inf", "1", "2"], BeforeValidator(_norm)]
 
 
 #: The keys of data, by the source that one of them names.
 Data = Annotated[SerializeAsAny[DataKeys], BeforeValidator(data_keys)]
-
-
-class RegionConfig(Keys):
-    """All inputs within ``epsilon`` of a sample, each entry within ``clip``."""
-
-    norm: Norm = "inf"
-    epsilon: float = Field(ge=0)
-    clip: Clip | None = None
-
-    def around(self, x: Tensor) -> Region:
-        """The region around an input."""
-        return ball(x, self.epsilon, self.norm, self.clip)
 
 
 class RunKeys(Keys):

@@ -29,7 +29,8 @@ from kreludomain.options import (
     shown,
     wrong,
 )
-from kreludomain.run.config.files import ConfigFile, RegionConfig, RunKeys, require_distinct
+from kreludomain.property import ball
+from kreludomain.run.config.files import ConfigFile, RunKeys, require_distinct
 from kreludomain.run.config.yaml_text import parse_yaml
 from kreludomain.verify import METHODS, try_on
 
@@ -179,16 +180,13 @@ def _keys(kind: type[Method]) -> type[Keys]:
     return create_model(kind.__name__, __base__=Keys, **fields)
 
 
-def try_methods(
-    file: ConfigFile[RunKeys], around: RegionConfig, methods: Iterable[NamedMethod], key: str = "methods"
-) -> None:
+def try_methods(file: ConfigFile[RunKeys], norm: str, methods: Iterable[NamedMethod], key: str = "methods") -> None:
     """:func:`try_method` for the list of methods under a key of a configuration. Errors name the item."""
     for position, method in enumerate(methods):
         with file.named(f"{key}[{position}]"):
-            try_method(around, method)
+            try_method(norm, method)
 
 
-def try_method(around: RegionConfig, method: NamedMethod) -> None:
-    """Raises :class:`InputError` where a method cannot take regions of the run's kind; this takes no time."""
-    middle = torch.full((2,), sum(around.clip or (0.0, 0.0)) / 2, dtype=torch.float64)
-    try_on(method.method, around.around(middle))
+def try_method(norm: str, method: NamedMethod) -> None:
+    """Raises :class:`InputError` where a method cannot take balls in the run's norm; this takes no time."""
+    try_on(method.method, ball(torch.zeros(2), 1.0, norm))

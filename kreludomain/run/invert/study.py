@@ -26,7 +26,7 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.programs.solvers.highs import version as highs_version
 from kreludomain.run.config.data import load_samples
-from kreludomain.run.config.files import ConfigFile, RegionConfig
+from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.config.methods import NamedMethod, try_methods
 from kreludomain.run.engine.folder import Folder
 from kreludomain.run.engine.record import network_hash, samples_hash
@@ -84,7 +84,7 @@ class Invert(Study[InvertConfig, RadiusTask, RadiusRow]):
                 _options(config, norm, config.methods[0])
             centers = (*data, *_points(config, network))
         for norm in config.norms:
-            try_methods(file, RegionConfig(epsilon=1.0, norm=norm), config.methods)
+            try_methods(file, norm, config.methods)
         return cls(config, dict(named), centers, curve)
 
     def notes(self) -> Sequence[str]:

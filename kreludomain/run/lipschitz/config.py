@@ -9,9 +9,10 @@ from pydantic import BeforeValidator, Field, Strict, model_validator
 from kreludomain.analysis.lipschitz import ALIASES, INITIALISATIONS, Architecture, Conv, Dense
 from kreludomain.errors import InputError
 from kreludomain.options import Keys, Text, wrong
-from kreludomain.run.config.files import Data, RegionConfig, RunKeys, require_distinct
+from kreludomain.run.config.files import Data, RunKeys, require_distinct
 from kreludomain.run.config.methods import AnyMethods, MethodItem, parse_method
 from kreludomain.run.config.networks import NetworkFile, NetworkItem
+from kreludomain.run.config.region import RegionConfig
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -150,6 +151,8 @@ class LipschitzConfig(RunKeys):
         missing = [key for key in ("data", "region") if self.all_networks and getattr(self, key) is None]
         if missing:
             raise wrong({(key,): "missing; networks are measured around samples" for key in missing})
+        if self.region is not None:
+            self.region.require_one("this command")
         require_distinct([keys.name for keys in self.all_networks], "networks")
         require_distinct([keys.name for keys in self.architectures], "architectures")
         return self

@@ -70,7 +70,7 @@ def _networks(report: Report) -> Figure:
     columns, radii, first = _columns(report), _radii(report), report.samples[0]
     norm = "\\infty" if first.norm == "inf" else first.norm
     constant = (
-        f"Lipschitz constant, $\\ell_{{{norm}}}$ to $\\ell_{{{norm}}}$\n(local: within {first.epsilon:g} of a sample)"
+        f"Lipschitz constant, $\\ell_{{{norm}}}$ to $\\ell_{{{norm}}}$\n(local: within {first.within} of a sample)"
     )
     panels = [(CONSTANTS, constant)] + ([(radii, f"robust radius, $\\ell_{{{norm}}}$")] if radii else [])
     stacked = len(columns) > 1

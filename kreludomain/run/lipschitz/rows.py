@@ -101,7 +101,8 @@ class SampleRow(Row):
 
     ``local`` is a certified upper bound, ``upper`` the smallest one, the network's included, ``sampled`` a lower bound.
     ``radii``: certified ones by name; ``attacked``: the distance of the nearest counterexample found. ``None`` where
-    nothing was found or asked for. ``notes``: searches that ended early. ``reason``: why there is less.
+    nothing was found or asked for; ``epsilon`` too is where entries differ. ``notes``: searches that ended early.
+    ``reason``: why there is less.
     """
 
     identity = ("kind", "network", "index")
@@ -110,7 +111,7 @@ class SampleRow(Row):
     index: int
     label: int
     norm: str
-    epsilon: float
+    epsilon: float | None
     predicted: int | None = None
     local: float | None = None
     upper: float | None = None
@@ -121,6 +122,11 @@ class SampleRow(Row):
     notes: tuple[str, ...] = ()
     reason: str = ""
     kind: Literal["sample"] = "sample"
+
+    @property
+    def within(self) -> str:
+        """How far the region goes, in words: its epsilon, if that is one number."""
+        return "the region" if self.epsilon is None else f"{self.epsilon:g}"
 
     @property
     def outcome(self) -> str:
@@ -237,7 +243,7 @@ def _everywhere(report: Report) -> Table:
 
 def _around(report: Report) -> Table:
     first = report.samples[0]
-    title = f"Lipschitz constants within {first.epsilon:g} of a sample, l_{first.norm} to l_{first.norm}"
+    title = f"Lipschitz constants within {first.within} of a sample, l_{first.norm} to l_{first.norm}"
     columns = ("sampled (at least)", "local (at most)", "best (at most)", "upper / lower")
     table = plain_table("network", "sample", *columns, title=title)
     for network in report.networks:

@@ -30,8 +30,9 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network, Runtime
 from kreludomain.property import robustness
 from kreludomain.run.config.data import load_samples
-from kreludomain.run.config.files import ConfigFile, RegionConfig
+from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.config.methods import try_method, try_methods
+from kreludomain.run.config.region import RegionConfig, Surroundings
 from kreludomain.run.engine.folder import Folder
 from kreludomain.run.engine.record import network_hash, samples_hash
 from kreludomain.run.engine.study import Computed, Study, Task
@@ -57,7 +58,7 @@ class Case:
     keys: NetworkKeys
     network: Network
     samples: tuple[Sample, ...]
-    region: RegionConfig
+    around: Surroundings
 
     @cached_property
     def local(self) -> LocalBounds:
@@ -74,11 +75,13 @@ class Case:
         network = keys.load(file)
         Runtime(network)  # raises for a model that onnxruntime cannot run
         samples = load_samples(file, data, network)
+        with file.named():
+            around = region.surroundings(file.path, network, data, samples)
         for sample in samples:
             with file.named(f"sample {sample.index}"):
-                region.around(sample.x).fit(network)
+                around.region(sample).fit(network)
                 robustness(sample.known_label, network.size(network.output.name))
-        return cls(keys, network, samples, region)
+        return cls(keys, network, samples, around)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -161,7 +164,7 @@ class SampleTask(LipschitzTask):
         config, case, sample, norm = study.config, study.cases[self.case], self.sample, self.row.norm
         uppers = needed.uppers if isinstance(needed, NetworkRow) else {}
         predicted = int(predict(case.network, sample.x[None])[0])
-        region = case.region.around(sample.x)
+        region = case.around.region(sample)
         query = Query(case.network, region, deadline=Deadline.after(config.timeout_s))
         constant = case.local.constant(config.bounds.method.abstract(query).bounds, norm)
         row = replace(
@@ -181,7 +184,7 @@ def _with_radii(
 ) -> SampleRow:
     """The row with every radius."""
     x, label, seconds = sample.x[None], sample.known_label, config.timeout_s
-    search = RadiusSearch(keys.largest, row.norm, case.region.clip, keys.tolerance)
+    search = RadiusSearch(keys.largest, row.norm, case.around.clip, keys.tolerance, case.around.kept)
     methods = {method.label: method.method for method in keys.methods}
     found = robust_radii(case.local, x, label, search, uppers, config.bounds.method, methods, seconds)
     deadline = Deadline.after(seconds)
@@ -210,9 +213,9 @@ class LipschitzStudy(Study[LipschitzConfig, LipschitzTask, AnyRow]):
         if config.data is None or config.region is None:  # architectures only
             return cls(config, ())
         with file.named("bounds"):
-            try_method(config.region, config.bounds)
+            try_method(config.region.norm, config.bounds)
         if config.radius is not None:
-            try_methods(file, config.region, config.radius.methods, "radius.methods")
+            try_methods(file, config.region.norm, config.radius.methods, "radius.methods")
         return cls(config, tuple(Case.load(file, keys, config.data, config.region) for keys in config.all_networks))
 
     def notes(self) -> Sequence[str]:
@@ -220,7 +223,11 @@ class LipschitzStudy(Study[LipschitzConfig, LipschitzTask, AnyRow]):
 
     def contents(self) -> Mapping[str, str]:
         networks = {f"network {case.keys.name}": network_hash(case.network) for case in self.cases}
-        return networks | {f"data of {case.keys.name}": samples_hash(case.samples) for case in self.cases}
+        data = {f"data of {case.keys.name}": samples_hash(case.samples) for case in self.cases}
+        regions = {
+            f"{name} of {case.keys.name}": h for case in self.cases for name, h in case.around.contents().items()
+        }
+        return networks | data | regions
 
     def tasks(self) -> Sequence[LipschitzTask]:
         return [*self._architectures(), *(task for position in range(len(self.cases)) for task in self._case(position))]
@@ -234,14 +241,15 @@ class LipschitzStudy(Study[LipschitzConfig, LipschitzTask, AnyRow]):
     def _case(self, position: int) -> Iterator[LipschitzTask]:
         """A network's task, and those of its samples."""
         config, case = self.config, self.cases[position]
-        name, region, seconds = case.keys.name, case.region, config.timeout_s
+        name, norm, seconds = case.keys.name, case.around.norm, config.timeout_s
         lipsdp_s = 0.0 if config.lipsdp is False else config.lipsdp.timeout_s
         searches = 0 if config.radius is None else 2 + len(config.radius.methods)  # local, methods, attack
-        network = NetworkRow(name, region.norm, axes=case.keys.axes, lipsdp_note="for l_2 only")
+        network = NetworkRow(name, norm, axes=case.keys.axes, lipsdp_note="for l_2 only")
         limit = seconds and seconds + lipsdp_s
         yield NetworkTask(text=name, kind="networks", timeout_s=limit, row=network, case=position)
+        epsilon = None if config.region is None else config.region.number
         for sample in case.samples:
-            row = SampleRow(name, sample.index, sample.known_label, region.norm, region.epsilon)
+            row = SampleRow(name, sample.index, sample.known_label, norm, epsilon)
             yield SampleTask(
                 text=f"{name}, sample {sample.index}",
                 kind=name,

@@ -15,7 +15,7 @@ from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.run.certify.rows import CertifyRow, Summary, in_order, summarise
 from kreludomain.run.certify.study import Certify, CertifyConfig
-from kreludomain.run.config.files import ConfigFile, RegionConfig, load_config
+from kreludomain.run.config.files import ConfigFile, load_config
 from kreludomain.run.config.methods import NamedMethod
 from kreludomain.run.engine.folder import CONFIG, ROWS, read_rows
 from kreludomain.run.engine.record import Record
@@ -27,8 +27,6 @@ OPEN, SOLVED = (Verdict.UNKNOWN, Verdict.TIMEOUT), (Verdict.VERIFIED, Verdict.FA
 
 #: How many samples a list shows.
 MOST_NOTABLE, MOST_FALSIFIED, MOST_MARGINS = 8, 12, 40
-
-_NORMS = {"inf": "each entry off by at most", "1": "within l₁ distance", "2": "within Euclidean distance"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +59,7 @@ class FinishedRun:
         return {
             "Network": self._network_words(),
             "Samples": _samples(config, self.rows),
-            "Region": _region(config.region),
+            "Region": config.region.words,
             "Claim": config.claim.words(),
             "Methods": "; ".join(names),
             "Limits": _limits(config),
@@ -103,8 +101,8 @@ def closest(runs: Iterable[FinishedRun]) -> list[NotableSample]:
     """Samples that every method of a run leaves open, nearest to zero first; each once, by its best margin."""
     rows = []
     for run in runs:
-        solved = {row.index for row in run.rows if row.verdict in SOLVED}
-        left = (row for row in run.rows if row.verdict in OPEN and row.index not in solved)
+        solved = {(row.index, row.epsilon) for row in run.rows if row.verdict in SOLVED}
+        left = (row for row in run.rows if row.verdict in OPEN and (row.index, row.epsilon) not in solved)
         rows += [(run, row) for row in left if row.margin is not None]
     return _each_once(sorted(rows, key=lambda item: abs(item[1].margin or 0.0)), MOST_NOTABLE)
 
@@ -168,8 +166,11 @@ def _each_once(rows: Iterable[tuple[FinishedRun, CertifyRow]], most: int) -> lis
 
 
 def _input(run: FinishedRun, row: CertifyRow) -> np.ndarray | None:
-    samples = () if run.study is None else run.study.samples
-    return next((sample.x.numpy() for sample in samples if sample.index == row.index), None)
+    """The input of a row's sample, in the units of the data."""
+    study = run.study
+    samples = () if study is None else study.samples
+    x = next((sample.x for sample in samples if sample.index == row.index), None)
+    return None if x is None or study is None else study.around.normalise.undone(x).numpy()
 
 
 def _falsified_sample(sample: NotableSample) -> FalsifiedSample:
@@ -181,7 +182,7 @@ def _falsified_sample(sample: NotableSample) -> FalsifiedSample:
     if run.study is None:
         return FalsifiedSample(run, row, sample.x, found)
     answer = run.study.question.of(row.label).answer(run.study.network, torch.from_numpy(found))
-    return FalsifiedSample(run, row, sample.x, found, answer)
+    return FalsifiedSample(run, row, sample.x, run.study.around.normalise.undone(found).numpy(), answer)
 
 
 def _network(network: Network) -> str:
@@ -192,11 +193,6 @@ def _network(network: Network) -> str:
 
 def _samples(config: CertifyConfig, rows: Sequence[CertifyRow]) -> str:
     return f"{len({row.index for row in rows})} of {config.data.source}, from {config.data.first}"
-
-
-def _region(region: RegionConfig) -> str:
-    clip = "" if region.clip is None else f", entries within [{region.clip[0]:g}, {region.clip[1]:g}]"
-    return f"{_NORMS[region.norm]} {region.epsilon:g}{clip}"
 
 
 def _limits(config: CertifyConfig) -> str:

@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
-from kreludomain.run.certify.plots import draw_margins, draw_widths
-from kreludomain.run.certify.rows import CertifyRow, Summary, all_layers, csv_files
+from kreludomain.run.certify.plots import draw_certified_accuracy, draw_margins, draw_widths
+from kreludomain.run.certify.rows import CertifyRow, Summary, all_layers, certified_accuracy, csv_files
 from kreludomain.run.output.screen import screen
 from kreludomain.run.output.tables import shown
 from kreludomain.run.report import data as data
@@ -108,7 +108,7 @@ def page(runs: Sequence[FinishedRun]) -> str:
         widths=[
             [layer, *(shown(summary.widths.get(layer)) for summary in summaries)] for layer in all_layers(summaries)
         ],
-        stages=_stages([summary.method for summary in summaries], rows),
+        stages=_stages([summary.series for summary in summaries], rows),
         closest=[_card(sample) for sample in data.closest(runs)],
         longest=[_card(sample) for sample in data.longest(runs)],
         falsified=[_falsified(item) for item in falsified[: data.MOST_FALSIFIED]],
@@ -122,7 +122,7 @@ def _stages(labels: Sequence[str], rows: Sequence[CertifyRow]) -> tuple[list[str
     names = list(dict.fromkeys(name for row in rows for name in row.stages))
     lines = []
     for label in labels:
-        of = [row.stages for row in rows if row.method == label]
+        of = [row.stages for row in rows if row.series == label]
         sums = {name: sum(stages.get(name, 0.0) for stages in of) for name in names}
         lines.append([label, *(f"{sums[name]:.3g}" if any(name in s for s in of) else "-" for name in names)])
     return names, lines
@@ -136,10 +136,10 @@ def _csv_files(runs: Sequence[FinishedRun]) -> dict[str, str]:
 
 def _margins(runs: Sequence[FinishedRun]) -> list[list[str]]:
     """A line a sample: position, label, each method's margin or verdict, and a dash for runs without that sample."""
-    labels = [method.label for run in runs for method in run.methods]
+    labels = [summary.series for run in runs for summary in run.summaries]
     found: dict[tuple[int, str], dict[str, str]] = {}
     for row in data.every_row(runs):
-        found.setdefault((row.index, row.label_text), {})[row.method] = row.margin_text
+        found.setdefault((row.index, row.label_text), {})[row.series] = row.margin_text
     return [
         [str(index), label, *(cells.get(name, "-") for name in labels)]
         for (index, label), cells in sorted(found.items())
@@ -148,14 +148,14 @@ def _margins(runs: Sequence[FinishedRun]) -> list[list[str]]:
 
 def _card(sample: NotableSample) -> Card:
     row = sample.row
-    facts = (f"{row.method}: {row.verdict.value}", f"margin {shown(row.margin)}", f"{row.seconds:.3g} s")
+    facts = (f"{row.series}: {row.verdict.value}", f"margin {shown(row.margin)}", f"{row.seconds:.3g} s")
     pictures = () if sample.x is None else _pictures(sample, {f"label {row.label_text}": sample.x})
     return Card(f"Sample {row.index}", (*facts, row.reason) if row.margin is None else facts, pictures)
 
 
 def _falsified(item: FalsifiedSample) -> Card:
     """Original, change and counterexample, with the network's answers."""
-    title, facts = f"Sample {item.row.index}, label {item.row.label_text}", [f"found after {item.row.method}"]
+    title, facts = f"Sample {item.row.index}, label {item.row.label_text}", [f"found after {item.row.series}"]
     if item.x is None or item.found is None:
         return Card(title, (*facts, "its pictures are not there"), ())
     change = item.found.astype(np.float64) - item.x
@@ -181,7 +181,8 @@ def _pictures(item: NotableSample, inputs: Mapping[str, np.ndarray]) -> tuple[Pi
     """Inputs by their captions, all on one scale of brightness; as one table if they are no images."""
     images = {caption: _image(item, x) for caption, x in inputs.items()}
     flat = [x.flatten() for x in inputs.values()]
-    low, high = item.run.file.config.region.clip or (min(x.min() for x in flat), max(x.max() for x in flat))
+    clip = None if item.run.study is None else item.run.study.around.clip_in_data
+    low, high = clip or (min(x.min() for x in flat), max(x.max() for x in flat))
     found = [Picture(caption, image(x, float(low), float(high))) for caption, x in images.items() if x is not None]
     if len(found) == len(images):
         return tuple(found)
@@ -200,7 +201,7 @@ def _image(item: NotableSample, x: np.ndarray) -> np.ndarray | None:
 
 def plots(summaries: Sequence[Summary], rows: Sequence[CertifyRow]) -> dict[str, str]:
     """The SVG of each plot by its name."""
-    labels = [summary.method for summary in summaries]
+    labels = [summary.series for summary in summaries]
     bars = 0.9 + 0.32 * len(summaries)
     drawn: dict[str, tuple[Callable[[Axes], object], float]] = {
         "verdicts": (lambda axes: _bars(axes, summaries, rows, lambda row: 1.0, "samples"), bars),
@@ -209,6 +210,9 @@ def plots(summaries: Sequence[Summary], rows: Sequence[CertifyRow]) -> dict[str,
         "widths": (lambda axes: draw_widths(axes, summaries), 4.2),
         "time": (lambda axes: _bars(axes, summaries, rows, lambda row: row.seconds, "seconds in all"), bars),
     }
+    curves = certified_accuracy(rows)
+    if curves:
+        drawn["accuracy"] = (lambda axes: draw_certified_accuracy(axes, curves), 4.2)
     with matplotlib.rc_context(STYLE):
         return {name: _svg(name, draw, height) for name, (draw, height) in drawn.items()}
 
@@ -248,10 +252,10 @@ def _bars(
     label: str,
 ) -> None:
     """A bar a method, a part of it a verdict, the first method on top."""
-    labels = [summary.method for summary in summaries]
+    labels = [summary.series for summary in summaries]
     left = np.zeros(len(labels))
     for verdict, colour in COLOURS.items():
-        parts = [sum(value(row) for row in rows if row.method == name and row.verdict == verdict) for name in labels]
+        parts = [sum(value(row) for row in rows if row.series == name and row.verdict == verdict) for name in labels]
         if any(parts):
             axes.barh(labels, parts, left=left, color=colour, label=verdict.value, height=0.7)
             left += parts
@@ -264,7 +268,7 @@ def _bars(
 def _cactus(axes: Axes, labels: Sequence[str], rows: Sequence[CertifyRow]) -> None:
     """How many samples each method has verified or falsified within so many seconds for each."""
     for name in labels:
-        seconds = sorted(row.seconds for row in rows if row.method == name and row.verdict in SOLVED)
+        seconds = sorted(row.seconds for row in rows if row.series == name and row.verdict in SOLVED)
         if seconds:
             solved = [*range(1, len(seconds) + 1), len(seconds)]
             axes.step([*seconds, max(row.seconds for row in rows)], solved, where="post", label=name)

@@ -17,9 +17,10 @@ from kreludomain.network import Network
 from kreludomain.options import Keys, Text, wrong
 from kreludomain.property import Region, box
 from kreludomain.run.config.data import load_samples
-from kreludomain.run.config.files import ConfigFile, Data, Interval, Numbers, RegionConfig, RunKeys
+from kreludomain.run.config.files import ConfigFile, Data, Interval, Numbers, RunKeys
 from kreludomain.run.config.methods import MethodItem, Methods, parse_method
 from kreludomain.run.config.networks import NetworkItem
+from kreludomain.run.config.region import RegionConfig
 from kreludomain.run.engine.record import network_hash, samples_hash
 
 
@@ -54,8 +55,10 @@ class SceneConfig(Keys):
         given = [key for key in ("input", "data") if getattr(self, key) is not None]
         if isinstance(self.region, BoxConfig) and given:
             raise wrong({(given[0],): "a box (region with lower and upper) needs none"})
-        if isinstance(self.region, RegionConfig) and len(given) != 1:
-            raise wrong({("region",): "the ball is around input or data; give one of them"})
+        if isinstance(self.region, RegionConfig):
+            if len(given) != 1:
+                raise wrong({("region",): "the ball is around input or data; give one of them"})
+            self.region.require_one("a picture")
         return self
 
 
@@ -184,7 +187,9 @@ class Scene:
             if isinstance(given, BoxConfig):
                 region = box(*(_reshaped(values, shape, "region") for values in (given.lower, given.upper)))
             else:
-                region = given.around(samples[0].x if samples else _reshaped(config.input or (), shape, "input"))
+                around = given.surroundings(file.path, network, config.data, samples)
+                middle = samples[0] if samples else Sample(0, None, _reshaped(config.input or (), shape, "input"))
+                region = around.region(middle)
             return cls(network, region.fit(network), samples)
 
     def contents(self) -> Mapping[str, str]:

@@ -20,8 +20,9 @@ from kreludomain.analysis.reachable import (
 )
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Query
-from kreludomain.run.config.files import ConfigFile, RegionConfig
+from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.config.methods import NamedMethod, try_methods
+from kreludomain.run.config.region import RegionConfig
 from kreludomain.run.engine.folder import Folder, arrays_file
 from kreludomain.run.engine.study import Computed, Study, Task
 from kreludomain.run.show.config import DirectionValue, PlaneConfig, Scene
@@ -56,7 +57,7 @@ class PlaneStudy(Study[PlaneConfig, SetTask, SetRow]):
     def prepare(cls, file: ConfigFile[PlaneConfig]) -> PlaneStudy:
         config, scene = file.config, Scene.load(file, file.config)
         given, network = config.plane, scene.network
-        ball = config.region if isinstance(config.region, RegionConfig) else RegionConfig(epsilon=1.0)
+        norm = config.region.norm if isinstance(config.region, RegionConfig) else "inf"
         with file.named():
             size = network.size(network.output.name if given.node is None else network[given.node].name)
         with file.named("plane.x"):
@@ -65,7 +66,7 @@ class PlaneStudy(Study[PlaneConfig, SetTask, SetRow]):
             y = linear_expression(given.y, size)
         with file.named():
             plane = Plane.of(network, x, y, given.node)
-        try_methods(file, ball, config.methods)
+        try_methods(file, norm, config.methods)
         return cls(config, scene, plane)
 
     def notes(self) -> Sequence[str]:

@@ -6,6 +6,7 @@ import collections
 from collections.abc import Callable
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from networks import dense_module
@@ -14,7 +15,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 import kreludomain as kd
-from kreludomain.network import Network, Runtime, from_torch
+from kreludomain.network import Network, Runtime, from_torch, parse_onnx
 from kreludomain.network.operators import Shape
 
 
@@ -188,6 +189,14 @@ STYLES: dict[str, tuple[Callable[[], Any], Shape, str | int | None]] = {
         None,
     ),
     "masked by comparisons": (lambda: Module(masked, line(3, 2)), (3,), None),
+    "linear by their matrices": (
+        lambda: Module(
+            lambda x, a: functional.fold(a(x).index_add(1, torch.tensor([0, 3]), 2 * x).view(-1, 2, 2), (1, 3), (1, 2)),
+            line(2, 4),
+        ),
+        (2,),
+        None,
+    ),
     "squeezed to nothing": (lambda: Module(lambda x, a: a(x).relu().squeeze(), line(3, 1)), (3,), None),
     "batch of one only": (lambda: Module(lambda x, a: a(x.view(1, -1)), line(4, 2)), (2, 2), None),
     "NHWC": (lambda: Module(lambda x, a: a(x.permute(0, 3, 1, 2)).relu(), nn.Conv2d(2, 1, 2)), (3, 3, 2), None),
@@ -413,6 +422,21 @@ def test_what_cannot_be_read_is_said_in_one_line(module: Any, shape: Any, messag
     with pytest.raises(kd.InputError, match=message) as caught:
         from_torch(module, shape)
     assert "\n" not in str(caught.value)
+
+
+def test_errors_of_files_name_the_line_that_torch_noted() -> None:
+    """torch's exporter notes all frames, its own layers' innermost."""
+    weight = onnx.numpy_helper.from_array(torch.ones(2, 2).numpy(), "w")
+    product = onnx.helper.make_node("Mul", ["h", "h"], ["y"], name="square")
+    trace = (
+        'File "/a/net.py", line 7, in forward\n  return self.act(h)\nFile "/x/torch/nn/a.py", line 9, in forward\n  F'
+    )
+    product.metadata_props.add(key="pkg.torch.onnx.stack_trace", value=trace)
+    values = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 2]) for name in "xy"]
+    nodes = [onnx.helper.make_node("MatMul", ["x", "w"], ["h"]), product]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", values[:1], values[1:], [weight]), ir_version=10)
+    with pytest.raises(kd.InputError, match=r"node 'square' \(Mul, net\.py line 7: \"return self\.act\(h\)\"\)"):
+        parse_onnx(model.SerializeToString())
 
 
 @pytest.mark.parametrize("output", ["score", 2, -3, True])

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -27,6 +26,7 @@ from kreludomain.network.head import Head
 from kreludomain.network.lowering import Decomposition
 from kreludomain.network.onnx.batch import fixed_batch, take_one_row
 from kreludomain.network.onnx.evaluate import evaluated
+from kreludomain.network.onnx.lines import line_of
 from kreludomain.network.onnx.model import OnnxModel, pass_on, read_model
 from kreludomain.network.onnx.operators import READERS, TAKE_CONDITIONS, NodeContext, compact, refusal
 from kreludomain.network.onnx.outputs import Ending, cut_to, described, find_ending, group_numbers
@@ -40,9 +40,6 @@ from kreludomain.network.parallel import joined_branches
 _MALFORMED = (InputError, ArithmeticError, IndexError, KeyError, MemoryError, RuntimeError, TypeError, ValueError)
 #: The first opset whose arithmetic broadcasts as it does today; older models are converted to it.
 _OLDEST = 7
-#: The entry of a node's metadata in which torch's exporter notes the Python lines that called it, innermost last.
-STACK_TRACE = "pkg.torch.onnx.stack_trace"
-_FRAME = re.compile(r'File "(?P<file>[^"\n]*)", line (?P<number>\d+), in .*\n\s*(?P<code>.*)')
 _RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 
 
@@ -171,8 +168,8 @@ class _Reader:
                 self._read(node)
             except _MALFORMED as error:
                 text = str(error).splitlines()[0] if str(error) else type(error).__name__
-                where = f"'{node.name or node.output[0]}' ({node.op_type}{_line(node)})"
-                raise InputError(f"node {where}: {text}") from None
+                where = ", ".join(part for part in (node.op_type, line_of(node)) if part)
+                raise InputError(f"node '{node.name or node.output[0]}' ({where}): {text}") from None
         if ending.value not in self.shapes:
             raise InputError(f"output '{ending.value}' does not depend on the input")
         if ending.value in self.conditions:
@@ -310,16 +307,6 @@ class _Reader:
         for name, value in zip(node.output, evaluated(node, values, self.model), strict=True):
             if name:
                 self.constants[name] = value
-
-
-def _line(node: onnx.NodeProto) -> str:
-    """The line of a torch module that a node comes from, where torch's exporter or ``from_torch`` noted it."""
-    trace = next((entry.value for entry in node.metadata_props if entry.key == STACK_TRACE), "")
-    lines = [found.groups() for found in _FRAME.finditer(trace) if "/torch/nn/" not in found["file"].replace("\\", "/")]
-    if not lines:
-        return ""
-    file, number, code = lines[-1]
-    return f', {PurePath(file).name} line {number}: "{code}"'
 
 
 def _input_shape(value: onnx.ValueInfoProto) -> Shape:

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 
 from kreludomain.errors import InputError
-from kreludomain.network.onnx.reader import STACK_TRACE
+from kreludomain.network.onnx.lines import STACK_TRACE
 from kreludomain.network.torch.memory import Value
 from kreludomain.network.torch.operators import OPERATIONS, unsupported
 from kreludomain.network.torch.places import node_name

@@ -11,10 +11,10 @@ from types import CodeType, FrameType
 import torch
 from torch import nn
 
+from kreludomain.network.onnx.lines import shown_line
+
 #: Whose lines are not the user's.
 _INNER = (os.path.dirname(torch.__file__) + os.sep, os.path.dirname(__file__) + os.sep, "<")
-#: The longest line of code that is shown whole.
-_LONGEST = 80
 _CALL: CodeType = nn.Module._call_impl.__code__
 
 
@@ -53,10 +53,7 @@ class Place:
         return f"node '{name}' ({self.kind}{', ' if line else ''}{line}): {text}"
 
     def __str__(self) -> str:
-        if not self.line:
-            return ""
-        code = self.code if len(self.code) <= _LONGEST else self.code[: _LONGEST - 3] + "..."
-        return f'{os.path.basename(self.file)} line {self.line}: "{code}"'
+        return shown_line(self.file, self.line, self.code) if self.line else ""
 
 
 class Places:

@@ -12,10 +12,11 @@ from kreludomain.network.torch.operators.base import Writer
 from kreludomain.network.torch.operators.comparison import COMPARISONS
 from kreludomain.network.torch.operators.image import IMAGES
 from kreludomain.network.torch.operators.layout import LAYOUT
+from kreludomain.network.torch.operators.linear import LINEAR
 
-OPERATIONS: dict[str, Writer] = {**ACTIVATIONS, **ARITHMETIC, **COMPARISONS, **IMAGES, **LAYOUT}
+OPERATIONS: dict[str, Writer] = {**ACTIVATIONS, **ARITHMETIC, **COMPARISONS, **IMAGES, **LAYOUT, **LINEAR}
 
-#: Operators of ONNX that are refused for the same reason.
+#: Operations that are refused for the same reason as an operator of ONNX.
 _LIKE = {
     "native_layer_norm": "LayerNormalization",
     "native_group_norm": "GroupNormalization",
@@ -26,6 +27,24 @@ _LIKE = {
     "_native_multi_head_attention": "MultiHeadAttention",
     "_scaled_dot_product_flash_attention_for_cpu": "Attention",
     "_scaled_dot_product_attention_math": "Attention",
+    "glu": "LSTM",
+    "_safe_softmax": "Softmax",
+    "logsumexp": "ReduceLogSumExp",
+    "std": "ReduceSumSquare",
+    "var": "ReduceSumSquare",
+    "var_mean": "ReduceSumSquare",
+    "dist": "ReduceL2",
+    "prod": "ReduceProd",
+    "rsqrt": "Sqrt",
+    "expm1": "Exp",
+    "log1p": "Log",
+    "log2": "Log",
+    "log10": "Log",
+    "tan": "Tan",
+    "atan": "Atan",
+    "remainder": "Mod",
+    "fmod": "Mod",
+    "hardshrink": "Shrink",
     "topk": "TopK",
     "sort": "TopK",
     "kthvalue": "TopK",

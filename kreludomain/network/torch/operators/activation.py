@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from torch import Tensor
 
@@ -72,8 +70,6 @@ def _elu(graph: Graph, step: Step) -> str:
     name = graph.operand(step.arguments["self"])
     if (alpha, scale) == _SELU and inner == 1:
         return graph.add("Selu", name)
-    if scale == 1 and math.isclose(alpha * inner, 1) and alpha != 1:
-        return graph.add("Celu", name, alpha=alpha)
     if scale != 1 or inner != 1:
         raise InputError("an ELU with another scale is not supported")
     return graph.add("Elu", name, alpha=alpha)
@@ -152,7 +148,7 @@ ACTIVATIONS: dict[str, Writer] = {
     "rrelu_with_noise": _rrelu,
     "_prelu_kernel": _prelu,
     "elu": _elu,
-    "celu": _elu,
+    "celu": lambda graph, step: graph.add("Celu", graph.operand(step.arguments["self"]), alpha=step.arguments["alpha"]),
     "gelu": _gelu,
     "silu": _silu,
     "softplus": _softplus,

@@ -21,9 +21,14 @@ def _same(graph: Graph, step: Step) -> str | list[str]:
     if is_choice(graph, source):
         return []
     kinds = {value.dtype for value in (source, result) if isinstance(value, Value)}
-    if len(kinds) > 1 and not all(kind.is_floating_point for kind in kinds):
-        raise InputError(f"a cast to {str(result.dtype).removeprefix('torch.') if result else ''} is not affine")
+    if len(kinds) > 1 and not (all(kind.is_floating_point for kind in kinds) and _fine(result)):
+        raise InputError(f"a cast to {str(result.dtype).removeprefix('torch.') if result else ''} rounds")
     return graph.operand(source)
+
+
+def _fine(value: Value | None) -> bool:
+    """Whether a value has numbers of at least float32."""
+    return value is not None and torch.finfo(value.dtype).bits >= 32
 
 
 def _reshaped(graph: Graph, step: Step) -> str:
@@ -184,7 +189,19 @@ def _taken(graph: Graph, sources: list[Value | Tensor], names: list[str], index:
     return graph.add("Gather", source, graph.integers(index), axis=0)
 
 
-_SAME = ("alias", "clone", "contiguous", "detach", "lift_fresh", "_to_copy", "positive", "lift", "dropout")
+#: Of numbers that are finite, and in evaluation.
+_SAME = (
+    "alias",
+    "nan_to_num",
+    "clone",
+    "contiguous",
+    "detach",
+    "lift_fresh",
+    "_to_copy",
+    "positive",
+    "lift",
+    "dropout",
+)
 _RESHAPED = (
     "view",
     "_unsafe_view",
@@ -199,6 +216,7 @@ _RESHAPED = (
 _MOVED = (
     "as_strided",
     "as_strided_",
+    "block_diag",
     "channel_shuffle",
     "native_channel_shuffle",
     "copy",

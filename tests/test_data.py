@@ -18,8 +18,9 @@ from torch import Tensor, nn
 import kreludomain as kd
 from kreludomain import InputError, Network, Sample
 from kreludomain.data.csv_file import guessed_delimiter
-from kreludomain.network import parse_onnx
+from kreludomain.network import channels_first, parse_onnx
 from kreludomain.run.certify.study import Certify
+from kreludomain.run.moments.study import MomentsStudy
 
 IRIS = """\
 sepal,petal,width,species
@@ -335,6 +336,38 @@ def test_images_are_never_scrambled(channels_last: Network) -> None:
     for network, lying in ((IMAGES, image), (channels_last, image.transpose(0, 2, 3, 1))):
         for layout in (None, "flat"):
             assert np.array_equal(kd.samples(lying.reshape(1, 72), network, layout=layout)[0].x, lying[0])
+
+
+def test_names_move_with_the_values(tmp_path: Path, channels_last: Network) -> None:
+    names = [f"{channel} {row} {column}" for channel in "ab" for row in range(6) for column in range(6)]
+    path = write(tmp_path, "\n".join([",".join(names), ",".join(["0"] * 72)]))
+    found = kd.samples(path, channels_last, header=True, label=None, layout="chw")[0].names.features
+    assert found[:4] == ("a 0 0", "b 0 0", "a 0 1", "b 0 1")
+    assert kd.samples(path, IMAGES, header=True, label=None)[0].names.features == tuple(names)
+
+
+def test_noise_is_on_images_whichever_way_they_lie(tmp_path: Path, channels_last: Network) -> None:
+    """What the study of moments has for images with their channels last is what it has for those with them first."""
+    image = np.random.default_rng(0).random((1, 2, 6, 6))
+    noise = np.diag(np.arange(1.0, 73.0)).reshape(2, 6, 6, 2, 6, 6)
+    studies = []
+    for name, network, order in (
+        ("last", channels_last, (1, 2, 0)),
+        ("first", channels_first(channels_last), (0, 1, 2)),
+    ):
+        write(tmp_path, kd.to_onnx(network), f"{name}.onnx")
+        np.save(tmp_path / f"{name}.npy", image[0].transpose(order)[None])
+        covariance = noise.transpose(*order, *(axis + 3 for axis in order)).reshape(72, 72)
+        np.save(tmp_path / f"covariance_{name}.npy", covariance)
+        lines = (f"network: {name}.onnx", f"data: {{npy: {name}.npy}}", f"noise: {{covariance: covariance_{name}.npy}}")
+        studies.append(
+            MomentsStudy.prepare(MomentsStudy.load(write(tmp_path, "\n".join(lines).encode(), "moments.yaml")))
+        )
+    last, first = studies
+    assert last.shape == first.shape == (2, 6, 6)
+    assert torch.equal(last.samples[0].x, first.samples[0].x)
+    assert torch.equal(last.network(last.samples[0].x[None]), channels_last(torch.tensor(image.transpose(0, 2, 3, 1))))
+    assert all(torch.equal(a, b) for a, b in zip(last.noises.values(), first.noises.values(), strict=True))
 
 
 def test_one_channel_may_be_left_out() -> None:

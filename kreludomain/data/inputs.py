@@ -34,7 +34,7 @@ def as_samples(
     classes: Mapping[str, int] = {}
     if rows.labels is not None:
         labels, classes = numbered(rows, keys.classes, network)
-    names = Names(rows.columns, classes)
+    names = Names(_as_arranged(rows, keys, network), classes)
     return tuple(
         Sample(
             index=rows.first + row,
@@ -47,6 +47,13 @@ def as_samples(
         )
         for row, (label, name) in enumerate(labels)
     )
+
+
+def _as_arranged(rows: Rows, keys: DataKeys, network: Network) -> tuple[str, ...]:
+    """The names of the values in the order in which inputs have them."""
+    positions = np.arange(float(len(rows.columns)))[None]
+    order = arranged(positions, network, keys.layout, rows.source).flatten() if rows.columns else ()
+    return tuple(rows.columns[int(position)] for position in order)
 
 
 def _require_finite(rows: Rows, what: str, values: np.ndarray | None) -> None:

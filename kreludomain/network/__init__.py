@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kreludomain.network.channels import channels_first
 from kreludomain.network.differences import difference
 from kreludomain.network.graph import Network, Node
 from kreludomain.network.head import Head
@@ -18,6 +19,7 @@ __all__ = [
     "Network",
     "Node",
     "Runtime",
+    "channels_first",
     "check_against_runtime",
     "difference",
     "from_torch",

@@ -39,7 +39,7 @@ from kreludomain.data import Sample
 from kreludomain.data.arrays import read_array
 from kreludomain.deadline import Deadline
 from kreludomain.errors import InputError
-from kreludomain.network import Network
+from kreludomain.network import Network, channels_first
 from kreludomain.network.operators import Shape
 from kreludomain.property import robustness
 from kreludomain.run.config.data import load_samples
@@ -234,7 +234,10 @@ class MomentsStudy(Study[MomentsConfig, MomentsTask, AnyRow]):
     def prepare(cls, file: ConfigFile[MomentsConfig]) -> MomentsStudy:
         config = file.config
         network = config.network.load(file)
-        samples = load_samples(file, config.data, network)
+        samples, noises_lie = load_samples(file, config.data, network), network.input_layout
+        if network.input_layout == "hwc":  # covariances, attacks and pictures are of images with their channels first
+            network = channels_first(network)
+            samples = tuple(replace(sample, x=sample.x.permute(2, 0, 1)) for sample in samples)
         with file.named("image"):
             shape = image_shape(network.input.shape, config.image)
         layers = relu_layers(network) if config.layers == "all" else config.layers
@@ -247,7 +250,7 @@ class MomentsStudy(Study[MomentsConfig, MomentsTask, AnyRow]):
         for sample in samples if config.attacks else ():
             with file.named(f"sample {sample.index}"):
                 robustness(sample.known_label, network.size(network.output.name))
-        return cls(config, network, samples, shape, _noises(file, shape), tuple(layers))
+        return cls(config, network, samples, shape, _noises(file, shape, noises_lie), tuple(layers))
 
     def notes(self) -> Sequence[str]:
         return self.network.notes
@@ -317,8 +320,8 @@ def _check_attack(attack: AttackConfig, network: Network, shape: Shape) -> None:
         smooth_basis(shape, attack.modes)
 
 
-def _noises(file: ConfigFile[MomentsConfig], shape: Shape) -> dict[str, Tensor]:
-    """Covariances of the input, ``(n, n)``, by their names in tables."""
+def _noises(file: ConfigFile[MomentsConfig], shape: Shape, layout: str | None) -> dict[str, Tensor]:
+    """Covariances of the input, ``(n, n)``, by their names in tables; that of a file is of inputs of a ``layout``."""
     noise = file.config.noise
     if noise is None:
         return {}
@@ -328,4 +331,8 @@ def _noises(file: ConfigFile[MomentsConfig], shape: Shape) -> dict[str, Tensor]:
     covariance = read_array(path)
     with file.named(str(path)):
         gaussian(torch.zeros(math.prod(shape), dtype=torch.float64), covariance)
+    if layout == "hwc":
+        channels, height, width = shape
+        order = torch.arange(math.prod(shape)).reshape(height, width, channels).permute(2, 0, 1).flatten()
+        covariance = covariance[order][:, order]
     return {path.name: covariance}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from networks import inputs
@@ -222,6 +223,10 @@ def spelled_out() -> Iterator[tuple[str, bytes]]:
     for kind in ("Greater", "GreaterOrEqual"):
         nodes = [op(kind, "x", "z", output="c"), op("Where", "c", "x", "z")]
         yield kind, model(nodes, {"z": zero})
+    row = {"t": values(5)}
+    yield "Greater", model([op("Greater", "x", "t", output="c"), op("Where", "c", "x", "t")], row)
+    double = [op("Add", "x", "x", output="d"), op("Sub", "d", "t", output="e"), op("Greater", "e", "x", output="c")]
+    yield "Where", model([*double, op("Where", "c", "e", "x")], row)
     nodes = [op("LessOrEqual", "x", "t", output="c"), op("Where", "c", "t", "x")]
     yield "LessOrEqual", model(nodes, {"t": tenth})
     nodes = [op("Less", "x", "z", output="c"), op("Mul", "x", "t", output="s"), op("Where", "c", "s", "x")]
@@ -291,6 +296,32 @@ def spelled_out() -> Iterator[tuple[str, bytes]]:
     yield "Selu", case("Selu")
     yield "Swish", case("Swish", alpha=1.5, opset=24)
     yield "Gelu", case("Gelu", approximate="tanh", opset=20)
+
+
+#: Models with conditions that jump, or might.
+JUMPS = {
+    "branches that do not meet": [op("Greater", "x", "t", output="c"), op("Where", "c", "x", "z")],
+    "thresholds of which one jumps": [op("Greater", "x", "row", output="c"), op("Where", "c", "x", "other")],
+    "a mask": [op("Greater", "x", "t", output="c"), op("Cast", "c", output="m", to=1), op("Mul", "m", "x")],
+    "a mask alone": [op("Greater", "x", "z", output="c"), op("Cast", "c", output="m", to=1), op("Mul", "m", "t")],
+    "a mask as a number": [op("Greater", "x", "z", output="c"), op("Cast", "c", output="m", to=1), op("Add", "m", "x")],
+    "a choice of conditions": [op("Greater", "x", "z", output="c"), op("Where", "c", "c", "c")],
+    "the output": [op("Greater", "x", "z")],
+    "another value": [op("Relu", "x", output="r"), op("Greater", "x", "t", output="c"), op("Where", "c", "r", "z")],
+    "a step of its own": [
+        op("Sigmoid", "x", output="s"),
+        op("Greater", "x", "z", output="c"),
+        op("Where", "c", "s", "z"),
+    ],
+}
+
+
+@pytest.mark.parametrize("nodes", JUMPS.values(), ids=JUMPS.keys())
+def test_what_jumps_is_refused(nodes: list[onnx.NodeProto]) -> None:
+    row = np.arange(5.0)
+    constants = {"z": np.float32(0), "t": np.float32(0.1), "row": row, "other": row + np.array([0, 0, 0, 1e-6, 0])}
+    with pytest.raises(kd.InputError, match=r"jump|BOOL"):
+        parse_onnx(model(nodes, constants))
 
 
 TABLE = [*reductions(), *several(), *selections(), *images(), *resizes(), *products(), *entrywise(), *spelled_out()]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kreludomain.activations import Relu
 from kreludomain.network.graph import Network, Node
-from kreludomain.network.operators import Activation, Concat, Gather, Reshape
+from kreludomain.network.operators import Activation, Concat, Gather, PairMaximum, Reshape
 from kreludomain.network.twins import nearest_twins, random_inputs
 
 #: Nodes are parallel branches of twins if at least this part of the neurons of the one have a twin in the other.
@@ -39,12 +39,16 @@ def joined_branches(network: Network) -> Network:
 
 
 def _alike(network: Network) -> list[list[Node]]:
-    """The ReLUs of different values with the same shape, but for ones, and as many activations before them."""
+    """The ReLUs of different values with the same shape, but for ones, and as many activations before them.
+
+    Those of maxima are left out: methods know a maximum by its ReLU.
+    """
+    maxima = {node.inputs[-1] for node in network.nodes if isinstance(node.operator, PairMaximum)}
     depth, found = dict[str, int](), dict[tuple[object, ...], dict[str, Node]]()
     for node in network.nodes:
         depth[node.name] = max((depth[name] for name in node.inputs), default=0)
         if isinstance(node.operator, Activation):
-            if node.is_relu and node.shape:
+            if node.is_relu and node.shape and node.name not in maxima:
                 shape = tuple(size for size in node.shape if size > 1)
                 found.setdefault((depth[node.name], shape), {}).setdefault(node.inputs[0], node)
             depth[node.name] += 1

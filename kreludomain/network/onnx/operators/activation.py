@@ -13,7 +13,7 @@ from kreludomain.activations import ACTIVATIONS, ActivationFunction, Elu, Silu
 from kreludomain.errors import InputError
 from kreludomain.network.lowering import absolute, chain, clip, leaky_relu
 from kreludomain.network.onnx.operators.context import Converted, NodeContext, compact, fitted, weight
-from kreludomain.network.onnx.operators.expression import logarithm
+from kreludomain.network.onnx.operators.gate import logarithm
 from kreludomain.network.operators import Activation, Scale
 
 

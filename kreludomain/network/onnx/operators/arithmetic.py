@@ -9,8 +9,9 @@ import torch
 
 from kreludomain.errors import InputError
 from kreludomain.network.lowering import Decomposition, at_least, at_most, maximum, minimum
+from kreludomain.network.onnx.operators.choice import chosen
 from kreludomain.network.onnx.operators.context import Converted, NodeContext, compact, fitted, weight
-from kreludomain.network.onnx.operators.expression import chosen, gated, quotient
+from kreludomain.network.onnx.operators.gate import gated, quotient
 from kreludomain.network.operators import Operator, Scale, Shape, Sum
 
 _ONE = torch.ones((), dtype=torch.float64)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from kreludomain.errors import InputError
+from kreludomain.network.onnx.operators.choice import chosen
 from kreludomain.network.onnx.operators.context import Converted, NodeContext
-from kreludomain.network.onnx.operators.expression import chosen
 
 
 def _split(context: NodeContext) -> list[Converted]:

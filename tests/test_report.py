@@ -8,18 +8,26 @@ import io
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from matplotlib.image import imread
 from networks import conv, dense
 from test_cli import call, is_refused
+from test_onnx import model, op, values
 from test_run import project, rows_of
 
+from kreludomain import Network, Verdict, to_onnx
+from kreludomain.network import parse_onnx
 from kreludomain.run.certify.study import Certify
+from kreludomain.run.engine.record import Record
 from kreludomain.run.engine.runner import run_study
-from kreludomain.run.report.data import as_image, closest, longest, read_runs
-from kreludomain.run.report.page import image
+from kreludomain.run.report.data import FinishedRun, as_image, closest, longest, read_runs
+from kreludomain.run.report.page import image, page
+from kreludomain.verify import predict
 
 VOID = {"img", "meta", "br"}
 
@@ -77,10 +85,10 @@ def read(path: Path) -> Page:
     assert "http:" not in text
     assert "https:" not in text
     assert "@import" not in text
-    page = Page(text)
-    assert page.fetched == []
-    assert len(set(page.identifiers)) == len(page.identifiers)
-    return page
+    found = Page(text)
+    assert found.fetched == []
+    assert len(set(found.identifiers)) == len(found.identifiers)
+    return found
 
 
 METHODS = ["interval", {"name": "krelu-lp", "k": 2}]
@@ -177,16 +185,18 @@ def test_what_is_no_run_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[
 def test_inputs_that_are_images_and_those_that_are_not() -> None:
     colours = np.arange(3 * 8 * 8).reshape(3, 8, 8)
     picture = colours.transpose(1, 2, 0)
-    for x, layout in [(colours, "chw"), (colours.flatten(), "chw"), (picture.flatten(), "hwc")]:
+    for x, layout in [(colours, "chw"), (picture, "hwc"), (colours.flatten(), "chw"), (picture.flatten(), "hwc")]:
         found = as_image(x, layout)
         assert found is not None
         assert np.array_equal(found, picture)
-    for shape in [(1, 8, 8), (8, 8), (64,), (64, 1, 1)]:
+    for shape in [(1, 8, 8), (8, 8, 1), (8, 8), (64,), (64, 1, 1)]:
         found = as_image(np.arange(64).reshape(shape))
         assert found is not None
         assert np.array_equal(found[:, :, 0], np.arange(64).reshape(8, 8))
     for shape in [(5,), (2, 8, 8), (36,), (65,), (1,)]:
         assert as_image(np.zeros(shape)) is None
+    assert as_image(picture, "chw") is None
+    assert as_image(colours, None) is None
 
 
 def test_brightness_is_the_value(tmp_path: Path) -> None:
@@ -194,3 +204,45 @@ def test_brightness_is_the_value(tmp_path: Path) -> None:
 
     pixels = imread(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
     assert pixels[0, :, 0] == pytest.approx([0, 0, 0.5, 1, 1], abs=0.01)
+
+
+def in_process(folder: Path, network: Network, data: dict[str, Any], epsilon: float) -> FinishedRun:
+    """A run of ``deeppoly`` whose rows are computed here."""
+    (folder / "net.onnx").write_bytes(to_onnx(network))
+    config = {"network": "net.onnx", "data": data, "region": {"epsilon": epsilon}, "methods": ["deeppoly"]}
+    (folder / "run.yaml").write_text(yaml.safe_dump(config))
+    file = Certify.load(folder / "run.yaml")
+    study = Certify.prepare(file)
+    computed = [study.compute(task, None) for task in study.tasks()]
+    for name, content in [item for each in computed for item in each.files.items()]:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    rows = tuple(each.row for each in computed)
+    assert [row.verdict for row in rows] == [Verdict.FALSIFIED]
+    return FinishedRun(folder.name, file, Record("certify", {}, {}), rows, file.config.methods, study)
+
+
+def test_tables_have_the_names_of_the_data(tmp_path: Path) -> None:
+    x = torch.tensor([[0.1, 0.2, 0.3]], dtype=torch.float64)
+    network = dense(3, 8, 2, seed=1)
+    kind = ["iris", "rose"][int(predict(network, x)[0])]
+    (tmp_path / "a.csv").write_text(f"kind,sepal,petal,width\n{kind},0.1,0.2,0.3\n")
+    run = in_process(tmp_path, network, {"csv": "a.csv", "header": True, "classes": ["iris", "rose"]}, 5.0)
+    table = next(table for table in Page(page([run])).tables if table[0][:1] == ["entry"] and len(table[0]) == 4)
+    other = {"iris": "rose", "rose": "iris"}[kind]
+    assert table[0] == ["entry", f"original: {kind}", "change", f"counterexample: {other}"]
+    assert [line[:2] for line in table[1:]] == [["sepal", "0.1"], ["petal", "0.2"], ["width", "0.3"]]
+
+
+def test_images_with_their_channels_last_are_shown(tmp_path: Path) -> None:
+    nodes = [op("Transpose", "x", output="t", perm=[0, 3, 1, 2]), op("Conv", "t", "w", output="c"), op("Flatten", "c")]
+    network = parse_onnx(model(nodes, {"w": values(1, 3, 4, 3)}, (1, 4, 4, 3)))
+    picture = np.random.default_rng(0).random((1, 4, 4, 3))
+    label = int(predict(network, torch.tensor(picture))[0])
+    np.savez(tmp_path / "a.npz", x=picture.transpose(0, 3, 1, 2), y=[label])  # data with its channels first
+    run = in_process(tmp_path, network, {"npz": "a.npz", "layout": "chw"}, 2.0)
+    shown = Page(page([run])).images
+    assert len(shown) == 1 + 3  # the longest, and the original, the change and the counterexample
+    original = imread(io.BytesIO(base64.b64decode(shown[1].partition(",")[2])))
+    scaled = (picture[0] - picture.min()) / (picture.max() - picture.min())
+    assert np.corrcoef(original[:, :, :3].flatten(), scaled.flatten())[0, 1] > 0.999

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from kreludomain.data.names import NO_NAMES, Names
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.run.certify.rows import CertifyRow, Summary, in_order, summarise
@@ -44,6 +45,12 @@ class FinishedRun:
     @property
     def summaries(self) -> list[Summary]:
         return summarise(self.methods, self.rows)
+
+    @property
+    def names(self) -> Names:
+        """What the data calls its features and classes, where it is there."""
+        samples = () if self.study is None else self.study.samples
+        return samples[0].names if samples else NO_NAMES
 
     def _network_words(self) -> str:
         name, study = self.file.config.network_words, self.study

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
+from kreludomain.data.names import Names
 from kreludomain.run.certify.plots import draw_certified_accuracy, draw_margins, draw_widths
 from kreludomain.run.certify.rows import CertifyRow, Summary, all_layers, certified_accuracy, csv_files
 from kreludomain.run.output.screen import screen
@@ -160,7 +161,8 @@ def _falsified(item: FalsifiedSample) -> Card:
         return Card(title, (*facts, "its pictures are not there"), ())
     change = item.found.astype(np.float64) - item.x
     largest = float(np.abs(change).max())
-    original, found = f"original{_said(item.row.predicted)}", f"counterexample{_said(item.answer)}"
+    names = item.run.names
+    original, found = f"original{_said(item.row.predicted, names)}", f"counterexample{_said(item.answer, names)}"
     facts.append(f"largest change {largest:.4g}")
     if (amplified := _image(item, change)) is None:
         return Card(title, tuple(facts), _pictures(item, {original: item.x, "change": change, found: item.found}))
@@ -170,11 +172,13 @@ def _falsified(item: FalsifiedSample) -> Card:
     return Card(title, tuple(facts), (before, between, after))
 
 
-def _said(answer: int | float | None) -> str:
+def _said(answer: int | float | None, names: Names) -> str:
     """A class, a value, or nothing, behind what it is the answer at."""
     if answer is None:
         return ""
-    return f": class {answer}" if isinstance(answer, int) else f": {answer:.4g}"
+    if not isinstance(answer, int):
+        return f": {answer:.4g}"
+    return f": {next((name for name, number in names.classes.items() if number == answer), f'class {answer}')}"
 
 
 def _pictures(item: NotableSample, inputs: Mapping[str, np.ndarray]) -> tuple[Picture, ...]:
@@ -186,8 +190,9 @@ def _pictures(item: NotableSample, inputs: Mapping[str, np.ndarray]) -> tuple[Pi
     found = [Picture(caption, image(x, float(low), float(high))) for caption, x in images.items() if x is not None]
     if len(found) == len(images):
         return tuple(found)
-    lines = zip(range(MOST_VALUES), *flat, strict=False)
-    values = tuple((str(entry), *(f"{value:.4g}" for value in entries)) for entry, *entries in lines)
+    entries = item.run.names.features or tuple(map(str, range(len(flat[0]))))
+    lines = zip(entries[:MOST_VALUES], *flat, strict=False)
+    values = tuple((entry, *(f"{value:.4g}" for value in numbers)) for entry, *numbers in lines)
     caption = "" if len(flat[0]) <= MOST_VALUES else f"the first {MOST_VALUES} of {len(flat[0])} entries"
     return (Picture(caption, header=("entry", *inputs), values=values),)
 

@@ -243,6 +243,17 @@ def test_bounds_of_slopes_hold_at_random_points(make: Any) -> None:
             assert float(slope.lower(known)[0]) == pytest.approx(float(slope.at(points[:1])), abs=1e-10)
 
 
+def test_a_slope_that_underflows_proves_nothing() -> None:
+    """1e-170 times 1e-170 is 0 in float64; the slope is negative all the same."""
+    module = dense_module(1, 1, 1)
+    for layer, weight in zip(module[::2], (1e-170, -1e-170), strict=True):
+        layer.weight.data.fill_(weight)
+        layer.bias.data.fill_(1.0)
+    network = kd.from_torch(module, (1,))
+    found = kd.certify(network, kd.ball(torch.zeros(1, dtype=torch.float64), 1.0), kd.monotone(0), "deeppoly")
+    assert found.verdict == kd.Verdict.UNKNOWN
+
+
 def test_a_last_sigmoid_keeps_the_order() -> None:
     module = nn.Sequential(*dense_module(2, 6, 1, seed=1), nn.Sigmoid())
     network, region = kd.from_torch(module, (2,)), kd.ball(torch.zeros(2, dtype=torch.float64), 0.05)

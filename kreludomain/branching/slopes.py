@@ -201,7 +201,7 @@ class SlopeSearch:
         Where a point of the linear bounds is not one of the part, signs that only decide where it lies are split.
         """
         if forms is not None:
-            point, is_empty = _inside(forms[torch.tensor([position])], part.lower, part.upper)
+            point, is_empty = _inside(forms[torch.tensor([position], dtype=torch.int64)], part.lower, part.upper)
             if is_empty:
                 self.open.replace(subproblem, [], [math.inf])
                 return False

@@ -53,7 +53,8 @@ class Query:
         object.__setattr__(self, "prior_bounds", fitted)
         if self.claim is not None:
             self.claim.objective(self.network)  # raises for a claim that does not fit
-            if self.claim.non_strict is not None and may_underflow(self.network, region, self.claim):
+            inputs = torch.stack([region.lower, region.upper])
+            if self.claim.non_strict is not None and may_underflow(self.network, self.claim.C, inputs):
                 object.__setattr__(self, "claim", replace(self.claim, zero_proves=False))
 
     @cached_property

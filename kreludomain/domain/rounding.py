@@ -21,22 +21,21 @@ from torch import Tensor
 from kreludomain.domain.bounds import Bounds
 from kreludomain.network import Network, Node
 from kreludomain.network.operators import Activation, AffineOperator, Input, PairMaximum
-from kreludomain.property import Claim, Objective, Region
+from kreludomain.property import Objective
 from kreludomain.rounding import gamma
 
 
-def may_underflow(network: Network, region: Region, claim: Claim) -> bool:
+def may_underflow(network: Network, *others: Tensor) -> bool:
     """Whether a bound of exactly 0 may stand for a number below 0, since products underflowed to it.
 
-    Not if the product of the smallest magnitudes other than 0, of the claim's entries, each node's weights and the
-    region's inputs, is far from where float64 ends: then no product of them along a path underflows.
+    Not if the product of the smallest magnitudes other than 0, of each node's weights and of each of the ``others``
+    (a region's inputs, a claim's entries), is far from where float64 ends: then no product of them underflows.
     """
     factors = [
-        claim.C,
+        *others,
         *(t for node in network.nodes for t in node.operator.tensors().values() if t.is_floating_point()),
     ]
-    smallest = [_smallest(tensor) for tensor in (region.lower, region.upper)]
-    return sum(math.log10(_smallest(t)) for t in factors) + math.log10(min(smallest)) < -290
+    return sum(math.log10(_smallest(t)) for t in factors) < -290
 
 
 def _smallest(values: Tensor) -> float:

@@ -14,9 +14,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from kreludomain.domain.rounding import may_underflow
 from kreludomain.network import Network
 from kreludomain.network.operators import AffineOperator, Sum
-from kreludomain.rounding import gamma
+from kreludomain.rounding import UNDERFLOW, gamma
 
 #: An operator's positive weights, and the magnitudes of its negative ones.
 _Parts = tuple[AffineOperator, AffineOperator]
@@ -50,10 +51,16 @@ class Slope:
             least = (signs == 1).to(self.row).requires_grad_()
             largest = (signs != -1).to(self.row).requires_grad_()
             lower = self._lower(least, largest)
+            lower = lower - self._underflow
             if not lower.requires_grad:  # a network without ReLUs
                 return lower, torch.zeros(*signs.shape, 2, dtype=lower.dtype)
             up, down = torch.autograd.grad(lower.sum(), (least, largest), materialize_grads=True)
         return lower.detach(), torch.stack([-down, up], dim=2) * (signs == 0)[..., None]
+
+    @cached_property
+    def _underflow(self) -> float:
+        """How far below zero a bound is taken to be where products of weights may have underflowed."""
+        return UNDERFLOW if may_underflow(self.network, self.row) else 0.0
 
     def _lower(self, least: Tensor, largest: Tensor) -> Tensor:
         start = torch.zeros(self.network.size(self.network.input.name), dtype=self.row.dtype)

@@ -50,7 +50,7 @@ class Monotonicity:
 
     def proved(self, lower: Tensor) -> Tensor:
         """For which features sound lower bounds ``(m,)`` of the slopes prove the claim."""
-        return lower >= -self.tolerance
+        return (lower >= -self.tolerance) & lower.isfinite()
 
     def margin(self, lower: Tensor) -> float:
         """The least of the slopes' lower bounds ``(m,)``."""

@@ -15,7 +15,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -38,8 +38,11 @@ Target = float | Sequence[float] | None
 class Question(Options, ABC):
     """What is asked of every sample: a frozen dataclass, whose fields are its options.
 
-    ``label`` is a sample's class and ``target`` its value, ``None`` where the data has none.
+    ``label`` is a sample's class and ``target`` its value, ``None`` where the data has none. ``quantity``: what the
+    lower bounds that a method finds are of; where it is positive, the claim is proved.
     """
+
+    quantity: ClassVar[str] = "margin"
 
     @abstractmethod
     def claim(self, network: Network, label: int | None = None, target: Target = None) -> Claim | Monotonicity:
@@ -245,6 +248,8 @@ class Monotone(Question):
     ``output``: its position; the only one if not given; less the output ``minus`` where that is given. ``tolerance``:
     how far below zero the slope may be, in units of the output for one of the feature.
     """
+
+    quantity = "slope"
 
     feature: int | str | tuple[int | str, ...]
     direction: Literal["increasing", "decreasing"] = "increasing"

@@ -62,12 +62,10 @@ def decide_monotone(
         pair = _first(pairs, _FIRST_LOOK_SECONDS) if looks else None
     with seconds.of("bounds"):
         abstraction = method.abstract(query)
-    result = MonotoneResult(torch.zeros(len(claim.features)), abstraction.bounds, pair, abstraction.notes, seconds)
-    signs = _signs(inner, abstraction.bounds)
-    lower = torch.zeros(len(claim.features), dtype=torch.float64)
+    signs, lower = _signs(inner, abstraction.bounds), torch.zeros(len(claim.features), dtype=torch.float64)
     for search in pairs:
         lower[claim.features.index(search.slope.feature)] = float(search.slope.lower(signs)[0])
-    result = replace(result, lower=lower)
+    result = MonotoneResult(lower, abstraction.bounds, pair, abstraction.notes, seconds)
     for number, search in enumerate(pairs):
         position = claim.features.index(search.slope.feature)
         if result.pair is not None or bool(claim.proved(result.lower)[position]) or query.deadline.passed:

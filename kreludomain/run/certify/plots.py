@@ -15,11 +15,11 @@ from kreludomain.run.output.figures import figure_files, marker, new_figure
 Curves = Mapping[str, Sequence[tuple[float, float]]]
 
 
-def comparison(summaries: Sequence[Summary], rows: Sequence[CertifyRow]) -> dict[str, bytes]:
-    """``comparison.png`` and ``comparison.svg``: margins on the left, widths on the right."""
+def comparison(summaries: Sequence[Summary], rows: Sequence[CertifyRow], quantity: str = "margin") -> dict[str, bytes]:
+    """``comparison.png`` and ``comparison.svg``: margins (or another ``quantity``) on the left, widths on the right."""
     figure = new_figure(13, 5.5)
     left, right = figure.subplots(1, 2)
-    draw_margins(left, [s.series for s in summaries], rows)
+    draw_margins(left, [s.series for s in summaries], rows, quantity)
     draw_widths(right, summaries)
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False)
@@ -46,7 +46,7 @@ def draw_certified_accuracy(axes: Axes, curves: Curves) -> None:
     axes.grid(alpha=0.3)
 
 
-def draw_margins(axes: Axes, series: Sequence[str], rows: Sequence[CertifyRow]) -> None:
+def draw_margins(axes: Axes, series: Sequence[str], rows: Sequence[CertifyRow], quantity: str = "margin") -> None:
     """A line a method (and epsilon), smallest margin first: where it crosses zero, its verified samples begin."""
     every = []
     for position, name in enumerate(series):
@@ -60,7 +60,8 @@ def draw_margins(axes: Axes, series: Sequence[str], rows: Sequence[CertifyRow]) 
         axes.set_yscale("symlog", linthresh=near, linscale=2)
         axes.yaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="samples, each method's smallest margin first", ylabel="margin", title="Margins (verified above 0)")
+    axes.set(xlabel=f"samples, each method's smallest {quantity} first", ylabel=quantity)
+    axes.set_title(f"{quantity.capitalize()}s (verified above 0)")
     axes.grid(alpha=0.3)
 
 

@@ -202,9 +202,12 @@ def summary_table(summaries: Sequence[Summary], tight: bool) -> Table:
     return table
 
 
-def margins_table(rows: Sequence[CertifyRow], methods: Sequence[str], most: int = 25) -> Table:
+def margins_table(
+    rows: Sequence[CertifyRow], methods: Sequence[str], most: int = 25, quantity: str = "margin"
+) -> Table:
     """Margins side by side: a row a sample, a column a method; at most the first ``most`` samples."""
-    table = plain_table("sample", "label", *methods, title="margins (smallest lower bound of the claim's rows)")
+    what = "target" if all(row.label is None for row in rows) else "label"
+    table = plain_table("sample", what, *methods, title=f"{quantity}s (smallest lower bound of the claim's rows)")
     by_sample: dict[int, dict[str, CertifyRow]] = {}
     for row in rows:
         by_sample.setdefault(row.index, {})[row.series] = row

@@ -248,8 +248,9 @@ class Compare(Certify):
         super().report(folder, rows, console)
         summaries = summarise(self.config.methods, rows)
         folder.write_all(csv_files(summaries, rows))
-        folder.write_all(comparison(summaries, rows))
-        console.print(margins_table(rows, [s.series for s in summaries]))
+        quantity = self.question.quantity
+        folder.write_all(comparison(summaries, rows, quantity))
+        console.print(margins_table(rows, [s.series for s in summaries], quantity=quantity))
         console.print(widths_table(summaries))
 
 

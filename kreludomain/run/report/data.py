@@ -43,6 +43,11 @@ class FinishedRun:
     why: str = ""
 
     @property
+    def quantity(self) -> str:
+        """What the margins of its rows are lower bounds of."""
+        return self.file.config.claim.quantity
+
+    @property
     def summaries(self) -> list[Summary]:
         return summarise(self.methods, self.rows)
 
@@ -67,10 +72,10 @@ class FinishedRun:
             "Network": self._network_words(),
             "Samples": _samples(config, self.rows),
             "Region": config.region.words,
-            "Claim": config.claim.words(),
+            "Claim": f"everywhere in the region: {config.claim.words()}",
             "Methods": "; ".join(names),
             "Limits": _limits(config),
-            "Margins": "each method's best" if config.tight else "a proof stops at its first positive bound",
+            "Margins": _margins(config),
             "Machine": machine or "not recorded",
             "Versions": ", ".join(f"{name} {version}" for name, version in config.versions.items()),
         }
@@ -87,10 +92,14 @@ class NotableSample:
 
 @dataclass(frozen=True, eq=False)
 class FalsifiedSample(NotableSample):
-    """A falsified sample: the counterexample ``(*input_shape)`` and the network's answer there, a class or a value."""
+    """A falsified sample: the input before, the counterexample ``(*input_shape)``, and the network's answers to both.
 
+    Before is the sample, or, of a claim about pairs of inputs, the first of the pair.
+    """
+
+    before: np.ndarray | None = None
     found: np.ndarray | None = None
-    answer: int | float | None = None
+    answers: tuple[float | None, float | None] = (None, None)
 
 
 def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
@@ -186,10 +195,15 @@ def _falsified_sample(sample: NotableSample) -> FalsifiedSample:
     if row.counterexample is None or not path.is_file():
         return FalsifiedSample(run, row, sample.x)
     found = np.load(path)
-    if run.study is None:
-        return FalsifiedSample(run, row, sample.x, found)
-    answer = run.study.question.of(row.label).answer(run.study.network, torch.from_numpy(found))
-    return FalsifiedSample(run, row, sample.x, run.study.around.normalise.undone(found).numpy(), answer)
+    if run.study is None or sample.x is None:
+        return FalsifiedSample(run, row, sample.x, sample.x, found)
+    network, undone = run.study.network, run.study.around.normalise.undone
+    question, is_pair = run.study.question.of(row.label, row.name), found.ndim > len(network.input.shape)
+    before, after = found if is_pair else (None, found)
+    first = row.predicted if before is None else question.answer(network, torch.from_numpy(before))
+    answers = first, question.answer(network, torch.from_numpy(after))
+    shown = sample.x if before is None else undone(before).numpy()
+    return FalsifiedSample(run, row, sample.x, shown, undone(after).numpy(), answers)
 
 
 def _network(network: Network) -> str:
@@ -200,6 +214,12 @@ def _network(network: Network) -> str:
 
 def _samples(config: CertifyConfig, rows: Sequence[CertifyRow]) -> str:
     return f"{len({row.index for row in rows})} of {config.data.source}, from {config.data.first}"
+
+
+def _margins(config: CertifyConfig) -> str:
+    if config.claim.quantity != "margin":
+        return f"each method's lower bound of the {config.claim.quantity}"
+    return "each method's best" if config.tight else "a proof stops at its first positive bound"
 
 
 def _limits(config: CertifyConfig) -> str:

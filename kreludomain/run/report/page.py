@@ -97,13 +97,15 @@ def page(runs: Sequence[FinishedRun]) -> str:
     rows, summaries = data.every_row(runs), [summary for run in runs for summary in run.summaries]
     words = [run.words() for run in runs]
     falsified = data.falsified(runs)
+    quantities = {run.quantity for run in runs}
+    quantity = quantities.pop() if len(quantities) == 1 else "margin"
     return environment.get_template("report.html").render(
         title=" and ".join(run.name for run in runs),
         runs=runs,
         question={heading: [text[heading] for text in words] for heading in words[0]},
         verdicts=[verdict for verdict in Verdict if any(row.verdict == verdict for row in rows)],
         summaries=summaries,
-        plots={name: Markup(svg) for name, svg in plots(summaries, rows).items()},
+        plots={name: Markup(svg) for name, svg in plots(summaries, rows, quantity).items()},
         margins=_margins(runs),
         most=data.MOST_MARGINS,
         widths=[
@@ -149,30 +151,38 @@ def _margins(runs: Sequence[FinishedRun]) -> list[list[str]]:
 
 def _card(sample: NotableSample) -> Card:
     row = sample.row
-    facts = (f"{row.series}: {row.verdict.value}", f"margin {shown(row.margin)}", f"{row.seconds:.3g} s")
-    pictures = () if sample.x is None else _pictures(sample, {f"label {row.label_text}": sample.x})
+    facts = (f"{row.series}: {row.verdict.value}", f"{sample.run.quantity} {shown(row.margin)}", f"{row.seconds:.3g} s")
+    pictures = () if sample.x is None else _pictures(sample, {_labelled(row): sample.x})
     return Card(f"Sample {row.index}", (*facts, row.reason) if row.margin is None else facts, pictures)
 
 
+def _labelled(row: CertifyRow) -> str:
+    """The label or the target of a row's sample, and which of both it is."""
+    return f"{'target' if row.label is None else 'label'} {row.label_text}"
+
+
 def _falsified(item: FalsifiedSample) -> Card:
-    """Original, change and counterexample, with the network's answers."""
-    title, facts = f"Sample {item.row.index}, label {item.row.label_text}", [f"found after {item.row.series}"]
-    if item.x is None or item.found is None:
+    """Original (or the first of a pair), change and counterexample, with the network's answers."""
+    title = f"Sample {item.row.index}, {_labelled(item.row)}"
+    facts = [f"found after {item.row.series}", *([f"not so: {item.row.claim}"] if item.row.claim else [])]
+    if item.before is None or item.found is None:
         return Card(title, (*facts, "its pictures are not there"), ())
-    change = item.found.astype(np.float64) - item.x
+    change = item.found.astype(np.float64) - item.before
     largest = float(np.abs(change).max())
-    names = item.run.names
-    original, found = f"original{_said(item.row.predicted, names)}", f"counterexample{_said(item.answer, names)}"
+    names, kinds = item.run.names, ("original", "counterexample")
+    if item.before is not item.x:
+        kinds = "first input", "second input"
+    original, found = (f"{kind}{_said(answer, names)}" for kind, answer in zip(kinds, item.answers, strict=True))
     facts.append(f"largest change {largest:.4g}")
     if (amplified := _image(item, change)) is None:
-        return Card(title, tuple(facts), _pictures(item, {original: item.x, "change": change, found: item.found}))
+        return Card(title, tuple(facts), _pictures(item, {original: item.before, "change": change, found: item.found}))
     scale = 0.5 / largest if largest else 1.0
-    before, after = _pictures(item, {original: item.x, found: item.found})
+    before, after = _pictures(item, {original: item.before, found: item.found})
     between = Picture(f"change times {scale:.3g}; grey: none", image(amplified * scale, -0.5, 0.5))
     return Card(title, tuple(facts), (before, between, after))
 
 
-def _said(answer: int | float | None, names: Names) -> str:
+def _said(answer: float | None, names: Names) -> str:
     """A class, a value, or nothing, behind what it is the answer at."""
     if answer is None:
         return ""
@@ -204,14 +214,14 @@ def _image(item: NotableSample, x: np.ndarray) -> np.ndarray | None:
     return data.as_image(x, study.network.input_layout if x.ndim == 3 else layout or "chw")
 
 
-def plots(summaries: Sequence[Summary], rows: Sequence[CertifyRow]) -> dict[str, str]:
+def plots(summaries: Sequence[Summary], rows: Sequence[CertifyRow], quantity: str = "margin") -> dict[str, str]:
     """The SVG of each plot by its name."""
     labels = [summary.series for summary in summaries]
     bars = 0.9 + 0.32 * len(summaries)
     drawn: dict[str, tuple[Callable[[Axes], object], float]] = {
         "verdicts": (lambda axes: _bars(axes, summaries, rows, lambda row: 1.0, "samples"), bars),
         "cactus": (lambda axes: _cactus(axes, labels, rows), 4.2),
-        "margins": (lambda axes: draw_margins(axes, labels, rows), 4.2),
+        "margins": (lambda axes: draw_margins(axes, labels, rows, quantity), 4.2),
         "widths": (lambda axes: draw_widths(axes, summaries), 4.2),
         "time": (lambda axes: _bars(axes, summaries, rows, lambda row: row.seconds, "seconds in all"), bars),
     }

@@ -9,16 +9,20 @@ from kreludomain.network.differences import difference
 from kreludomain.network.graph import Network, Node
 from kreludomain.network.head import Head
 from kreludomain.network.joined import with_input
+from kreludomain.network.onnx.model import OnnxModel
 from kreludomain.network.onnx.reader import parse_onnx, read_onnx
 from kreludomain.network.onnx.writer import to_onnx
 from kreludomain.network.onnxruntime import Runtime, check_against_runtime
+from kreludomain.network.sigmoids import SigmoidEnd
 from kreludomain.network.torch import from_torch
 
 __all__ = [
     "Head",
     "Network",
     "Node",
+    "OnnxModel",
     "Runtime",
+    "SigmoidEnd",
     "channels_first",
     "check_against_runtime",
     "difference",

@@ -392,7 +392,7 @@ HERE = r"test_from_torch\.py line \d+: "
         (TwoInputs(), (2,), "TwoInputs: .*'mask'.*one input"),
         (of_input(lambda x: torch.from_numpy(x.numpy())), (2,), "does not depend on the input"),
         (of_input(lambda x: x - x.mean(0) + x), (2,), "depends on the other inputs of the batch"),
-        (of_input(lambda x: torch.where(x > 0.1, x, 0 * x)), (2,), rf"{HERE}.*jumps where a comparison changes"),
+        (of_input(lambda x: torch.where(x > 0.1, x, 0 * x)), (2,), rf"{HERE}.*jumps where its condition changes"),
         (of_input(lambda x: torch.where(x > 0, x, 1 - x)), (2,), "jumps"),
         (of_input(lambda x: x * (x.flip(1) > 0)), (2,), "jumps"),
         (of_input(lambda x: (x > 0).float() @ torch.ones(2, 1)), (2,), "jumps"),

@@ -16,6 +16,7 @@ from kreludomain.errors import InputError
 from kreludomain.network.onnx.lines import STACK_TRACE
 from kreludomain.network.torch.memory import Value
 from kreludomain.network.torch.operators import OPERATIONS, unsupported
+from kreludomain.network.torch.operators.comparison import is_choice
 from kreludomain.network.torch.places import node_name
 from kreludomain.network.torch.recorder import Record, Step
 
@@ -48,7 +49,7 @@ def to_model(record: Record, output: Value, input_name: str, dtype: torch.dtype)
     graph.names[record.input] = input_name
     for step, name in zip(steps, _names(steps, input_name), strict=True):
         graph.append(step, name)
-    if output not in graph.names:
+    if output not in graph.names or is_choice(graph, output):
         raise InputError("the output is how a comparison came out, or the positions of maxima: that jumps")
     result = graph.names[output]
     if result == input_name:
@@ -112,7 +113,7 @@ class Graph:
         """The name of an argument that is a number or a tensor of numbers."""
         if isinstance(argument, Value):
             if argument not in self.names:
-                raise InputError("it takes how a comparison came out, or the positions of maxima: that jumps")
+                raise InputError("it takes the positions of maxima: that jumps")
             return self.names[argument]
         if isinstance(argument, Tensor):
             array = argument.detach().to(device="cpu", dtype=torch.float64).numpy()

@@ -15,11 +15,11 @@ from kreludomain.network.torch.operators.comparison import chosen, is_choice
 from kreludomain.network.torch.recorder import Step
 
 
-def _same(graph: Graph, step: Step) -> str | list[str]:
+def _same(graph: Graph, step: Step) -> str:
     """The value itself: copies, and casts between kinds of floating-point numbers."""
     source, result = step.arguments["self"], step.results[0]
-    if is_choice(graph, source):
-        return []
+    if is_choice(graph, source):  # 0 and 1 are not written otherwise than false and true
+        return graph.operand(source)
     kinds = {value.dtype for value in (source, result) if isinstance(value, Value)}
     if len(kinds) > 1 and not (all(kind.is_floating_point for kind in kinds) and _fine(result)):
         raise InputError(f"a cast to {str(result.dtype).removeprefix('torch.') if result else ''} rounds")

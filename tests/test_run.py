@@ -137,13 +137,16 @@ def test_yaml_errors_name_the_file_and_the_line(text: str | bytes, message: str)
         ({"region": {"epsilon": True}}, "region.epsilon: input should be a number, not True"),
         ({"region": {"epsilon": -0.1}}, "region.epsilon: input should be 0 or more, not -0.1"),
         ({"region": {"epsilon": float("nan")}}, "region.epsilon: input should be a finite number, not nan"),
-        ({"region": 3}, "region: should be a mapping of keys (norm, epsilon, clip), not 3"),
+        ({"region": 3}, "region: should be a mapping of keys (norm, epsilon, epsilons,"),
         ({"region": {"epsilon": 1, "norm": 3}}, "region.norm: '3' is not 'inf', '1' or '2'"),
         ({"region": {"epsilon": 1, "clip": [1, 0]}}, "region.clip: [1, 0] is empty"),
-        ({"region": {"epsilon": 1, "clip": [0]}}, "region.clip[1]: missing"),
-        ({"region": {"epsilon": 1, "clip": [0, "1"]}}, "region.clip[1]: input should be a number, not '1'"),
+        (
+            {"region": {"epsilon": 1, "clip": [0]}},
+            "region.clip: should be [low, high], a number or a list each, not 1 items",
+        ),
+        ({"region": {"epsilon": 1, "clip": [0, "1"]}}, "region.clip[1]: input should be a number or a fraction"),
         ({"region": {"epsilon": 1, "clip": 1}}, "region.clip: input should be a list, not 1"),
-        ({"region": {"epsilon": 1, "eps": 1}}, "region.eps: unknown key; known are norm, epsilon, clip"),
+        ({"region": {"epsilon": 1, "eps": 1}}, "region.eps: unknown key; known are norm, epsilon, epsilons,"),
         ({"netwrok": "x"}, "netwrok: unknown key; known are network, data, region, claim, methods, attack, "),
         ({"network": None}, "network: input should be text, not None"),
         ({"network": ""}, "network: should not be empty"),
@@ -304,7 +307,7 @@ def test_rows_of_a_run(tmp_path: Path) -> None:
     for row in rows:
         assert list(row) == [
             *("index", "label", "predicted", "method", "verdict", "lower_bounds", "margin", "seconds", "reason"),
-            *("notes", "counterexample", "widths", "stages", "name", "target", "claim"),
+            *("notes", "counterexample", "widths", "stages", "name", "target", "claim", "epsilon"),
         ]
         if row["index"] == 5:
             assert row["verdict"] == "misclassified"
@@ -360,7 +363,10 @@ def test_a_time_limit_is_kept_and_said(tmp_path: Path) -> None:
         ({"data": {"name": "digits"}}, r"digits, test: rows of 64 values, the network takes 4"),
         ({"data": {"csv": "labels.csv"}}, r"sample 0: label 9 is not one of the 3 classes 0..2"),
         ({"region": {"norm": 1, "epsilon": 0.1, "clip": [2, 3]}}, r"sample 0: region: the middle of an l_1 ball lies"),
-        ({"region": {"epsilon": 0.1, "clip": [2, 3]}}, r"sample 0: region: empty"),
+        (
+            {"region": {"epsilon": 0.1, "clip": [2, 3]}},
+            r"sample 0: region: the middle of an l_inf ball lies further than epsilon outside clip \[2, 3\]",
+        ),
         ({"claim": {"C": [[1.0]]}}, r"sample 0: claim: C has 1 columns, the network has 3 outputs"),
         (
             {

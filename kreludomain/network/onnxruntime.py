@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kreludomain.errors import InputError
 from kreludomain.network.graph import Network
-from kreludomain.network.onnx.model import OnnxModel
+from kreludomain.network.onnx.model import OnnxModel, first_line
 from kreludomain.network.onnx.precision import in_float32
 from kreludomain.network.onnx.writer import to_onnx
 
@@ -116,7 +116,7 @@ def session(model: OnnxModel) -> tuple[onnxruntime.InferenceSession, list[onnxru
         single = in_float32(model)
         if _NO_KERNEL in str(error) and single.graph != model.graph:
             return session(single)
-        raise InputError(f"onnxruntime cannot run the network: {str(error).splitlines()[0]}") from None
+        raise InputError(f"onnxruntime cannot run the network: {first_line(error)}") from None
 
 
 def returned(model: OnnxModel, x: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def _run(made: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray]) -> n
     try:
         found: np.ndarray = made.run(None, inputs)[0]
     except Exception as error:  # onnxruntime's exceptions have no common base of their own
-        raise InputError(f"onnxruntime cannot run the network: {str(error).splitlines()[0]}") from None
+        raise InputError(f"onnxruntime cannot run the network: {first_line(error)}") from None
     return found
 
 

@@ -40,6 +40,8 @@ class SigmoidEnd:
 
 def sigmoid_end(network: Network) -> SigmoidEnd | None:
     """The sigmoids that a network ends in; ``None`` if it ends in something else."""
+    if network.terms is not None:  # replayed on the models of two networks
+        return None
     last, sigmoids = {network.output.name}, []
     for node in reversed(network.nodes):
         if node.name not in last:

@@ -10,6 +10,7 @@ import onnxruntime
 from onnx import helper
 
 from kreludomain.errors import InputError
+from kreludomain.network.onnx.model import first_line
 
 
 def evaluated(node: onnx.NodeProto, inputs: Mapping[str, np.ndarray], model: onnx.ModelProto) -> list[np.ndarray]:
@@ -28,5 +29,5 @@ def evaluated(node: onnx.NodeProto, inputs: Mapping[str, np.ndarray], model: onn
         session = onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
         found = dict(zip(outputs, session.run(outputs, dict(inputs)), strict=True))
     except Exception as error:  # onnxruntime's exceptions have no common base of their own
-        raise InputError(str(error).splitlines()[0]) from None
+        raise InputError(first_line(error)) from None
     return [np.asarray(found.get(name)) for name in node.output]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 from onnx import TensorProto
 
 from kreludomain.errors import InputError
@@ -21,6 +22,19 @@ from kreludomain.packed import read_packed
 
 #: Where an initializer says it is when its values are an entry of :attr:`OnnxModel.weights`.
 _BESIDE = "weights"
+#: The exceptions that a damaged or contradictory file raises; all of them become one line.
+MALFORMED = (
+    InputError,
+    ArithmeticError,
+    AttributeError,
+    EncodeError,
+    IndexError,
+    KeyError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +86,7 @@ def read_model(path: str | Path) -> OnnxModel:
     """
     path = Path(path)
     model = OnnxModel(read_packed(path))
-    try:
+    with named(str(path)):
         proto = model.proto()
         outside = [tensor for tensor in tensors(proto.graph) if tensor.data_location == TensorProto.EXTERNAL]
         if not outside:
@@ -89,8 +103,23 @@ def read_model(path: str | Path) -> OnnxModel:
                 tensor.data_location = TensorProto.DEFAULT
                 tensor.raw_data = value.tobytes()
         return OnnxModel(proto.SerializeToString(), weights)
+
+
+@contextmanager
+def named(source: str) -> Iterator[None]:
+    """Puts a file's name in front of an :class:`InputError`, and makes one of what a damaged file raises."""
+    try:
+        yield
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{source}: {error}") from None
+    except MALFORMED as error:
+        raise InputError(f"{source}: not a valid ONNX model ({first_line(error)})") from None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text; its name, where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def pass_on(graph: onnx.GraphProto, values: Collection[str]) -> None:

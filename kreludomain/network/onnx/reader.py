@@ -27,7 +27,7 @@ from kreludomain.network.lowering import Decomposition
 from kreludomain.network.onnx.batch import fixed_batch, take_one_row
 from kreludomain.network.onnx.evaluate import evaluated
 from kreludomain.network.onnx.lines import line_of
-from kreludomain.network.onnx.model import OnnxModel, pass_on, read_model
+from kreludomain.network.onnx.model import MALFORMED, OnnxModel, first_line, named, pass_on, read_model
 from kreludomain.network.onnx.operators import READERS, TAKE_CONDITIONS, NodeContext, compact, refusal
 from kreludomain.network.onnx.outputs import Ending, cut_to, described, find_ending, group_numbers
 from kreludomain.network.onnx.precision import of_one_type
@@ -36,8 +36,6 @@ from kreludomain.network.onnxruntime import check_against_runtime
 from kreludomain.network.operators import Input, Operator, Shape
 from kreludomain.network.parallel import joined_branches
 
-#: The exceptions that arithmetic on a contradictory file raises; all of them become one line that names the node.
-_MALFORMED = (InputError, ArithmeticError, IndexError, KeyError, MemoryError, RuntimeError, TypeError, ValueError)
 #: The first opset whose arithmetic broadcasts as it does today; older models are converted to it.
 _OLDEST = 7
 _RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
@@ -55,10 +53,8 @@ def read_onnx(path: str | Path, output: str | None = None) -> Network:
 def parse_onnx(model: bytes | OnnxModel, source: str = "ONNX model", output: str | None = None) -> Network:
     """Reads an ONNX model, serialised or with weights outside of it; ``source`` names it in errors."""
     given = model if isinstance(model, OnnxModel) else OnnxModel(model)
-    try:
+    with named(source):
         return _parsed(given, output)
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
 
 
 def _parsed(model: OnnxModel, output: str | None) -> Network:
@@ -99,8 +95,9 @@ def _up_to_date(model: OnnxModel) -> OnnxModel:
         proto = onnx.version_converter.convert_version(proto, _OLDEST)
         _check(proto, model)
     except Exception as error:  # of its own, and of C++
-        why = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise InputError(f"opset {version}, and ONNX's converter cannot bring it to {_OLDEST} ({why})") from None
+        raise InputError(
+            f"opset {version}, and ONNX's converter cannot bring it to {_OLDEST} ({first_line(error)})"
+        ) from None
     return dataclasses.replace(model, graph=proto.SerializeToString())
 
 
@@ -123,8 +120,7 @@ def _check(proto: onnx.ModelProto, model: OnnxModel) -> None:
     try:
         onnx.checker.check_model(proto)
     except Exception as error:  # of its own, and of C++
-        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"not a valid ONNX model ({why})") from None
+        raise InputError(f"not a valid ONNX model ({first_line(error)})") from None
 
 
 def _cut(model: OnnxModel, ending: Ending) -> OnnxModel:
@@ -166,8 +162,8 @@ class _Reader:
         for node in graph.node:
             try:
                 self._read(node)
-            except _MALFORMED as error:
-                text = str(error).splitlines()[0] if str(error) else type(error).__name__
+            except MALFORMED as error:
+                text = first_line(error)
                 where = ", ".join(part for part in (node.op_type, line_of(node)) if part)
                 raise InputError(f"node '{node.name or node.output[0]}' ({where}): {text}") from None
         if ending.value not in self.shapes:
@@ -184,8 +180,8 @@ class _Reader:
             if tensor.name not in self.weights:
                 try:
                     self.constants[tensor.name] = onnx.numpy_helper.to_array(tensor)
-                except _MALFORMED as error:
-                    raise InputError(f"weights '{tensor.name}': {str(error).splitlines()[0]}") from None
+                except MALFORMED as error:
+                    raise InputError(f"weights '{tensor.name}': {first_line(error)}") from None
         for sparse in self.model.graph.sparse_initializer:
             self.constants[sparse.values.name] = _dense(sparse)
 
@@ -321,6 +317,8 @@ def _input_shape(value: onnx.ValueInfoProto) -> Shape:
     dims = list(tensor.shape.dim)
     if not dims:
         raise InputError(f"input {described(value)}: has no shape")
+    if any(isinstance(d.dim_param, bytes) for d in dims):
+        raise InputError(f"input '{value.name}': the name of a dimension is no text")
     sizes = [d.dim_value for d in dims]
     if any(size < 1 for size in sizes[1:]):
         raise InputError(

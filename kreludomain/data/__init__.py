@@ -6,10 +6,10 @@ Every kind of source is read into :class:`Rows`, and rows become samples in one 
 from kreludomain.data.entries import Entries
 from kreludomain.data.given import samples
 from kreludomain.data.keys import DataKeys
-from kreludomain.data.names import Names
 from kreludomain.data.sample import Sample
 from kreludomain.data.sources import data_keys, file_keys, read_samples
 from kreludomain.data.values import NormaliseKeys
+from kreludomain.property.names import Names
 
 __all__ = [
     "DataKeys",

@@ -14,12 +14,12 @@ from kreludomain.data.arrays import read_array
 from kreludomain.data.csv_file import csv_rows
 from kreludomain.data.keys import DataKeys
 from kreludomain.data.layout import DataLayout, arranged
-from kreludomain.data.names import NO_NAMES, Names
 from kreludomain.data.values import AnyValues, FileKeys
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.property import Normalisation
 from kreludomain.property.around import numbers
+from kreludomain.property.names import NO_NAMES, Names
 
 #: Flat inputs of this many channels and at least so many rows and columns are taken for images, as in reports.
 _CHANNELS, _LEAST_SIDE = 3, 7

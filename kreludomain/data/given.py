@@ -35,7 +35,7 @@ def samples(source: Any, network: Network, **keys: Any) -> tuple[Sample, ...]:
     - a pair ``(inputs, labels)``, or arrays by their names, of which ``inputs=NAME`` and ``labels=NAME`` choose;
     - a data set: anything with inputs, or pairs of an input and a label, one after the other.
 
-    All take ``classes``, ``scale``, ``layout``, ``first`` and ``count``::
+    All take ``classes``, ``scale``, ``layout``, ``normalise``, ``first`` and ``count``::
 
         samples = kd.samples("iris.csv", network, header=True, label="species", classes=["setosa", "versicolor"])
         samples = kd.samples(frame, network, target="price", count=20)

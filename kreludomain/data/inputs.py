@@ -12,11 +12,11 @@ from kreludomain.data.entries import normalisation
 from kreludomain.data.keys import DataKeys
 from kreludomain.data.labels import numbered
 from kreludomain.data.layout import arranged
-from kreludomain.data.names import Names
 from kreludomain.data.rows import Rows
 from kreludomain.data.sample import Sample
 from kreludomain.errors import InputError
 from kreludomain.network import Network
+from kreludomain.property.names import Names
 
 
 def as_samples(

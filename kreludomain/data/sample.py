@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from kreludomain.data.names import NO_NAMES, Names
 from kreludomain.errors import InputError
+from kreludomain.property.names import NO_NAMES, Names
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,14 +12,7 @@ from torch import Tensor
 from kreludomain.data.arrays import Arrays, named, read_array, read_column, read_npz, read_torch
 from kreludomain.data.csv_file import read_csv
 from kreludomain.data.inputs import as_samples
-from kreludomain.data.keys import (
-    CsvKeys,
-    DataKeys,
-    DigitsKeys,
-    NpyKeys,
-    NpzKeys,
-    PtKeys,
-)
+from kreludomain.data.keys import CsvKeys, DataKeys, DigitsKeys, NpyKeys, NpzKeys, PtKeys
 from kreludomain.data.rows import Rows
 from kreludomain.data.sample import Sample
 from kreludomain.errors import InputError
@@ -30,6 +23,8 @@ from kreludomain.options import check, wrong
 DIGITS_TRAIN = 1437
 
 AnyDataKeys = TypeVar("AnyDataKeys", bound=DataKeys)
+#: Tables that pandas can read, and this cannot.
+_TABLES = (".xlsx", ".xls", ".ods", ".parquet", ".feather", ".json", ".pkl", ".h5")
 #: Where a file is that a key names.
 Located = Callable[[str], Path]
 
@@ -44,6 +39,9 @@ class Source(Generic[AnyDataKeys]):
 
 
 def _csv(keys: CsvKeys, located: Located, size: int) -> Rows:
+    ending = _ending(keys.csv)
+    if ending in _TABLES:
+        raise InputError(f"{keys.csv}: {ending} files are not read; save a CSV file, or give a data frame in Python")
     return read_csv(located(keys.csv), keys, size)
 
 
@@ -90,6 +88,7 @@ SOURCES: dict[str, Source[Any]] = {
     "pt": Source(PtKeys, _pt, (".pt", ".pth")),
     "name": Source(DigitsKeys, _digits),
 }
+_ENDINGS = {ending: key for key, source in SOURCES.items() for ending in source.endings}
 _FILES = ", ".join(f"{{{key}: FILE, ...}}" for key, source in SOURCES.items() if source.endings)
 
 
@@ -98,7 +97,7 @@ def data_keys(value: Any) -> DataKeys:
     if isinstance(value, DataKeys):
         return value
     if isinstance(value, str):
-        key = "name" if value == "digits" else kind_of(value) or "csv"
+        key = "name" if value == "digits" else _ENDINGS.get(_ending(value), "csv")
         raise wrong({(): f"give a mapping of keys: {{{key}: {value}}}"})
     found = [key for key in SOURCES if isinstance(value, Mapping) and key in value]
     if len(found) != 1:
@@ -113,7 +112,7 @@ def file_keys(source: str | Path, keys: Mapping[str, Any]) -> DataKeys:
 
     Raises :class:`InputError` that names the file and the key.
     """
-    key = "name" if str(source) == "digits" else kind_of(str(source)) or "csv"
+    key = "name" if str(source) == "digits" else _ENDINGS.get(_ending(str(source)), "csv")
     found: DataKeys = check(SOURCES[key].keys, {key: str(source), **keys}, str(source))
     return found
 
@@ -124,9 +123,5 @@ def read_samples(keys: DataKeys, network: Network, located: Located = Path) -> t
     return as_samples(source.read(keys, located, network.size(network.input.name)), keys, network, located)
 
 
-def kind_of(path: str) -> str | None:
-    """The kind of data that a file has by its name. Raises :class:`InputError` for one that is not read."""
-    ending = "".join(Path(path.removesuffix(".gz")).suffix).lower()
-    if ending in (".xlsx", ".xls", ".parquet", ".feather", ".json"):
-        raise InputError(f"{path}: {ending} files are not read; save a CSV file, or give a data frame in Python")
-    return next((key for key, source in SOURCES.items() if ending in source.endings), None)
+def _ending(path: str) -> str:
+    return Path(path.removesuffix(".gz")).suffix.lower()

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from kreludomain.activations import Sigmoid
-from kreludomain.data.names import Names
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.network.operators import Activation, AffineOperator
@@ -30,6 +29,7 @@ from kreludomain.property import factories
 from kreludomain.property.claim import Claim
 from kreludomain.property.claim import claim as linear_claim
 from kreludomain.property.monotone import Monotonicity, monotone
+from kreludomain.property.names import Names
 
 #: A sample's value to regress on: one number, or one an output.
 Target = float | Sequence[float] | None

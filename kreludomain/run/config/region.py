@@ -18,13 +18,13 @@ from torch import Tensor
 
 from kreludomain.data import DataKeys, Entries, Sample
 from kreludomain.data.entries import normalisation, read_numbers, read_values
-from kreludomain.data.names import NO_NAMES
 from kreludomain.data.values import AnyValues, FileKeys, checked_values, words_of
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.options import FilePath, Keys, shown, wrong
 from kreludomain.property import Normalisation, Region, ball
 from kreludomain.property.around import number
+from kreludomain.property.names import NO_NAMES
 from kreludomain.run.config.files import Norm
 
 _WITHIN = {

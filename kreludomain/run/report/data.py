@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kreludomain.data.names import NO_NAMES, Names
 from kreludomain.errors import InputError
 from kreludomain.network import Network
+from kreludomain.property.names import NO_NAMES, Names
 from kreludomain.run.certify.rows import CertifyRow, Summary, in_order, summarise
 from kreludomain.run.certify.study import Certify, CertifyConfig
 from kreludomain.run.config.files import ConfigFile, load_config

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
-from kreludomain.data.names import Names
+from kreludomain.property.names import Names
 from kreludomain.run.certify.plots import draw_certified_accuracy, draw_margins, draw_widths
 from kreludomain.run.certify.rows import CertifyRow, Summary, all_layers, certified_accuracy, csv_files
 from kreludomain.run.output.screen import screen

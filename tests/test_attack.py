@@ -60,7 +60,7 @@ def test_finds_what_is_nearly_the_worst(network: Network, norm: str, clip: tuple
     region = kd.ball(middle(network), 0.25 if norm == "inf" else 0.5, norm, clip)
     row = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64)
     smallest, largest = extreme(network, region, row), -extreme(network, region, -row)
-    claim = kd.claim(row[None], torch.tensor([-smallest - 0.01 * (largest - smallest)]))
+    claim = kd.claim(row[None], torch.tensor([-smallest - 0.01 * (largest - smallest)], dtype=torch.float64))
     found = attacked(network, region, claim, Runtime(network))
     assert found is not None
     assert is_counterexample(found, network, region, claim)
@@ -93,7 +93,7 @@ def plateau(inputs: int) -> tuple[Network, kd.Region, kd.Claim]:
         Node("relu", Activation(Relu(), (1,)), ("sum",)),
         Node("out", Linear(one, None, (1,)), ("relu",)),
     )
-    claim = kd.claim(torch.tensor([[-1.0]]), torch.tensor([0.1]))
+    claim = kd.claim(torch.tensor([[-1.0]]), torch.tensor([0.1], dtype=torch.float64))
     return Network(nodes), kd.box(torch.zeros(1, inputs), ones), claim
 
 
@@ -114,7 +114,7 @@ def test_what_does_not_replay_is_followed_deeper() -> None:
     row, region = torch.tensor([[1.0, 0.0]], dtype=torch.float64), kd.ball(middle(network), 0.3)
     shifted = Linear(last.operator.weight, last.operator.bias + torch.tensor([0.05, 0.0]), last.operator.in_shape)
     other = Network((*network.nodes[:-1], Node(last.name, shifted, last.inputs)))
-    claim = kd.claim(row, torch.tensor([-extreme(network, region, row[0]) - 0.06]))
+    claim = kd.claim(row, torch.tensor([-extreme(network, region, row[0]) - 0.06], dtype=torch.float64))
     found = attacked(network, region, claim, Runtime(other))
     assert found is not None
     assert is_counterexample(found, other, region, claim)
@@ -132,7 +132,10 @@ def test_claims_that_hold_have_no_counterexample() -> None:
 
 def test_points_between_float32_numbers_are_not_returned_to_a_strict_query() -> None:
     """The region holds no float32 number, so nothing can be confirmed inside; otherwise the nearest number is."""
-    network, (number,) = dense(1, 4, 1), torch.nextafter(torch.tensor([0.1]), torch.tensor([1.0])).double()
+    network, (number,) = (
+        dense(1, 4, 1),
+        torch.nextafter(torch.tensor([0.1], dtype=torch.float64), torch.tensor([1.0])).double(),
+    )
     region = kd.box((number + 1e-10).reshape(1, 1), (number + 2e-10).reshape(1, 1))
     claim = kd.claim(torch.zeros(1, 1), torch.tensor([-1.0]))
     runtime = Runtime(network)

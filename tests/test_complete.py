@@ -66,7 +66,7 @@ def test_verdicts_equal_enumeration_of_activation_patterns(seed: int, few_inputs
     for shift, expected in ((0.02, "verified"), (-0.02, "falsified")):
         for row, minimum in zip(rows, minima.tolist(), strict=True):
             scale = 1.0 + abs(minimum)
-            claim = kd.claim(row[None], torch.tensor([shift * scale - minimum]))
+            claim = kd.claim(row[None], torch.tensor([shift * scale - minimum], dtype=torch.float64))
             found = kd.certify(network, region, claim, "complete", timeout_s=60.0, splitting={"few_inputs": few_inputs})
             assert found.verdict == expected
 
@@ -87,7 +87,7 @@ def test_what_just_fails_is_never_verified_where_no_attack_finds_it(seed: int, m
     network = dense(3, 7, 6, 3, seed=seed, integer=seed % 2 == 1)
     region, rows = cube(network), torch.randn(3, 3, generator=torch.Generator().manual_seed(seed)).double()
     for row, minimum in zip(rows, exact_minima(network, region.fit(network), rows).tolist(), strict=True):
-        claim = kd.claim(row[None], torch.tensor([-1e-3 * (1.0 + abs(minimum)) - minimum]))
+        claim = kd.claim(row[None], torch.tensor([-1e-3 * (1.0 + abs(minimum)) - minimum], dtype=torch.float64))
         assert (
             kd.certify(
                 network, region, claim, "complete", timeout_s=3.0, attack=False, splitting={"few_inputs": 0}

@@ -184,7 +184,10 @@ def test_a_claim_that_just_fails_is_not_proved() -> None:
     row = torch.tensor([[1.0, -1.0]], dtype=torch.float64)
     smallest = float((values @ row.T).min())
     for shift in (smallest, smallest + 1e-9):
-        assert kd.certify(network, region, kd.claim(row, torch.tensor([-shift])), "krelu").verdict != "verified"
+        assert (
+            kd.certify(network, region, kd.claim(row, torch.tensor([-shift], dtype=torch.float64)), "krelu").verdict
+            != "verified"
+        )
 
 
 def seq(*layers: tuple[Tensor, Tensor]) -> kd.Network:
@@ -217,7 +220,7 @@ def test_what_float32_cannot_hold_proves_nothing(dtype: str, tiny: float, dead: 
     network = seq((first, bias), (weight, bias), (last, torch.zeros(1).double()))
     region = kd.ball(torch.zeros(1, 2), 0.5)
     smallest = float(network(region.sample(20_000, generator)).min())
-    claim = kd.claim(torch.ones(1, 1), torch.tensor([-smallest - 1e-3 * abs(smallest)]))
+    claim = kd.claim(torch.ones(1, 1), torch.tensor([-smallest - 1e-3 * abs(smallest)], dtype=torch.float64))
     row = torch.ones(1, 1, dtype=torch.float64)
     deeppoly = float(kd.abstract(network, region, "deeppoly").minimise(outputs_of(network, row)).lower)
     for preset, tight in zip(PRESETS, (True, False, True), strict=True):
@@ -491,7 +494,9 @@ def test_proving_stops_when_it_is_proved() -> None:
     deeppoly = float(kd.abstract(network, region, "deeppoly").minimise(outputs_of(network, row)).lower)
     for share in (0.5, 0.9):
         shift = deeppoly + share * (tight - deeppoly)
-        found = kd.certify(network, region, kd.claim(row, torch.tensor([-shift])), "krelu", preset="tight")
+        found = kd.certify(
+            network, region, kd.claim(row, torch.tensor([-shift], dtype=torch.float64)), "krelu", preset="tight"
+        )
         assert found.verdict == "verified"
         assert 0 < float(found.lower_bounds) <= tight - shift + 1e-6
 

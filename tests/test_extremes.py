@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import kreludomain as kd
-from kreludomain.analysis.invert import InvertibilityOptions, pair_radius
+from kreludomain.analysis.invert import InvertibilityOptions, pair_radius, preimage_radius
 from kreludomain.analysis.lipschitz import LocalBounds
 from kreludomain.domain import Bounds, LowerBounds
 from kreludomain.network import Network, Node
@@ -86,6 +86,18 @@ def test_a_radius_of_invertibility_through_overflow_is_none_too_large() -> None:
     found = pair_radius(network, torch.zeros(1), InvertibilityOptions(radius=1.0, epsilon=0.1), timeout_s=2)
     assert found.lower <= 0.05
     assert found.strict == 0
+
+
+@pytest.mark.parametrize("size", [1e-7, 5e-10, 1e-12])
+def test_small_weights_are_not_dropped_by_the_solver_of_invertibility(size: float) -> None:
+    """f(x) = ReLU(x + 10) - 2 ReLU(size x) / size = 10 - |x| on [-2, 2]: x and -x have the same image, so that two
+    points half a unit apart lie within a quarter of 0, and -1 has the image of 1."""
+    network = chain(([[1.0], [size]], [10.0, 0.0]), ([[1.0, -2 / size]], [0.0]))
+    found = pair_radius(network, torch.zeros(1), InvertibilityOptions(radius=2.0, epsilon=0.5), timeout_s=20)
+    assert found.lower <= 0.25
+    assert found.strict == 0
+    there = preimage_radius(network, torch.ones(1), InvertibilityOptions(radius=3.0, epsilon=0.5), timeout_s=20)
+    assert 1.99 < there.lower <= 2
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import highspy
@@ -23,6 +23,7 @@ import numpy as np
 
 from kreludomain.programs.certify import certified_minimum
 from kreludomain.programs.model import Program
+from kreludomain.programs.scaling import scaled
 from kreludomain.programs.solvers.base import (
     Abilities,
     LPSolution,
@@ -78,8 +79,10 @@ class HighsSolver(Solver):
     def minimise_integer(
         self, program: Program, cost: np.ndarray, seconds: float, gap: float, start: np.ndarray | None = None
     ) -> MilpSolution:
-        """As :meth:`Solver.minimise_integer`. Without integers the bound is certified; with them it is HiGHS's."""
+        """As :meth:`Solver.minimise_integer`, in scaled variables and rows. Without integers the bound is certified;
+        with them it is HiGHS's."""
         self.check(program)
+        there = scaled(replace(program.with_region_rows(), region=None, inputs=0))
         if seconds <= 0:
             return MilpSolution(MilpStatus.TIME, -math.inf, None, 0, "no time was left")
         tolerances = ("mip_feasibility_tolerance", "primal_feasibility_tolerance", "dual_feasibility_tolerance")
@@ -90,13 +93,16 @@ class HighsSolver(Solver):
             mip_abs_gap=1e-9,
             **dict.fromkeys(tolerances, _FEASIBILITY),
         )
-        highs.passModel(_model(program, cost))
+        extra = len(there.units) - len(cost)
+        scaled_cost = there.cost(np.pad(cost, (0, extra)))
+        highs.passModel(_model(there.program, scaled_cost))
         if start is not None:
             known = highspy.HighsSolution()
-            known.col_value = start.tolist()
+            known.col_value = there.inward(np.pad(start, (0, extra))).tolist()
             highs.setSolution(known)
         _run_interruptibly(highs)
-        return _milp_solution(highs, program, cost)
+        found = _milp_solution(highs, there.program, scaled_cost)
+        return found if found.point is None else replace(found, point=there.outward(found.point)[: len(cost)])
 
 
 def version() -> str:

@@ -13,6 +13,9 @@ The whole public API is on this page. A session::
     result.verdict, result.lower_bounds
     found = kd.radius(network, x, claim, clip=(0, 1))            # how far it holds: found.certified, found.attacked
 
+    samples = kd.samples("data.csv", network, label="class")     # files, arrays, data frames, data sets
+    results = kd.certify_many(network, samples, 0.02)            # worker processes, limits; kd.compare: best margins
+
     kd.equivalent(network, other, region, delta=0.01)            # two networks: |f(x) - g(x)| <= 0.01
 
     specification = kd.load_vnnlib("property.vnnlib", network)   # the same from a file
@@ -22,6 +25,8 @@ To put in something of your own, derive from :class:`Region`, :class:`Grouping`,
 :class:`BranchingRule`, :class:`Attack` or :class:`Method`: ``KRelu(grouping=...)``, ``KReluLP(solver=...)``,
 ``Refined(...)``, ``Complete(branching=Branching(rule=...), attack=...)``; a method is passed in place of a name.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from kreludomain.attack import Attack, PGDAttack
 from kreludomain.bounding import KRelu, KReluLP, Refined, Refinement, TriangleLP
@@ -90,6 +95,9 @@ from kreludomain.verify import (
     radius,
 )
 
+if TYPE_CHECKING:
+    from kreludomain.run.many import Interrupted, Results, certify_many, compare
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -112,6 +120,7 @@ __all__ = [
     "Grouping",
     "InputError",
     "InputSplitting",
+    "Interrupted",
     "Interval",
     "JointRelaxation",
     "KRelu",
@@ -136,6 +145,7 @@ __all__ = [
     "Refined",
     "Refinement",
     "Region",
+    "Results",
     "Robust",
     "Sample",
     "Solver",
@@ -152,7 +162,9 @@ __all__ = [
     "bounds",
     "box",
     "certify",
+    "certify_many",
     "claim",
+    "compare",
     "decide",
     "difference",
     "equivalent",
@@ -172,3 +184,14 @@ __all__ = [
     "top_k",
     "within",
 ]
+
+#: What needs the engine of the command line, which is imported when it is first asked for.
+_ENGINE = ("Interrupted", "Results", "certify_many", "compare")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ENGINE:
+        from kreludomain.run import many
+
+        return getattr(many, name)
+    raise AttributeError(f"module 'kreludomain' has no attribute '{name}'")

@@ -52,7 +52,7 @@ def test_yaml_in_the_readme_is_a_configuration(text: str, tmp_path: Path) -> Non
 
 
 #: What the file names of the analyses' configurations start with; each analysis tests its own.
-ANALYSES = ("invert", "lipschitz", "moments", "show")
+ANALYSES = ("invert", "lipschitz", "moments", "radius", "show")
 CONFIGS = [path for path in sorted((ROOT / "configs").glob("*.yaml")) if not path.stem.startswith(ANALYSES)]
 
 

@@ -62,6 +62,12 @@ def _lipschitz(folder: Path) -> list[str]:
     return [str(path)]
 
 
+def _radius(folder: Path) -> list[str]:
+    keys = {"region": {"norm": "inf", "epsilons": [0.01]}, "tolerance": 0.2, "attack": {"rounds": 0}}
+    changes = {"methods": ["deeppoly"], "data": {"csv": "data.csv", "count": 2}}
+    return [str(project(folder, changes | keys))]
+
+
 def _moments(folder: Path) -> list[str]:
     path, attacks = project(folder), [{"kind": "sparse", "pixels": 2, "steps": 10}]
     keys = {"network": "net.onnx", "data": {"csv": "data.csv", "first": 4, "count": 2}, "noise": {"std": [0.05, 0.2]}}
@@ -78,6 +84,7 @@ EXAMPLES: dict[str, Example] = {
     "invert": _invert,
     "lipschitz": _lipschitz,
     "moments": _moments,
+    "radius": _radius,
 }
 
 every_study = pytest.mark.parametrize("name", [study.name for study in STUDIES])

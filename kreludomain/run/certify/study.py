@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -127,13 +128,17 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
         with file.named():
             around = config.region.surroundings(file.path, network, config.data, samples)
         study = cls(config, network, samples, question, around)
-        for sample in study.samples:
-            with file.named(f"sample {sample.index}"):
-                for epsilon in study.around.epsilons:
-                    study.around.region(sample, epsilon).fit(network)
-                study.claim_of(sample).require_fit(network)
+        study.check(file.named)
         try_methods(file, config.region.norm, config.methods)
         return study
+
+    def check(self, named: Callable[[str], AbstractContextManager[None]]) -> None:
+        """Raises :class:`InputError` for a sample whose region or claim does not fit; ``named`` says which it is."""
+        for sample in self.samples:
+            with named(f"sample {sample.index}"):
+                for epsilon in self.around.epsilons:
+                    self.around.region(sample, epsilon).fit(self.network)
+                self.claim_of(sample).require_fit(self.network)
 
     def claim_of(self, sample: Sample) -> Claim | Monotonicity:
         """The claim about a sample."""

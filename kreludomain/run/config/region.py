@@ -235,8 +235,8 @@ class Surroundings:
     kept: Tensor
     hint: str = ""
 
-    def region(self, sample: Sample, epsilon: float | None = None) -> Region:
-        """The region around a sample, or the one of another ``epsilon`` (a number, in the units of the data).
+    def region(self, sample: Sample, epsilon: Tensor | float | None = None) -> Region:
+        """The region around a sample, or the one of another ``epsilon``, in the units of the data.
 
         Raises :class:`InputError` where there is none.
         """

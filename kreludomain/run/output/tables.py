@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 
@@ -60,6 +61,13 @@ def plain_table(first: str, *columns: str, title: str | None = None) -> Table:
     for column in columns:  # where it is narrow, headers wrap between words and the first column folds
         table.add_column(column, justify="right", overflow="fold", min_width=max(map(len, column.split())))
     return table
+
+
+def as_text(table: Table, width: int = 120) -> str:
+    """A table as lines of text."""
+    text = io.StringIO()
+    Console(file=text, width=width, markup=False, emoji=False, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 
 def shown(value: float | None) -> str:

@@ -1,0 +1,1 @@
+"""``kreludomain radius``."""

@@ -20,6 +20,8 @@ import kreludomain as kd
 from kreludomain import packed
 from kreludomain.errors import InputError
 from kreludomain.network import Runtime, check_against_runtime, from_torch, load, parse_onnx, read_onnx, with_input
+from kreludomain.run.certify.study import Certify, CertifyConfig
+from kreludomain.run.config.files import ConfigFile
 from kreludomain.run.engine.record import network_hash
 
 DATA = "net.onnx.data"
@@ -253,3 +255,39 @@ def test_rows_that_depend_on_each_other_are_one_input(tmp_path: Path) -> None:
     assert network.input.shape == (4, 6)
     x = inputs(network, 1)
     torch.testing.assert_close(network(x), x - x.mean(1, keepdim=True))
+
+
+def test_a_configuration_says_which_output_is_meant(tmp_path: Path) -> None:
+    (tmp_path / "several.onnx").write_bytes(several("scores", "sums"))
+    (tmp_path / "rows.csv").write_text("0,1,2,3,4,5,6\n")
+    path, others = tmp_path / "c.yaml", "data: {csv: rows.csv}\nregion: {epsilon: 0.1}\nmethods: [deeppoly]\n"
+
+    def written(network: str) -> ConfigFile[CertifyConfig]:
+        path.write_text(f"network: {network}\n{others}")
+        return Certify.load(path)
+
+    file = written("{file: several.onnx, output: scores}")
+    assert Certify.prepare(file).network.output.shape == (3,)
+    assert file.deciding()["network"] == {"file": "", "output": "scores"}
+    assert "network: {file: ../several.onnx, output: scores}" in file.resolved(tmp_path / "run", {})
+    plain = written("several.onnx")
+    assert plain.deciding()["network"] == ""  # as before there were outputs to choose from
+    with pytest.raises(InputError, match=r"several\.onnx: has 2 outputs, .*network: \{file: \.\.\., output: \.\.\.\}"):
+        Certify.prepare(plain)
+    with pytest.raises(InputError, match=r"network\.outputs"):
+        written("{file: several.onnx, outputs: scores}")
+
+
+def test_what_a_network_is_read_without_is_a_note_of_the_run(tmp_path: Path) -> None:
+    (tmp_path / "n.onnx").write_bytes(model([op("Softmax", "x")], shape=(1, 3)))
+    (tmp_path / "rows.csv").write_text("0,1,0.2,0.3\n")
+    (tmp_path / "c.yaml").write_text(
+        "network: n.onnx\ndata: {csv: rows.csv}\nregion: {epsilon: 0.1}\nmethods: [deeppoly]\n"
+    )
+    study = Certify.prepare(Certify.load(tmp_path / "c.yaml"))
+    (note,) = study.notes()
+    assert "the last Softmax (node 'my_softmax') is left out" in note
+    (task,) = study.tasks()
+    row = study.compute(task, None).row
+    assert row.verdict == "verified"
+    assert not row.notes  # said for the run, not for each row

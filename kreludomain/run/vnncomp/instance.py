@@ -192,7 +192,8 @@ def solve(
     if answer.counterexample is not None:
         text = counterexample_text(answer.counterexample[None], Runtime(loaded, whole=True))
     point = None if answer.counterexample is None else answer.counterexample.cpu().numpy()
-    return Finding(answer.verdict, text, answer.reason, answer.seconds, answer.stages, point)
+    reason = "; ".join((answer.reason, *loaded.notes))
+    return Finding(answer.verdict, text, reason, answer.seconds, answer.stages, point)
 
 
 def finding(answer: Success | Failure) -> Finding:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 import itertools
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+import yaml
 from exact import exact_minima
 from torch import Tensor, nn
 
 import kreludomain as kd
 from kreludomain.network import Runtime
 from kreludomain.network.operators import Concat
+from kreludomain.run.certify.study import Certify
 
 METHODS = ("deeppoly", "krelu-lp", "krelu", "complete")
 
@@ -231,3 +234,48 @@ def test_the_question_is_asked_of_two_networks(small: nn.Sequential) -> None:
         kd.Equivalent(0.1).claim(network)
     claim = kd.Equivalent((0.1, 0.2, 0.3)).claim(kd.difference(network, network))
     assert claim.d.tolist() == [0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
+
+
+def config(tmp_path: Path, small: nn.Sequential, **keys: object) -> Path:
+    for name, module in (("a", small), ("b", rounded(small, 127))):
+        (tmp_path / f"{name}.onnx").write_bytes(kd.to_onnx(kd.from_torch(module, (4,))))
+    given = {"networks": ["a.onnx", "b.onnx"], "region": {"box": [-1, 1]}, "claim": {"equivalent": 0.02}}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({**given, "methods": ["deeppoly"], **keys}))
+    return path
+
+
+def test_two_networks_over_a_box_are_a_run(tmp_path: Path, small: nn.Sequential) -> None:
+    study = Certify.prepare(Certify.load(config(tmp_path, small)))
+    (task,) = study.tasks()
+    row = study.compute(task, None).row
+    assert row.verdict == "verified"
+    region = study.around.region(task.sample)
+    assert torch.equal(region.fit(study.network).lower, -torch.ones(1, 4, dtype=torch.float64))
+    assert torch.equal(region.fit(study.network).upper, torch.ones(1, 4, dtype=torch.float64))
+    again = tmp_path / "again.yaml"
+    again.write_text(Certify.load(tmp_path / "run.yaml").resolved(tmp_path, {}))
+    assert Certify.prepare(Certify.load(again)).contents() == study.contents()
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"network": "a.onnx"}, "networks: give network or networks, not both"),
+        ({"claim": {"within": 1.0}}, "claim: of two networks it is how far they may differ, as in {equivalent: 0.01}"),
+        ({"claim": {"equivalent": -1}}, "claim.equivalent: -1.0 is not a number from 0 up, or a list of them"),
+        ({"networks": ["a.onnx"]}, "networks"),
+        ({"data": {"name": "digits"}}, "data: region.box is about no samples; leave data out"),
+        ({"region": {"epsilon": 0.1}}, "data: missing; of a box of inputs, region: {box: [low, high]}, there is none"),
+        ({"region": {"box": [1, 0]}}, "region.box: [1, 0] is empty"),
+        ({"region": {"box": [[0, 0, 0], 1]}}, "region.box[0]: 3 values, the network's input is 4; give 1 or 4"),
+    ],
+)
+def test_mistakes_in_a_comparison_are_one_line(
+    keys: dict[str, object], said: str, tmp_path: Path, small: nn.Sequential
+) -> None:
+    path = config(tmp_path, small, **keys)
+    with pytest.raises(kd.InputError) as caught:
+        Certify.prepare(Certify.load(path))
+    assert str(caught.value).startswith(f"{path}: {said}")
+    assert "\n" not in str(caught.value)

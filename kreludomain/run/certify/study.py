@@ -12,7 +12,7 @@ from typing import Any, cast
 from pydantic import model_validator
 from rich.console import Console
 
-from kreludomain.data import Sample
+from kreludomain.data import DataKeys, Sample
 from kreludomain.network import Network, Runtime
 from kreludomain.options import wrong
 from kreludomain.property import Claim, Equivalent, Monotonicity, Question, Robust
@@ -26,12 +26,13 @@ from kreludomain.run.certify.rows import (
     summary_table,
     widths_table,
 )
+from kreludomain.run.config.box import BoxConfig, RegionItem
 from kreludomain.run.config.data import load_samples
 from kreludomain.run.config.files import ConfigFile, Data, RunKeys
 from kreludomain.run.config.methods import AttackItem, Methods, NamedMethod, try_methods
 from kreludomain.run.config.networks import NetworkFile, NetworkItem, NetworkPair, load_difference
 from kreludomain.run.config.questions import QuestionItem
-from kreludomain.run.config.region import RegionConfig, Surroundings
+from kreludomain.run.config.region import Surroundings
 from kreludomain.run.engine.folder import Folder, array_file, file_name
 from kreludomain.run.engine.record import network_hash, samples_hash
 from kreludomain.run.engine.study import Computed, ConfigPath, Study, Task
@@ -44,6 +45,7 @@ class CertifyConfig(RunKeys):
     """A configuration file of ``kreludomain certify`` and ``kreludomain compare``; a row is a sample and a method, and
     an epsilon where there are several.
 
+    ``region``: around each sample of ``data``, or one ``box`` without data, whose middle then stands for a sample.
     ``networks``, two in place of one, are compared: the claim is then by how much they may differ (``equivalent``).
     ``claim``: what is asked of every sample (:data:`QUESTIONS`); that its label is the class, where it is not given.
     ``attack``: whether counterexamples are looked for, or the options of the search. ``tight``: bounds as good as the
@@ -53,8 +55,8 @@ class CertifyConfig(RunKeys):
 
     network: NetworkItem | None = None
     networks: NetworkPair | None = None
-    data: Data
-    region: RegionConfig
+    data: Data | None = None
+    region: RegionItem
     claim: QuestionItem = Robust()
     methods: Methods
     attack: AttackItem = True
@@ -73,6 +75,15 @@ class CertifyConfig(RunKeys):
             raise wrong({("claim",): of_one if self.networks is None else of_two})
         return self
 
+    @model_validator(mode="after")
+    def _data_or_box(self) -> CertifyConfig:
+        is_box = isinstance(self.region, BoxConfig)
+        if self.data is None and not is_box:
+            raise wrong({("data",): "missing; of a box of inputs, region: {box: [low, high]}, there is none"})
+        if self.data is not None and is_box:
+            raise wrong({("data",): "region.box is about no samples; leave data out"})
+        return self
+
     @property
     def network_words(self) -> str:
         """The files of the network, or of the two that are compared."""
@@ -83,6 +94,13 @@ class CertifyConfig(RunKeys):
         if self.networks is not None:
             return load_difference(file, self.networks)
         return cast(NetworkFile, self.network).load(file)
+
+    def samples(self, file: ConfigFile[CertifyConfig], network: Network) -> tuple[Sample, ...]:
+        """The samples of the data, or the middle of the box."""
+        if isinstance(self.region, BoxConfig):
+            with file.named():
+                return (self.region.middle(file.path, network),)
+        return load_samples(file, cast(DataKeys, self.data), network)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,7 +140,7 @@ class Certify(Study[CertifyConfig, SampleTask, CertifyRow]):
     def prepare(cls, file: ConfigFile[CertifyConfig]) -> Certify:
         config = file.config
         network = config.load_network(file)
-        samples = load_samples(file, config.data, network)
+        samples = config.samples(file, network)
         with file.named("claim"):
             question = config.claim.named(samples[0].names)
         with file.named():

@@ -213,6 +213,8 @@ def _network(network: Network) -> str:
 
 
 def _samples(config: CertifyConfig, rows: Sequence[CertifyRow]) -> str:
+    if config.data is None:
+        return "none: one box of inputs, of which the middle is shown"
     return f"{len({row.index for row in rows})} of {config.data.source}, from {config.data.first}"
 
 

@@ -208,7 +208,8 @@ def _pictures(item: NotableSample, inputs: Mapping[str, np.ndarray]) -> tuple[Pi
 
 
 def _image(item: NotableSample, x: np.ndarray) -> np.ndarray | None:
-    layout, study = item.run.file.config.data.layout, item.run.study
+    keys, study = item.run.file.config.data, item.run.study
+    layout = None if keys is None else keys.layout
     if layout == "flat" or study is None:
         return None
     return data.as_image(x, study.network.input_layout if x.ndim == 3 else layout or "chw")

@@ -190,7 +190,10 @@ MISTAKES: dict[str, tuple[Any, str]] = {
         {"epsilon": 0.1, "clip": {"file": "mask.npy"}},
         "region.clip: RUN/mask.npy: two rows or columns are",
     ),
-    "normalise": ({"epsilon": 0.1, "normalise": {"mean": 0}}, "region.normalise: is a key of data"),
+    "normalise": (
+        {"epsilon": 0.1, "normalise": {"mean": 0}},
+        "region.normalise: stands in data, for the values, epsilon and clip alike",
+    ),
     "name": (
         {"epsilon": 0.1, "fixed": ["age"]},
         "region.fixed[0]: there is no feature 'age'; the data names none, so give its number, from 0",

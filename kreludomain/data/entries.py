@@ -145,11 +145,11 @@ def normalisation(keys: DataKeys, network: Network, path: Callable[[str], Path] 
     """
     if keys.normalise is None:
         return None
-    entries = Entries(network, keys.layout)
+    entries, where = Entries(network, keys.layout), f"{keys.source}: normalise"
     mean, std = (
-        entries.matched(read_values(getattr(keys.normalise, key), path), f"normalise.{key}") for key in ("mean", "std")
+        entries.matched(read_values(getattr(keys.normalise, key), path), f"{where}.{key}") for key in ("mean", "std")
     )
     try:
         return Normalisation(mean, std)
     except InputError as error:
-        raise InputError(f"normalise.{error}") from None
+        raise InputError(f"{where}.{error}") from None

@@ -182,6 +182,8 @@ def ball(
         name, shape = norm_name(norm), middle.shape
         radius, (low, high) = _radius(epsilon, shape), _sides(clip, shape)
         if normalise is not None:
+            if not isinstance(normalise, Normalisation):
+                raise InputError(f"normalise: kreludomain.Normalisation(mean, std) is expected, not {normalise!r}")
             normalise.require_fit(shape)
             middle, radius, low, high = normalise(middle), radius / normalise.std, normalise(low), normalise(high)
         keeps = _kept(fixed, mask, shape)

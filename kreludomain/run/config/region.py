@@ -97,8 +97,10 @@ class RegionShape(Keys):
     @model_validator(mode="before")
     @classmethod
     def _elsewhere(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and "normalise" in value:
-            raise wrong({("normalise",): "is a key of data, for the values, epsilon and clip alike"})
+        misplaced = {"normalise", "normalize", "mean", "std"} & (value.keys() if isinstance(value, Mapping) else set())
+        if misplaced:
+            key, where = min(misplaced), "data: {..., normalise: {mean, std}}"
+            raise wrong({(key,): f"stands in data, for the values, epsilon and clip alike: {where}"})
         return value
 
     @classmethod

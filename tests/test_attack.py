@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from networks import conv, dense, residual
+from networks import conv, dense, dense_module, residual
 from torch import Tensor
 
 import kreludomain as kd
@@ -35,9 +35,9 @@ def middle(network: Network) -> Tensor:
 
 
 def is_counterexample(x: Tensor, network: Network, region: kd.Region, claim: kd.Claim) -> bool:
-    """A float32 point of the region, without tolerance, whose outputs in onnxruntime break the claim."""
-    inside = bool(region.contains(x.double()).all())
-    return x.dtype == torch.float32 and inside and not bool(claim.holds(claim.margins(Runtime(network)(x).double())))
+    """A point of the region in the network's type, without tolerance, whose outputs in onnxruntime break the claim."""
+    inside, runtime = bool(region.contains(x.double()).all()), Runtime(network)
+    return x.dtype == runtime.dtype and inside and not bool(claim.holds(claim.margins(runtime(x).double())))
 
 
 def extreme(network: Network, region: kd.Region, row: Tensor) -> float:
@@ -132,10 +132,8 @@ def test_claims_that_hold_have_no_counterexample() -> None:
 
 def test_points_between_float32_numbers_are_not_returned_to_a_strict_query() -> None:
     """The region holds no float32 number, so nothing can be confirmed inside; otherwise the nearest number is."""
-    network, (number,) = (
-        dense(1, 4, 1),
-        torch.nextafter(torch.tensor([0.1], dtype=torch.float64), torch.tensor([1.0])).double(),
-    )
+    network = kd.from_torch(dense_module(1, 4, 1).float(), (1,))
+    (number,) = torch.nextafter(torch.tensor([0.1]), torch.tensor([1.0])).double()
     region = kd.box((number + 1e-10).reshape(1, 1), (number + 2e-10).reshape(1, 1))
     claim = kd.claim(torch.zeros(1, 1), torch.tensor([-1.0]))
     runtime = Runtime(network)

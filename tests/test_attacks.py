@@ -63,12 +63,12 @@ def question(network: kd.Network, norm: str, clip: tuple[float, float] | None, s
 def test_what_is_found_is_a_counterexample_and_is_found_again(
     attack: kd.Attack, network: kd.Network, norm: str, clip: tuple[float, float] | None
 ) -> None:
-    """A float32 point in the region, without tolerance, whose outputs in onnxruntime break the claim."""
+    """A point in the region in the network's type, without tolerance, whose outputs in onnxruntime break the claim."""
     query, runtime = question(network, norm, clip, 0.4), Runtime(network)
     found = attack.search(query, runtime)
     assert found is not None
     assert query.claim is not None
-    assert found.dtype == torch.float32
+    assert found.dtype == runtime.dtype
     assert found.shape == (1, *network.input.shape)
     assert bool(query.region.contains(found.double()).all())
     assert bool(query.claim.broken(query.claim.margins(runtime(found).double())).all())

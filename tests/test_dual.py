@@ -375,7 +375,7 @@ def test_no_vertex_is_lost_where_groups_with_few_stand_apart() -> None:
     vertices = torch.where((torch.arange(most) < length[:, None])[..., None], vertices, vertices[:, :1])
     high = vertices.abs().amax((1, 2))[:, None].expand(count, 2).reshape(1, -1) + 1
     unit = high.flatten()
-    limits = torch.zeros(0, dtype=torch.float64)
+    limits = torch.zeros(count, 4, dtype=torch.float64)
     relaxed = grouped_relu(Bounds(-high, high), [JointRelaxation(Octahedra(groups, limits, limits), vertices)])
     assert len(relaxed.blocks) == 2
     assert relaxed.blocks[0].table.shape[2] < most

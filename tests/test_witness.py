@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from networks import dense
+from networks import dense_module
 
 import kreludomain as kd
 from kreludomain.network.operators import Input, Linear
@@ -17,7 +17,7 @@ from kreludomain.verify import Verdict
 #: 0.1 lies between two float32 numbers; 0.125 is one.
 BETWEEN = 0.1
 OUTSIDE = float(np.float32(0.1))
-NETWORK = dense(3, 10, 10, 2, seed=3)
+NETWORK = kd.from_torch(dense_module(3, 10, 10, 2, seed=3).float(), (3,))
 METHODS = ("deeppoly", "krelu-lp", "krelu", "complete")
 
 

@@ -48,7 +48,7 @@ python_maximum_signature_line_length = 100
 
 #: The modules of the reference in their order; a name that several of them have is described at the first one only.
 ROOMS = (
-    *("activations", "network", "network.operators", "property", "options", "domain", "groups"),
+    *("activations", "network", "network.operators", "property", "data", "options", "domain", "groups"),
     *("programs", "programs.solvers", "bounding", "bounding.dual"),
     *("branching", "attack", "branching.milp", "verify", "run.engine.pool", "run.engine.worker"),
     *("analysis.lipschitz", "analysis.invert", "analysis.moments", "analysis.reachable"),

@@ -10,8 +10,10 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from kreludomain.data import DataKeys, Sample, file_keys, read_samples
+from kreludomain.data import Sample
 from kreludomain.data.arrays import read_array
+from kreludomain.data.keys import DataKeys
+from kreludomain.data.sources import file_keys, read_samples
 from kreludomain.domain import LayerBounds
 from kreludomain.errors import InputError
 from kreludomain.network import Network, load

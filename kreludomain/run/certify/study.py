@@ -12,7 +12,8 @@ from typing import Any, cast
 from pydantic import model_validator
 from rich.console import Console
 
-from kreludomain.data import DataKeys, Sample
+from kreludomain.data import Sample
+from kreludomain.data.keys import DataKeys
 from kreludomain.network import Network, Runtime
 from kreludomain.options import wrong
 from kreludomain.property import Claim, Equivalent, Monotonicity, Question, Robust

@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar, cast
 from pydantic import PlainValidator, SerializeAsAny
 from torch import Tensor
 
-from kreludomain.data import DataKeys, Sample
+from kreludomain.data import Sample
+from kreludomain.data.keys import DataKeys
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.options import Keys

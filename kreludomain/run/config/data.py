@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kreludomain.data import DataKeys, Sample, read_samples
+from kreludomain.data import Sample
+from kreludomain.data.keys import DataKeys
+from kreludomain.data.sources import read_samples
 from kreludomain.network import Network
 from kreludomain.run.config.files import ConfigFile, RunKeys
 

@@ -21,7 +21,8 @@ from pydantic import (
     Strict,
 )
 
-from kreludomain.data import DataKeys, data_keys
+from kreludomain.data.keys import DataKeys
+from kreludomain.data.sources import data_keys
 from kreludomain.errors import InputError
 from kreludomain.options import Keys, Text, check, wrong
 from kreludomain.property import norm_name

@@ -16,8 +16,9 @@ import torch
 from pydantic import PlainValidator, model_validator
 from torch import Tensor
 
-from kreludomain.data import DataKeys, Entries, Sample
+from kreludomain.data import Entries, Sample
 from kreludomain.data.entries import normalisation, read_numbers, read_values
+from kreludomain.data.keys import DataKeys
 from kreludomain.data.values import AnyValues, FileKeys, checked_values, words_of
 from kreludomain.errors import InputError
 from kreludomain.network import Network

@@ -23,7 +23,8 @@ from kreludomain.analysis.lipschitz import (
     sampled_slope,
     sampled_slope_anywhere,
 )
-from kreludomain.data import DataKeys, Sample
+from kreludomain.data import Sample
+from kreludomain.data.keys import DataKeys
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Query
 from kreludomain.errors import InputError

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, model_validator
 from rich.console import Console
 
-from kreludomain.data import DataKeys, Sample
+from kreludomain.data import Sample
+from kreludomain.data.keys import DataKeys
 from kreludomain.errors import InputError
 from kreludomain.network import Network
 from kreludomain.options import wrong

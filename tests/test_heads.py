@@ -94,6 +94,8 @@ def test_what_a_softmax_cannot_be_asked_is_refused_in_a_line(tmp_path: Path) -> 
     text += "(declare-const Y_0 Real)(assert (>= Y_0 0.25))"
     with pytest.raises(InputError, match="only which of two outputs is larger"):
         kd.decide(network, parse_vnnlib(text, network))
+    with pytest.raises(InputError, match="Y_0: the file's output is a class"):
+        parse_vnnlib(text, ending(op("ArgMax", "z", axis=1)))
     with pytest.raises(InputError, match="inputs and outputs cannot be compared: the last Softmax"):
         with_input(network)
 

@@ -53,6 +53,8 @@ def parse_vnnlib(text: str, network: Network, source: str = "vnnlib") -> Specifi
 def _check_declared(declared: Mapping[Variable, int], network: Network) -> None:
     for variable, line in declared.items():
         node, word = (network.input, "inputs") if variable.kind == "X" else (network.output, "outputs")
+        if variable.kind == "Y" and network.head is not None and network.head.kind == "ArgMax":
+            raise MalformedError(line, f"{variable}: the file's output is a class, which no bounds are of")
         size = math.prod(node.shape)
         if variable.entry >= size:
             kind = variable.kind

@@ -530,7 +530,7 @@ def test_architectures_need_no_network(tmp_path: Path, capfd: pytest.CaptureFixt
         ({"region": {"norm": 3, "epsilon": 0.1}}, "region.norm: '3' is not 'inf', '1' or '2'"),
         (
             {"region": {"norm": 2, "epsilon": 0.1, "clip": [5, 6]}},
-            "sample 0: region: the middle of the l_2 ball lies outside",
+            "sample 0: region: the middle of an l_2 ball lies outside",
         ),
         ({"radius": {"largest": 0}}, "radius.largest: input should be greater than 0, not 0"),
         ({"radius": {"largest": 1, "methods": ["magic"]}}, "radius.methods[0]: 'magic' is not one of interval, "),

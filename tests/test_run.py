@@ -148,8 +148,8 @@ def test_yaml_errors_name_the_file_and_the_line(text: str | bytes, message: str)
         ({"region": {"epsilon": 1, "clip": 1}}, "region.clip: input should be a list, not 1"),
         ({"region": {"epsilon": 1, "eps": 1}}, "region.eps: unknown key; known are norm, epsilon, epsilons,"),
         ({"netwrok": "x"}, "netwrok: unknown key; known are network, networks, data, region, claim, methods, attack, "),
-        ({"network": None}, "network: input should be text, not None"),
-        ({"network": ""}, "network: should not be empty"),
+        ({"network": None}, "network: missing; of two that are compared, networks: [a.onnx, b.onnx]"),
+        ({"network": ""}, "network.file: should not be empty"),
         ({"data": "mnist"}, "data: give a mapping of keys: {csv: mnist}"),
         (
             {"data": {}},

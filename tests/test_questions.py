@@ -272,12 +272,13 @@ def test_one_output_is_two_classes(sigmoid: bool) -> None:
     module[-1].bias.data -= module(torch.zeros(1, 2, dtype=torch.float64))[0]
     network = kd.from_torch(nn.Sequential(*module, nn.Sigmoid()) if sigmoid else module, (2,))
     assert decision_threshold(network) == (0.5 if sigmoid else 0.0)
-    x = torch.randn(8, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     classes = (module(x)[:, 0] > 0).long()
     assert predict(network, x).tolist() == classes.tolist()
     assert len(classes.unique()) == 2
     question = kd.Robust()
-    for point, label in zip(x, classes.tolist(), strict=True):
+    few = torch.cat([(classes == label).nonzero()[:2, 0] for label in (0, 1)])
+    for point, label in zip(x[few], classes[few].tolist(), strict=True):
         assert question.mismatch(network, point, label) is None
         assert question.mismatch(network, point, 1 - label) == f"classified as {label}, the label is {1 - label}"
         found = kd.certify(network, kd.ball(point, 1e-4), question.claim(network, label), "deeppoly")

@@ -30,7 +30,7 @@ from kreludomain.rounding import gamma
 #: Subproblems bounded at once, and the most that are open.
 _BATCH, _MOST_OPEN = 64, 100_000
 #: A box of at most so many inputs is halved, as long as more than so many neurons matter.
-_FEW_INPUTS, _FEW_NEURONS = 8, 6
+_FEW_INPUTS, _FEW_NEURONS = 3, 6
 #: A box is not halved along an input that is narrower than this share of the whole.
 _NARROWEST = 1e-6
 

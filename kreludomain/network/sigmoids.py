@@ -55,7 +55,7 @@ def sigmoid_end(network: Network) -> SigmoidEnd | None:
     names, size = {node.name for node in sigmoids}, sum(network.size(node.name) for node in sigmoids)
     if size > _MOST or not (network.model is None or names <= network.model.values()):
         return None
-    given = torch.cat([torch.zeros(1, size), torch.eye(size)]).double()
+    given = torch.eye(size + 1, size, dtype=torch.float64).roll(1, 0)
     parts = given.split([network.size(node.name) for node in sigmoids], 1)
     values = {node.name: part.reshape(-1, *node.shape) for node, part in zip(sigmoids, parts, strict=True)}
     nodes = list(network.nodes)

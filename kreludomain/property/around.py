@@ -131,7 +131,7 @@ class Normalisation:
     @classmethod
     def none(cls) -> Normalisation:
         """Inputs as they are."""
-        return cls(torch.zeros(()), torch.ones(()))
+        return cls(torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64))
 
     def __call__(self, image: Numbers) -> Tensor:
         """An image as the network's input."""

@@ -48,7 +48,7 @@ def before_head(network: Network, claim: Claim) -> Claim:
     head = network.head
     if head is None or claim.C.shape[1] != len(head.groups):
         return claim
-    C, d = _CONDITIONS[head.kind](claim, torch.tensor(head.groups, device=claim.C.device), head)
+    C, d = _CONDITIONS[head.kind](claim, torch.tensor(head.groups, dtype=torch.int64, device=claim.C.device), head)
     return dataclasses.replace(claim, C=C, d=d)
 
 

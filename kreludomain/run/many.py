@@ -178,7 +178,7 @@ def certify_many(
     study.check(_where)
     for position, method in enumerate(named):
         with _where(f"methods[{position}]"):
-            try_on(method.method, ball(torch.zeros(2), 0.1, norm))
+            try_on(method.method, ball(torch.zeros(2, dtype=torch.float64), 0.1, norm))
     return _run(study, progress, None if output is None else Path(output))
 
 

@@ -116,7 +116,7 @@ def _index(tensor: Tensor, base: Layout) -> Tensor:
     sizes, strides, offset, dtype = base
     if tensor.dtype != dtype:
         raise InputError("a view of the same memory under another dtype is not supported")
-    where = torch.full((_capacity(tensor),), -1)
+    where = torch.full((_capacity(tensor),), -1, dtype=torch.int64)
     inner = where.as_strided(sizes, strides, offset)
     inner.copy_(torch.arange(inner.numel()).view(sizes))
     index = where.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset()).clone()

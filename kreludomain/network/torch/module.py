@@ -45,7 +45,7 @@ def unwrapped(module: Any) -> nn.Module:
 def kind_of_numbers(module: nn.Module) -> tuple[torch.dtype, torch.device]:
     """The dtype and the device of a module's weights; torch's defaults for a module without any."""
     tensors = (t for group in (module.parameters(), module.buffers()) for t in group if t.is_floating_point())
-    first = next(tensors, torch.empty(0))
+    first = next(tensors, torch.empty(0, dtype=torch.get_default_dtype()))
     return first.dtype, first.device
 
 
@@ -53,8 +53,8 @@ def example(module: nn.Module, input_shape: Shape, seed: int, samples: int = 1) 
     """Random inputs ``(samples, *input_shape)``, half of them uniform in [0, 1] and half normal."""
     generator = torch.Generator().manual_seed(seed)
     shape = (samples, *input_shape)
-    x = torch.randn(shape, generator=generator)
-    x[::2] = torch.rand(shape, generator=generator)[::2]
+    x = torch.randn(shape, generator=generator, dtype=torch.float32)
+    x[::2] = torch.rand(shape, generator=generator, dtype=torch.float32)[::2]
     dtype, device = kind_of_numbers(module)
     return x.to(dtype=dtype, device=device)
 

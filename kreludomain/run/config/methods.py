@@ -189,4 +189,4 @@ def try_methods(file: ConfigFile[RunKeys], norm: str, methods: Iterable[NamedMet
 
 def try_method(norm: str, method: NamedMethod) -> None:
     """Raises :class:`InputError` where a method cannot take balls in the run's norm; this takes no time."""
-    try_on(method.method, ball(torch.zeros(2), 1.0, norm))
+    try_on(method.method, ball(torch.zeros(2, dtype=torch.float64), 1.0, norm))

@@ -270,7 +270,7 @@ class Surroundings:
             return {}
         found = hashlib.sha256()
         for tensor in tensors:
-            values = torch.zeros(0) if tensor is None else tensor
+            values = torch.zeros(0, dtype=torch.float64) if tensor is None else tensor
             found.update(f"{tuple(values.shape)}".encode() + values.contiguous().numpy().tobytes())
         return {"region": found.hexdigest()}
 

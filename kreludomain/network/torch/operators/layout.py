@@ -182,7 +182,7 @@ def _taken(graph: Graph, sources: list[Value | Tensor], names: list[str], index:
     if len(sources) == 1 and index.size == index.max(initial=0) and (np.diff(index.ravel()) == 1).all():
         return graph.shaped(names[0], index.shape)
     if not index.all():
-        flat.insert(0, graph.operand(torch.zeros(1)))
+        flat.insert(0, graph.operand(torch.zeros(1, dtype=torch.float32)))
     else:
         index = index - 1
     source = flat[0] if len(flat) == 1 else graph.add("Concat", *flat, axis=0)

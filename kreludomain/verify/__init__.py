@@ -6,7 +6,7 @@ from kreludomain.verify.certify import Certificate, Verdict, abstract, bounds, c
 from kreludomain.verify.complete import Complete
 from kreludomain.verify.equivalence import Equivalence, equivalent
 from kreludomain.verify.methods import METHODS, make_method
-from kreludomain.verify.radii import Radius, RegionFamily, radius
+from kreludomain.verify.radii import Radius, RegionFamily, Trial, radius
 from kreludomain.verify.specification import Answer, decide
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Equivalence",
     "Radius",
     "RegionFamily",
+    "Trial",
     "Verdict",
     "abstract",
     "bounds",

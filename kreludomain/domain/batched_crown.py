@@ -243,7 +243,7 @@ def _relaxation(
         return single
     objective = differences(network, name, pairs)
     low, high = (_forms(network, each, below, region, root).concretise(region) for each in (objective, -objective))
-    return TwinRelaxation(single, TwinLines.of(pairs, Bounds(low, -high), bounds))
+    return TwinRelaxation(single, TwinLines.of(pairs, Bounds.computed(low, -high), bounds))
 
 
 def _undecided(signs: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 from kreludomain.network.channels import channels_first
@@ -35,11 +36,11 @@ __all__ = [
 ]
 
 
-def load(path: str | Path, output: str | None = None) -> Network:
+def load(path: str | Path, output: str | None = None, announce: bool = True) -> Network:
     """Reads an ONNX file as a float64 network and compares it with onnxruntime on random inputs.
 
     ``output`` is the name of the output that is meant, where the file has several. A last Softmax, LogSoftmax or ArgMax
-    is left out: the network ends at its logits, and ``network.head`` says so.
+    is left out: the network ends at its logits, ``network.head`` says so, and so does a warning if ``announce``.
 
     Raises :class:`~kreludomain.errors.InputError` for a missing or malformed file, an operator that is not supported
     (named, with its node), several outputs (listed), weights that are not finite, or outputs that differ from
@@ -47,4 +48,6 @@ def load(path: str | Path, output: str | None = None) -> Network:
     """
     network = read_onnx(path, output)
     check_against_runtime(network, str(path))
+    for note in network.notes if announce else ():
+        warnings.warn(f"{path}: {note}", stacklevel=2)
     return network

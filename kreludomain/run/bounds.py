@@ -60,7 +60,7 @@ def bounds(
 ) -> None:
     """Show the bounds of all layers of NETWORK around one input."""
     keys = key_values("--key", key or [], ("first", "count"))
-    named, loaded = method_from_arguments(method, option or []), load(network, output_name)
+    named, loaded = method_from_arguments(method, option or []), load(network, output_name, announce=False)
     sources = {"--data": file, "--digits": digits, "--input": array, "--box": box}
     given = [name for name, value in sources.items() if value is not None]
     if len(given) != 1:

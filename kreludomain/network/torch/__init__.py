@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import traceback
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -43,7 +44,8 @@ def from_torch(module: nn.Module, input_shape: Sequence[int], output: str | int 
     own type where onnxruntime can run it in that.
 
     Raises :class:`InputError` that names the module and the line of ``forward`` where something is not supported, and
-    if outputs differ from the module's or from onnxruntime's on random inputs.
+    if outputs differ from the module's or from onnxruntime's on random inputs. Warns where a last Softmax or the like is left out, so that the
+    network ends at its logits.
     """
     module, shape = unwrapped(module), _sizes(input_shape)
     if any(parameter.is_meta for parameter in module.parameters()):
@@ -61,6 +63,8 @@ def from_torch(module: nn.Module, input_shape: Sequence[int], output: str | int 
     network = parse_onnx(model, kind)
     check_against_runtime(network, kind)
     _check(network, model, module, name)
+    for note in network.notes:
+        warnings.warn(f"{kind}: {note}", stacklevel=2)
     return network
 
 

@@ -31,7 +31,7 @@ class NetworkFile(Keys):
 
     def load(self, file: ConfigFile[RunKeys]) -> Network:
         """The network. Raises :class:`InputError` for a file that cannot be read."""
-        return load(file.path(self.file), self.output)
+        return load(file.path(self.file), self.output, announce=False)
 
 
 def _keys(value: Any) -> Any:

@@ -185,7 +185,7 @@ def solve(
     Raises :class:`InputError` for files that cannot be worked with.
     """
     deadline = Deadline.after(timeout_s)
-    loaded = load(network, output)
+    loaded = load(network, output, announce=False)
     asked = load_vnnlib(specification, loaded)
     answer = decide(loaded, asked, method, None if timeout_s is None else deadline.remaining, strict)
     text = f"{WORDS[answer.verdict]}\n"

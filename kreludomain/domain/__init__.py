@@ -10,6 +10,7 @@ from kreludomain.domain.interval import Interval, IntervalAbstraction
 from kreludomain.domain.method import Method
 from kreludomain.domain.query import PriorBounds, Query
 from kreludomain.domain.rounding import Rounding
+from kreludomain.domain.twins import TwinLines
 from kreludomain.domain.zonotope import AffineForm, Zonotope, ZonotopeAbstraction
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "PriorBounds",
     "Query",
     "Rounding",
+    "TwinLines",
     "Zonotope",
     "ZonotopeAbstraction",
     "back_substitute",

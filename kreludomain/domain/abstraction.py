@@ -24,7 +24,7 @@ class LowerBounds:
     """Sound lower bounds of objectives, ``(B, m)``, with notes for the user where something went less than ideally.
 
     A number that is not finite is no bound, and becomes ``-inf``; one above 0 that products may have underflowed for
-    (:data:`~kreludomain.rounding.UNDERFLOW`) becomes 0.
+    (``kreludomain.rounding.UNDERFLOW``) becomes 0.
     """
 
     lower: Tensor

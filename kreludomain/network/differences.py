@@ -15,7 +15,7 @@ def difference(first: Network, second: Network) -> Network:
     """The network ``x -> first(x) - second(x)``, with the input's and the output's shape of the first.
 
     Its nodes are those of both, named ``a: ...`` and ``b: ...``, its output is ``difference``; ReLUs of layers that
-    correspond are joined (:func:`joined_branches`). Counterexamples are replayed on both networks' own models
+    correspond are joined (``network/parallel.py``). Counterexamples are replayed on both networks' own models
     (``network.terms``). Shapes may differ by axes of one entry, and an input or output may be flat in one of the two.
 
     Raises :class:`InputError` for inputs or outputs of other shapes, and where only one of the networks is read up to

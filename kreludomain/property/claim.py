@@ -105,7 +105,7 @@ class Claim:
         """Which clauses sound lower bounds of the rows ``(..., m)`` prove: ``(..., c)``.
 
         A bound that is not finite proves nothing, nor does one above 0 that underflow can have made
-        (:data:`~kreludomain.rounding.UNDERFLOW`). A bound of exactly 0 proves a non-strict row if ``zero_proves``.
+        (``kreludomain.rounding.UNDERFLOW``). A bound of exactly 0 proves a non-strict row if ``zero_proves``.
         """
         return self._enough(self._proved_rows(lower))
 

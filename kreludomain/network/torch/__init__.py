@@ -44,8 +44,8 @@ def from_torch(module: nn.Module, input_shape: Sequence[int], output: str | int 
     own type where onnxruntime can run it in that.
 
     Raises :class:`InputError` that names the module and the line of ``forward`` where something is not supported, and
-    if outputs differ from the module's or from onnxruntime's on random inputs. Warns where a last Softmax or the like is left out, so that the
-    network ends at its logits.
+    if outputs differ from the module's or from onnxruntime's on random inputs. Warns where a last Softmax or the like
+    is left out, so that the network ends at its logits.
     """
     module, shape = unwrapped(module), _sizes(input_shape)
     if any(parameter.is_meta for parameter in module.parameters()):

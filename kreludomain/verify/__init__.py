@@ -2,7 +2,8 @@
 
 from kreludomain.attack import confirmed, counterexample_text
 from kreludomain.property import predict
-from kreludomain.verify.certify import Certificate, Verdict, abstract, bounds, certify, try_on
+from kreludomain.verify.certificate import Certificate, Verdict
+from kreludomain.verify.certify import abstract, bounds, certify, try_on
 from kreludomain.verify.complete import Complete
 from kreludomain.verify.equivalence import Equivalence, equivalent
 from kreludomain.verify.methods import METHODS, make_method

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from kreludomain.activations import Relu
 from kreludomain.attack import Attack, PGDAttack, can_be_confirmed, confirmation, nothing_to_find
@@ -19,39 +16,9 @@ from kreludomain.network import Network, Node, Runtime
 from kreludomain.network.operators import Activation, Input, Linear
 from kreludomain.property import Claim, Monotonicity, Region, robustness
 from kreludomain.property.logits import at_logits
+from kreludomain.verify.certificate import Certificate, Verdict, open_clauses
 from kreludomain.verify.methods import make_method
-from kreludomain.verify.monotone import MonotoneResult, decide_monotone
-
-
-class Verdict(StrEnum):
-    """The verdict on a claim."""
-
-    VERIFIED = "verified"
-    FALSIFIED = "falsified"
-    UNKNOWN = "unknown"
-    TIMEOUT = "timeout"
-    MISCLASSIFIED = "misclassified"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, eq=False)
-class Certificate:
-    """A verdict, and the bounds or the counterexample that prove it.
-
-    ``lower_bounds`` ``(m,)``: sound lower bounds of the claim's rows; *verified* means that they prove every clause.
-    ``counterexample`` ``(*input_shape)``, in the network's own type, breaks the claim in onnxruntime; it is there if
-    *falsified*. ``bounds`` are those of all layers, ``reason`` says why the method stopped, ``notes`` are its remarks,
-    and ``stages`` the seconds of each of its stages.
-    """
-
-    verdict: Verdict
-    lower_bounds: Tensor
-    seconds: float
-    reason: str
-    bounds: LayerBounds
-    counterexample: Tensor | None = None
-    notes: tuple[str, ...] = ()
-    stages: Mapping[str, float] = field(default_factory=dict)
+from kreludomain.verify.monotone import certify_monotone
 
 
 def abstract(
@@ -121,8 +88,7 @@ def certify(
             raise InputError(f"monotone: {network.head.note}, which need not be monotone where they are")
         exact = network.to(dtype=torch.float64)
         about = Query(exact, region, prior_bounds=known, deadline=deadline, strict=strict)
-        found = decide_monotone(about, claim, made, runtime or Runtime(network), bool(attack))
-        return _monotone_certificate(found, claim, about, start, timeout_s)
+        return certify_monotone(about, claim, made, runtime or Runtime(network), bool(attack), timeout_s)
     asked, (claim,) = at_logits(network, (claim,))
     query = DecisionQuery(
         asked.to(dtype=torch.float64),
@@ -162,23 +128,6 @@ def certify(
     )
 
 
-def _monotone_certificate(
-    found: MonotoneResult, claim: Monotonicity, query: Query, start: float, timeout_s: float | None
-) -> Certificate:
-    least = claim.margin(found.lower)
-    if found.pair is not None:
-        verdict, reason = Verdict.FALSIFIED, f"between two inputs it falls: {confirmation(found.pair, query.region)}"
-    elif bool(claim.proved(found.lower).all()):
-        verdict, reason = Verdict.VERIFIED, f"no slope is below {least:.4g}"
-    else:
-        verdict, reason = Verdict.UNKNOWN, f"the slope is at least {least:.4g}"
-        if query.deadline.passed:
-            verdict, reason = Verdict.TIMEOUT, f"time limit of {timeout_s:g} s; {reason}"
-    notes = tuple(dict.fromkeys(found.notes))
-    seconds = time.monotonic() - start
-    return Certificate(verdict, found.lower, seconds, reason, found.bounds, found.pair, notes, found.seconds)
-
-
 def _of_same_values(bounds: PriorBounds, network: Network, asked: Network) -> PriorBounds:
     """The bounds of nodes that have the same values in the network that is asked, which may end before sigmoids."""
     end = network.sigmoid_end
@@ -194,12 +143,6 @@ def _bounds_of(network: Network, asked: Network, region: Region, found: LayerBou
         return found
     query = Query(network.to(dtype=torch.float64), region, prior_bounds={**known, **same})
     return Interval().abstract(query).bounds
-
-
-def open_clauses(claim: Claim, lower: Tensor) -> str:
-    """How many clauses bounds of the rows ``(m,)`` do not prove, and what the worst of them lacks."""
-    proved, worst = claim.proved(lower), float(claim.clause_margins(lower[None]).min())
-    return f"{int((~proved).sum())} of {len(proved)} clauses not proved, the worst is {worst:.4g}"
 
 
 def chosen_attack(attack: bool | Attack, method: Method) -> Attack | None:

@@ -14,7 +14,8 @@ from kreludomain.deadline import Deadline
 from kreludomain.domain import Method
 from kreludomain.network import Network, Runtime, difference
 from kreludomain.property import Region, within
-from kreludomain.verify.certify import Certificate, Verdict, certify
+from kreludomain.verify.certificate import Certificate, Verdict
+from kreludomain.verify.certify import certify
 
 #: Random points that are tried for a large difference, and steps from the best of them, for each output.
 _POINTS, _STEPS = 512, 10

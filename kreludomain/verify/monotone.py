@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from kreludomain.activations import Sigmoid, Softplus, Tanh
-from kreludomain.attack import can_be_confirmed
+from kreludomain.attack import can_be_confirmed, confirmation
 from kreludomain.attack.falling import FallingPairs
 from kreludomain.branching.slopes import SlopeSearch
 from kreludomain.deadline import Deadline
@@ -17,6 +18,7 @@ from kreludomain.domain.slopes import Slope
 from kreludomain.network import Network, Runtime
 from kreludomain.network.operators import Activation
 from kreludomain.property.monotone import Monotonicity
+from kreludomain.verify.certificate import Certificate, Verdict
 from kreludomain.verify.stages import StageSeconds
 
 #: Activations that keep the order of any two numbers: at the output they do not matter.
@@ -35,6 +37,26 @@ class MonotoneResult:
     pair: Tensor | None
     notes: tuple[str, ...]
     seconds: StageSeconds
+
+
+def certify_monotone(
+    query: Query, claim: Monotonicity, method: Method, runtime: Runtime, attack: bool, timeout_s: float | None
+) -> Certificate:
+    """The certificate of a claim of monotonicity over the query's region; see :func:`decide_monotone`."""
+    start = time.monotonic()
+    found = decide_monotone(query, claim, method, runtime, attack)
+    least = claim.margin(found.lower)
+    if found.pair is not None:
+        verdict, reason = Verdict.FALSIFIED, f"between two inputs it falls: {confirmation(found.pair, query.region)}"
+    elif bool(claim.proved(found.lower).all()):
+        verdict, reason = Verdict.VERIFIED, f"no slope is below {least:.4g}"
+    else:
+        verdict, reason = Verdict.UNKNOWN, f"the slope is at least {least:.4g}"
+        if query.deadline.passed:
+            verdict, reason = Verdict.TIMEOUT, f"time limit of {timeout_s:g} s; {reason}"
+    notes = tuple(dict.fromkeys(found.notes))
+    seconds = time.monotonic() - start
+    return Certificate(verdict, found.lower, seconds, reason, found.bounds, found.pair, notes, found.seconds)
 
 
 def decide_monotone(

@@ -16,7 +16,8 @@ from kreludomain.domain import Method, Query
 from kreludomain.network import Network, Runtime
 from kreludomain.property import Property, Specification
 from kreludomain.property.logits import at_logits
-from kreludomain.verify.certify import Verdict, certify, open_clauses
+from kreludomain.verify.certificate import Verdict, open_clauses
+from kreludomain.verify.certify import certify
 from kreludomain.verify.methods import make_method
 from kreludomain.verify.stages import StageSeconds
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from kreludomain.domain import DeepPoly, Interval, LayerBounds, Method, Zonotope
-from kreludomain.verify.certify import Verdict, certify
+from kreludomain.verify.certificate import Verdict
+from kreludomain.verify.certify import certify
 from kreludomain.verify.radii.problem import RadiusProblem
 
 #: Methods whose best margins cost no more than the first positive ones, and which need no guide.

@@ -27,7 +27,8 @@ from kreludomain.network import Network, Runtime
 from kreludomain.property import Claim, Monotonicity, Normalisation, Region, Robust, ball
 from kreludomain.property.around import Numbers, number, numbers
 from kreludomain.property.questions import Question
-from kreludomain.verify.certify import Verdict, chosen_attack
+from kreludomain.verify.certificate import Verdict
+from kreludomain.verify.certify import chosen_attack
 from kreludomain.verify.methods import make_method
 from kreludomain.verify.radii.bisection import Trial
 from kreludomain.verify.radii.problem import RadiusProblem

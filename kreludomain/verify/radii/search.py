@@ -19,7 +19,7 @@ from torch import Tensor
 from kreludomain.attack import can_be_confirmed, confirmed
 from kreludomain.attack.nearest import Counterexample, NearestSearch
 from kreludomain.domain import DeepPoly, Query
-from kreludomain.verify.certify import Verdict
+from kreludomain.verify.certificate import Verdict
 from kreludomain.verify.radii.bisection import CALL_SHARE, Bisection, next_epsilon
 from kreludomain.verify.radii.problem import RadiusProblem, farthest, linearised_radius
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -198,9 +199,8 @@ def claim(
 ) -> Claim:
     """The claim that in every clause a row of ``C f(x) + d`` is positive; ``d`` is zero if not given.
 
-    Without ``clause``, all rows are; ``clause``, ``non_strict`` and ``needed`` are as in :class:`Claim`. Raises
-    :class:`InputError` for numbers in float32 that are not those that their shortest decimals say, such as
-    ``torch.tensor([0.1])``.
+    Without ``clause``, all rows are; ``clause``, ``non_strict`` and ``needed`` are as in :class:`Claim`. Warns
+    about numbers in float32 that are not those that their shortest decimals say, such as ``torch.tensor([0.1])``.
     """
     C, d = _float64("C", C), None if d is None else _float64("d", d)
     d = torch.zeros(len(C), dtype=torch.float64) if d is None else d
@@ -211,14 +211,16 @@ def claim(
 
 
 def _float64(name: str, value: Tensor) -> Tensor:
-    """Numbers in float64. Raises :class:`InputError` where float32 has most likely changed what was written."""
+    """Numbers in float64. Warns where float32 has most likely changed what was written."""
     found = torch.as_tensor(value, dtype=torch.float64)
     if getattr(value, "dtype", None) in (torch.float32, np.float32):
         for number in found[found.isfinite()].unique().tolist():
             written = float(str(np.float32(number)))
             if written != number:
-                raise InputError(
-                    f"claim: {name} is float32, in which {written:g} is {number!r}; make it with dtype=torch.float64, "
-                    f"or give {name}.double() if these are the numbers"
+                warnings.warn(
+                    f"claim: {name} is float32, in which {written:g} is {number!r}, and that is what is asked; make it "
+                    f"with dtype=torch.float64, or give {name}.double() if these are the numbers",
+                    stacklevel=3,
                 )
+                break
     return found

@@ -97,7 +97,7 @@ def test_bad_input_as_a_process(tmp_path: Path) -> None:
         ({"network": "operator.onnx"}, "(Sin): operator not supported"),
         ({"network": "nan.onnx"}, "contains NaN or infinite values"),
         ({"network": "garbage.onnx"}, "garbage.onnx: not a valid ONNX model"),
-        ({"network": "."}, ": no such file"),
+        ({"network": "."}, ": is a folder, not a file"),
         ({"data": {"csv": "none.csv"}}, "none.csv: no such file"),
         ({"data": {"csv": "."}}, "is a folder, not a file"),
         ({"data": {"csv": "short.csv"}}, "short.csv: line 2: 4 cells, line 1 has 5"),

@@ -54,7 +54,7 @@ def test_decides_as_enumeration_does(sizes: tuple[int, ...], clauses: list[int] 
     found = prove_by_input_splitting(kd.Query(network, region, failing), runtime=runtime)
     assert found.counterexample is not None
     assert not found.proved
-    assert found.counterexample.dtype == torch.float32
+    assert found.counterexample.dtype == runtime.dtype
     assert bool(region.contains(found.counterexample.double()).all())
     assert bool(failing.broken(failing.margins(runtime(found.counterexample).double())).all())
 
@@ -102,7 +102,7 @@ def _unconvinced(runtime: Runtime) -> Runtime:
 
     class Unconvinced(Runtime):
         def __init__(self) -> None:
-            pass
+            self.dtype = runtime.dtype
 
         def __call__(self, x: Tensor) -> Tensor:
             return torch.full_like(runtime(x), torch.nan)

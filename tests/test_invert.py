@@ -346,7 +346,7 @@ def test_no_time_at_all_is_no_error() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"norm": "3"}, "norm: '3' is not one of 1, 2, inf"),
+        ({"norm": "3"}, "norm: '3' is not one of inf, 1, 2"),
         ({"radius": 0.0}, "radius: 0.0 is not a finite number above 0"),
         ({"radius": math.inf}, "radius: inf is not a finite number"),
         ({"epsilon": -1.0}, "epsilon: -1.0 is not"),

@@ -171,12 +171,12 @@ def test_faults_of_methods_are_rows_and_the_run_goes_on(tmp_path: Path, monkeypa
     monkeypatch.setitem(METHODS, "bad", Misbehaving)
     faults = {
         "exits": (Verdict.ERROR, "its process ended with exit code 3"),
-        "sleeps": (Verdict.TIMEOUT, "time limit of 0.5 s; did not stop by itself, its process was killed after 1 s"),
+        "sleeps": (Verdict.TIMEOUT, "time limit of 1.5 s; did not stop by itself, its process was killed after 2 s"),
         "allocates": (Verdict.ERROR, "memory limit of 300 MB; MemoryError: "),
         "raises": (Verdict.ERROR, "ZeroDivisionError: two lines"),
     }
     methods = ["interval", *({"name": "bad", "how": how, "label": how} for how in faults)]
-    limits = {"timeout_s": 0.5, "grace_s": 0.5, "memory_mb": 300}
+    limits = {"timeout_s": 1.5, "grace_s": 0.5, "memory_mb": 300}
     path = project(tmp_path, {"methods": methods, "data": {"csv": "data.csv", "count": 2}, **limits})
     rows = run(path, tmp_path / "out", workers=2)
     assert len(rows) == 10
@@ -188,4 +188,4 @@ def test_faults_of_methods_are_rows_and_the_run_goes_on(tmp_path: Path, monkeypa
         assert row.verdict == verdict
         assert row.reason.startswith(reason)
         assert row.lower_bounds is None
-        assert (row.seconds >= 1) == (row.method == "sleeps")
+        assert (row.seconds >= 2) == (row.method == "sleeps")

@@ -200,7 +200,7 @@ def test_config_errors_name_the_file_and_the_key(tmp_path: Path, change: dict[st
 @pytest.mark.parametrize("text", ["", "[]", "just text", "- network: x"])
 def test_a_config_that_is_no_mapping(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.yaml").write_text(text)
-    with pytest.raises(InputError, match=r"run.yaml: should be a mapping of keys \(network, data, "):
+    with pytest.raises(InputError, match=r"run.yaml: should be a mapping of keys \(network, networks, data, "):
         load_config(tmp_path / "run.yaml", CertifyConfig)
 
 

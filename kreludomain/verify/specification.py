@@ -83,7 +83,8 @@ class _SpecificationDecision:
         self.joined = specification.network is not network
         asked, claims = at_logits(specification.network, [prop.claim for prop in specification.properties])
         pairs = zip(specification.properties, claims, strict=True)
-        self.specification = Specification(asked, tuple(replace(prop, claim=claim) for prop, claim in pairs))
+        about = tuple(replace(prop, claim=claim) for prop, claim in pairs)
+        self.specification = replace(specification, network=asked, properties=about)
         self.about = asked.to(dtype=torch.float64)
         self.runtime = Runtime(asked)
         self.original = Runtime(network) if self.joined else self.runtime

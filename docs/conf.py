@@ -29,7 +29,7 @@ highlight_language = "none"
 nitpicky = True
 #: What is not ours is a name without a link: the site is built and read without a network.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(torch|nn|np|numpy|scipy|sparse|collections|concurrent|pathlib|onnx|onnxruntime|pydantic)\..*"),
+    (r"py:.*", r"(torch|nn|np|numpy|scipy|sparse|collections|concurrent|pathlib|onnx|onnxruntime|pandas|pydantic)\..*"),
     (r"py:class", r"Tensor|Shape|(.*\.)?Item|(tuple|dict|list)\[.*|.*\._\w+"),
 ]
 

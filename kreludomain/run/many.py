@@ -134,7 +134,7 @@ def certify_many(
 
     ``samples`` are those of :func:`kreludomain.samples`, or what that takes without more keys: inputs, a pair of inputs
     and labels, a data set, ... The regions are balls of ``epsilon`` around them, in ``norm`` and so on as in
-    :func:`ball`; of each sample's own epsilon if none is given; of several in turn (``epsilons``); or what a function
+    ``kd.ball``; of each sample's own epsilon if none is given; of several in turn (``epsilons``); or what a function
     ``region`` makes of a sample. ``claim``: a question that is asked of every sample (``Robust()``, ``TopK(3)``,
     ``Within(0.5)``, ...), or one claim for all. ``methods``: one or several names, objects, or mappings as in YAML; or
     a mapping from labels to these.

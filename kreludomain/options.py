@@ -37,7 +37,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from kreludomain.errors import InputError
+from kreludomain.errors import InputError, did_you_mean
 
 Path = tuple[str | int, ...]
 
@@ -73,7 +73,12 @@ class Keys(BaseModel):
             raise wrong({(): f"should be a mapping of keys ({', '.join(fields)}), not {shown(value)}"})
         unknown = [key for key in value if key not in fields]
         if unknown:
-            raise wrong({(str(key),): f"unknown key; known are {', '.join(fields)}" for key in unknown})
+            raise wrong(
+                {
+                    (str(key),): f"unknown key; known are {', '.join(fields)}{did_you_mean(key, fields)}"
+                    for key in unknown
+                }
+            )
         return value
 
 

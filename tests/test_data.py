@@ -157,7 +157,7 @@ def test_quoted_cells_packed_files_and_an_index_of_pandas(tmp_path: Path) -> Non
         (",0,1,2\n0,2,3,4", {}, "line 1 looks like a header (its cell 0 (from 0) is blank): header: true"),
         ("0,1,2,3\n5,2,3,4", {}, "line 1 looks like a header (it counts its columns): header: true; or header: false"),
         ("a,b\n1,2", {"label": "a"}, "label: 'a' is a name; if the first line names the columns: header: true"),
-        (IRIS, {"header": True, "label": "Specie"}, "label: there is no column 'Specie' ('species'?); there are "),
+        (IRIS, {"header": True, "label": "Specie"}, "label: there is no column 'Specie'; there are "),
         (IRIS, {"header": True, "label": 4}, "label: there is no column 4; they are 0 to 3"),
         ("a,b,a\n1,2,3", {"header": True, "label": "a"}, "label: columns 0 and 2 are both called 'a'; give a position"),
         (IRIS, {"header": True, "label": "petal", "drop": [1]}, "drop: column 'petal' is named by 'label' too"),

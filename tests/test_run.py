@@ -492,3 +492,20 @@ def test_folder_takes_mappings_and_has_no_number_that_json_has_not(tmp_path: Pat
     assert first == {"name": "a", "values": {"x": None}, "corners": [[0.5, None]]}
     assert (second["index"], second["lower_bounds"], folder.count) == (3, [None, 1.0], 2)
     assert {file.name for file in tmp_path.iterdir()} == {".lock", "notes.svg", "results.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("change", "end"),
+    [
+        ({"netwrok": "x"}, "; did you mean 'network'?"),
+        ({"region": {"epsilom": 1}}, "; did you mean 'epsilon'?"),
+        ({"methods": ["deeppoli"]}, "; did you mean 'deeppoly'?"),
+        ({"methods": [{"name": "krelu", "preset": "tigt"}]}, "; did you mean 'tight'?"),
+        ({"methods": [{"name": "krelu", "prset": "tight"}]}, "; did you mean 'preset'?"),
+        ({"methods": ["zzz"]}, ", complete"),
+    ],
+)
+def test_a_word_that_is_nearly_one_is_answered_with_it(tmp_path: Path, change: dict[str, Any], end: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_config(project(tmp_path, change), CertifyConfig)
+    assert str(caught.value).endswith(end)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from kreludomain.bounding.dual import Multipliers, SplitDual
-from kreludomain.errors import InputError
+from kreludomain.errors import InputError, did_you_mean
 from kreludomain.options import Options
 from kreludomain.property import Objective
 
@@ -95,7 +95,7 @@ def make_rule(rule: str | BranchingRule) -> BranchingRule:
     if not isinstance(rule, str):
         return rule
     if rule not in RULES:
-        raise InputError(f"rule: '{rule}' is not one of {', '.join(RULES)}")
+        raise InputError(f"rule: '{rule}' is not one of {', '.join(RULES)}{did_you_mean(rule, RULES)}")
     return RULES[rule]()
 
 

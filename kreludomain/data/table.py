@@ -6,13 +6,12 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 
 from kreludomain.data.keys import TableKeys
 from kreludomain.data.rows import Rows
-from kreludomain.errors import InputError
+from kreludomain.errors import InputError, did_you_mean
 
 #: The most columns that a message lists.
 MOST = 20
@@ -39,10 +38,8 @@ class Head:
         if len(found) > 1:
             raise InputError(f"{where}: columns {found[0]} and {found[1]} are both called '{column}'; give a position")
         if not found:
-            lower = {name.lower(): name for name in reversed(self.names)}
-            close = get_close_matches(column.lower(), list(lower), n=1)
-            meant = f" ('{lower[close[0]]}'?)" if close else ""
-            raise InputError(f"{where}: there is no column '{column}'{meant}; there are {self._listed()}")
+            meant = did_you_mean(column, self.names)
+            raise InputError(f"{where}: there is no column '{column}'; there are {self._listed()}{meant}")
         return found[0]
 
     def name(self, position: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from kreludomain.domain import Abstraction
-from kreludomain.errors import InputError
+from kreludomain.errors import InputError, did_you_mean
 from kreludomain.groups.by_area import ByArea
 from kreludomain.groups.by_correlation import ByCorrelation
 from kreludomain.groups.grouping import Grouping
@@ -59,7 +59,8 @@ class GroupingOptions(Options):
         if isinstance(self.grouping, Grouping):
             return self.grouping
         if self.grouping not in GROUPINGS:
-            raise InputError(f"grouping: '{self.grouping}' is not one of {', '.join(GROUPINGS)}")
+            meant = did_you_mean(self.grouping, GROUPINGS)
+            raise InputError(f"grouping: '{self.grouping}' is not one of {', '.join(GROUPINGS)}{meant}")
         kind = GROUPINGS[self.grouping]
         if self.partition_size is None:
             return kind(k=self.k, overlap=self.overlap)

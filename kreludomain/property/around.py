@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kreludomain.errors import InputError
+from kreludomain.errors import InputError, did_you_mean
 from kreludomain.property.ball import Ball, L1Ball, L2Ball
 from kreludomain.property.box import Box
 from kreludomain.property.region import Region
@@ -42,7 +42,7 @@ def norm_name(norm: object) -> str:
     for name, names in NORMS.items():
         if short in names:
             return name
-    raise InputError(f"norm: {norm!r} is not one of {', '.join(NORMS)}")
+    raise InputError(f"norm: {norm!r} is not one of {', '.join(NORMS)}{did_you_mean(norm, NORMS)}")
 
 
 def number(value: object) -> float:

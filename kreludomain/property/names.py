@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
-from kreludomain.errors import InputError
+from kreludomain.errors import InputError, did_you_mean
 
 #: The most names that a message lists.
 MOST = 20
@@ -37,9 +36,6 @@ def _number(given: int | str, names: Mapping[str, int], what: str) -> int:
         return given
     if given in names:
         return names[given]
-    lower = {name.lower(): name for name in names}
-    close = get_close_matches(given.lower(), list(lower), n=1)
-    meant = f" ('{lower[close[0]]}'?)" if close else ""
     there = f"there are {', '.join([*names][:MOST])}{', ...' * (len(names) > MOST)}"
     where = there if names else "the data names none, so give its number, from 0"
-    raise InputError(f"there is no {what} '{given}'{meant}; {where}")
+    raise InputError(f"there is no {what} '{given}'; {where}{did_you_mean(given, names)}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from kreludomain.bounding import KRelu, KReluLP, TriangleLP
 from kreludomain.domain import DeepPoly, Interval, Method, Zonotope
-from kreludomain.errors import InputError
+from kreludomain.errors import InputError, did_you_mean
 from kreludomain.verify.complete import Complete
 
 METHODS: dict[str, type[Any]] = {
@@ -30,12 +30,13 @@ def make_method(method: str | Method, **options: Any) -> Method:
             raise InputError(f"method: options {', '.join(options)} are given with a method that is already made")
         return method
     if method not in METHODS:
-        raise InputError(f"method: '{method}' is not one of {', '.join(METHODS)}")
+        raise InputError(f"method: '{method}' is not one of {', '.join(METHODS)}{did_you_mean(method, METHODS)}")
     known = METHODS[method].__dataclass_fields__
     for name in options:
         if name not in known:
             raise InputError(
                 f"method {method}: '{name}' is not one of its options ({', '.join(known) or 'it has none'})"
+                + did_you_mean(name, known)
             )
     made: Method = METHODS[method](**options)
     return made

@@ -17,7 +17,7 @@ from kreludomain.bounding.dual.output_constraints import ConstrainedBounds
 from kreludomain.bounding.dual.stages import Stage, StageResult, first_result, next_result
 from kreludomain.deadline import Deadline
 from kreludomain.domain import Abstraction, LowerBounds, Method, PriorBounds, Query
-from kreludomain.errors import InputError
+from kreludomain.errors import InputError, did_you_mean
 from kreludomain.groups import GroupingOptions
 from kreludomain.options import Unlimited
 from kreludomain.property import Objective
@@ -93,7 +93,9 @@ class KRelu(GroupingOptions, Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.preset not in PRESETS:
-            raise InputError(f"preset: '{self.preset}' is not one of {', '.join(PRESETS)}")
+            raise InputError(
+                f"preset: '{self.preset}' is not one of {', '.join(PRESETS)}{did_you_mean(self.preset, PRESETS)}"
+            )
         for name, value in PRESETS[self.preset].items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)

@@ -5,7 +5,7 @@ cvxpy takes longer to import than a small problem to solve, so it is imported wh
 
 from __future__ import annotations
 
-from kreludomain.errors import InputError
+from kreludomain.errors import InputError, did_you_mean
 from kreludomain.programs.solvers.base import (
     Abilities,
     LPSolution,
@@ -58,7 +58,7 @@ def check_solver(solver: str | Solver) -> None:
 
     available = [*direct, *(s.lower() for s in cvxpy.installed_solvers())]
     if solver.lower() not in available:
-        raise InputError(f"solver: '{solver}' is not one of {', '.join(available)}")
+        raise InputError(f"solver: '{solver}' is not one of {', '.join(available)}{did_you_mean(solver, available)}")
 
 
 def make_solver(solver: str | Solver, region: Region) -> Solver:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, Str
 
 from kreludomain.attack import Attack, PGDAttack
 from kreludomain.domain import Method
-from kreludomain.errors import InputError
+from kreludomain.errors import InputError, did_you_mean
 from kreludomain.options import (
     Keys,
     Options,
@@ -78,7 +78,7 @@ def parse_method(value: Any) -> NamedMethod:
     name = item.get("name")
     if not isinstance(name, str) or name not in METHODS:
         path = ("name",) if isinstance(value, Mapping) else ()
-        raise wrong({path: f"{name!r} is not one of {', '.join(METHODS)}"})
+        raise wrong({path: f"{name!r} is not one of {', '.join(METHODS)}{did_you_mean(name, METHODS)}"})
     item = _renamed(name, item)
     values = checked_values(_keys(METHODS[name]), item)
     label, options = values.pop("label"), {key: value for key, value in values.items() if key != "name"}

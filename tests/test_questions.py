@@ -360,7 +360,7 @@ def test_names_of_the_data_become_positions() -> None:
     assert both.named(names) == kd.PerLabel({0: kd.Targeted((2,)), 2: kd.Robust()})
     with pytest.raises(kd.InputError, match="there is no class 'versicolour'; there are setosa, virginica"):
         kd.Targeted("versicolour").named(names)
-    with pytest.raises(kd.InputError, match="there is no feature 'Age' \\('age'\\?\\); there are age, income"):
+    with pytest.raises(kd.InputError, match="there is no feature 'Age'; there are age, income; did you mean 'age'"):
         kd.Monotone("Age").named(names)
 
 

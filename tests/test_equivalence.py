@@ -228,6 +228,15 @@ def test_a_softmax_at_the_end_of_one_of_them_is_refused(small: nn.Sequential) ->
     assert kd.difference(probabilities, probabilities).terms == (probabilities, probabilities)
 
 
+@pytest.mark.filterwarnings("ignore:.*is left out")
+def test_two_networks_with_a_softmax_are_compared_at_their_logits_and_say_so(small: nn.Sequential) -> None:
+    probabilities = kd.from_torch(nn.Sequential(*small, nn.Softmax(1)), (4,))
+    found = kd.equivalent(probabilities, probabilities, kd.box(-torch.ones(4), torch.ones(4)), 0.001, "deeppoly")
+    (note,) = kd.difference(probabilities, probabilities).notes
+    assert note == "both networks end in a Softmax, which is left out: their difference is that of the logits before it"
+    assert found.notes[0] == note
+
+
 def test_the_question_is_asked_of_two_networks(small: nn.Sequential) -> None:
     network = kd.from_torch(small, (4,))
     with pytest.raises(kd.InputError, match=r"networks: \[a.onnx, b.onnx\]"):

@@ -103,6 +103,11 @@ class Network:
     @property
     def notes(self) -> tuple[str, ...]:
         """Remarks on how the network was read: what was left out."""
+        if self.terms is not None and self.terms[0].head is not None:
+            kind = self.terms[0].head.kind
+            return (
+                f"both networks end in a {kind}, which is left out: their difference is that of the logits before it",
+            )
         return () if self.head is None else (self.head.note,)
 
     @cached_property

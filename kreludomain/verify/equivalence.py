@@ -49,8 +49,9 @@ def equivalent(
 
     ``delta`` is one number, or one for each output. All else is as in :func:`certify`, which is asked about
     :func:`difference`; a counterexample is an input where the outputs that onnxruntime computes by both networks' own
-    models are further apart. With ``tight``, bounds of the largest difference are as good as the method can, even if
-    less proves the claim. Raises :class:`InputError` for networks whose inputs or outputs do not fit.
+    models are further apart. Of networks that both end in a Softmax, the logits are compared, and a note says so. With
+    ``tight``, bounds of the largest difference are as good as the method can, even if less proves the claim. Raises
+    :class:`InputError` for networks whose inputs or outputs do not fit.
     """
     network, deadline = difference(first, second), Deadline.after(timeout_s)
     claim, runtime = within([0.0] * network.size(network.output.name), delta), Runtime(network)
@@ -60,6 +61,7 @@ def equivalent(
         most = min(most, float(claim.d.max()))
     least = _reached(network, region, runtime, found.counterexample, deadline)
     values = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    values["notes"] = (*network.notes, *found.notes)
     return Equivalence(**values, largest_difference=(least, most))
 
 
